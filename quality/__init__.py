@@ -1,0 +1,1 @@
+"""How data is judged: quality gate, quarantine, reconciliation, and the operational tables about all three."""
