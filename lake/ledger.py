@@ -1,0 +1,506 @@
+"""The control ledger: small transactional state beside the lake (SQLite by default, Postgres in production).
+
+It holds batches and what became of them, objects, watermarks, checked versions, quality results, alerts, deliveries
+and published dataset versions. Data never lives here. It can be repaired from Delta commit metadata, where every
+ingest commit carries its ``batch_id`` (see ``ingestion.pipeline``).
+
+All functions open a short transaction of their own. Times are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from lake.clock import utc_now
+from lake.errors import EXIT_UNAVAILABLE, TiyuError
+from lake.settings import settings
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """A timestamp that is always stored and returned in UTC (SQLite keeps no offset of its own)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData()
+
+ingest_run = sa.Table(
+    "ingest_run",
+    metadata,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("resource", sa.String, nullable=False, index=True),
+    sa.Column("status", sa.String, nullable=False),  # running | success | nothing_new | failed
+    sa.Column("received_objects", sa.Integer, nullable=False, default=0),
+    sa.Column("duplicate_objects", sa.Integer, nullable=False, default=0),
+    sa.Column("batch_id", sa.String),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("as_of_at", UtcDateTime),  # business instant of the run
+    sa.Column("error_code", sa.String),
+    sa.Column("error_message", sa.String),
+)
+batch = sa.Table(
+    "batch",
+    metadata,
+    sa.Column("batch_id", sa.String, primary_key=True),
+    sa.Column("resource", sa.String, nullable=False, index=True),
+    sa.Column("contract_version", sa.String, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # archived | accepted | partial | refused | withdrawn
+    sa.Column("object_count", sa.Integer, nullable=False, default=0),
+    sa.Column("decoded_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("accepted_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("duplicate_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("first_part_date", sa.Date),
+    sa.Column("last_part_date", sa.Date),
+    sa.Column("watermark", sa.Text),  # connector state that becomes current when the batch is done
+    sa.Column("as_of_at", UtcDateTime),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+)
+batch_object = sa.Table(
+    "batch_object",
+    metadata,
+    sa.Column("batch_id", sa.String, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("sha256", sa.String, nullable=False, index=True),
+    sa.Column("resource", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("media_type", sa.String, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # archived | accepted | partial | refused
+    sa.Column("reason", sa.String),
+    sa.Column("decoded_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("accepted_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("quarantined_count", sa.BigInteger, nullable=False, default=0),
+    sa.Column("duplicate_count", sa.BigInteger, nullable=False, default=0),
+    sa.UniqueConstraint("resource", "sha256", name="object_once_per_resource"),
+)
+seen_signature = sa.Table(
+    "seen_signature",
+    metadata,
+    sa.Column("resource", sa.String, primary_key=True),
+    sa.Column("signature", sa.String, primary_key=True),
+    sa.Column("sha256", sa.String, nullable=False),
+)
+watermark = sa.Table(
+    "watermark",
+    metadata,
+    sa.Column("resource", sa.String, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+checked = sa.Table(
+    "checked_version",
+    metadata,
+    sa.Column("table_name", sa.String, primary_key=True),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+)
+checked_history = sa.Table(
+    "checked_version_history",
+    metadata,
+    sa.Column("table_name", sa.String, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+)
+quality_result = sa.Table(
+    "quality_result",
+    metadata,
+    sa.Column("run_id", sa.String, primary_key=True),
+    sa.Column("table_name", sa.String, primary_key=True),
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("layer", sa.String, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),  # pass | fail | error
+    sa.Column("examined_count", sa.BigInteger, nullable=False),
+    sa.Column("failed_count", sa.BigInteger, nullable=False),
+    sa.Column("part_date_from", sa.Date),
+    sa.Column("part_date_to", sa.Date),
+    sa.Column("message", sa.String),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+)
+alert = sa.Table(
+    "alert",
+    metadata,
+    sa.Column("alert_id", sa.String, primary_key=True),
+    sa.Column("rule_code", sa.String, nullable=False),
+    sa.Column("subject_type", sa.String, nullable=False),
+    sa.Column("subject_id", sa.String, nullable=False),
+    sa.Column("severity", sa.String, nullable=False),
+    sa.Column("message", sa.String, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False, default="{}"),
+    sa.Column("status", sa.String, nullable=False),  # open | closed
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Column("closed_at", UtcDateTime),
+)
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("delivery_id", sa.String, primary_key=True),
+    sa.Column("resource", sa.String, nullable=False),
+    sa.Column("mode", sa.String, nullable=False),  # F | I
+    sa.Column("business_date", sa.Date, nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # preparing | sent
+    sa.Column("stem", sa.String),
+    sa.Column("path", sa.String),
+    sa.Column("row_count", sa.BigInteger),
+    sa.Column("insert_count", sa.BigInteger),
+    sa.Column("update_count", sa.BigInteger),
+    sa.Column("delete_count", sa.BigInteger),
+    sa.Column("source_table", sa.String),
+    sa.Column("source_version", sa.BigInteger),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("detail", sa.Text, nullable=False, default="{}"),
+    sa.UniqueConstraint("resource", "business_date", "sequence", name="delivery_once"),
+)
+dataset_version = sa.Table(
+    "dataset_version",
+    metadata,
+    sa.Column("dataset", sa.String, primary_key=True),
+    sa.Column("version", sa.String, primary_key=True),
+    sa.Column("source_table", sa.String, nullable=False),
+    sa.Column("source_version", sa.BigInteger, nullable=False),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False),
+    sa.Column("published_at", UtcDateTime, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default="{}"),
+)
+
+
+@functools.cache
+def _engine_for(url: str) -> Engine:
+    if url.startswith("sqlite:///"):
+        from pathlib import Path
+
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
+    if url.startswith("sqlite"):
+
+        @sa.event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _record: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA busy_timeout=60000")
+
+    try:
+        metadata.create_all(engine)
+    except sa.exc.OperationalError as error:
+        if "already exists" not in str(error):  # two processes may create the schema at the same instant
+            raise TiyuError(
+                "TIYU-LED-0001", "打不开控制台账", "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏", EXIT_UNAVAILABLE, reason=type(error).__name__
+            ) from error
+    except sa.exc.DatabaseError as error:
+        raise TiyuError(
+            "TIYU-LED-0001", "打不开控制台账", "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏", EXIT_UNAVAILABLE, reason=type(error).__name__
+        ) from error
+    return engine
+
+
+def engine() -> Engine:
+    """The engine of the configured ledger, schema created on first use."""
+    return _engine_for(settings().ledger_url)
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """One write transaction; SQLite takes the write lock at once so that read-then-write cannot deadlock."""
+    with engine().connect() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+        else:
+            with connection.begin():
+                yield connection
+
+
+def read(statement: sa.Select[Any]) -> list[dict[str, Any]]:
+    """Run a select and return plain dictionaries."""
+    with engine().connect() as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def upsert(table: sa.Table, values: Mapping[str, Any]) -> None:
+    """Insert or update one row by primary key."""
+    keys = [column.name for column in table.primary_key.columns]
+    with transaction() as connection:
+        where = sa.and_(*(table.c[key] == values[key] for key in keys))
+        changed = connection.execute(sa.update(table).where(where).values(**values)).rowcount
+        if not changed:
+            connection.execute(sa.insert(table).values(**values))
+
+
+def insert_many(table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows in one transaction."""
+    rows = list(rows)
+    if rows:
+        with transaction() as connection:
+            connection.execute(sa.insert(table), rows)
+
+
+# --- runs, batches, objects -------------------------------------------------------------------------------------
+
+
+def start_run(run_id: str, resource: str, as_of_at: datetime) -> None:
+    """Record that an ingest run of a resource began."""
+    upsert(ingest_run, {"run_id": run_id, "resource": resource, "status": "running", "started_at": utc_now(), "as_of_at": as_of_at})
+
+
+def finish_run(run_id: str, status: str, **values: Any) -> None:
+    """Record how an ingest run ended: success | nothing_new | failed."""
+    with transaction() as connection:
+        connection.execute(
+            sa.update(ingest_run).where(ingest_run.c.run_id == run_id).values(status=status, finished_at=utc_now(), **values)
+        )
+
+
+def open_batch(values: Mapping[str, Any], objects: list[Mapping[str, Any]], signatures: Mapping[str, str]) -> None:
+    """Record a fully archived batch, its objects and their cheap signatures, in one transaction.
+
+    A batch that is already there (same content, same contract version) is left as it is.
+    """
+    with transaction() as connection:
+        if connection.execute(sa.select(batch.c.batch_id).where(batch.c.batch_id == values["batch_id"])).first():
+            return
+        connection.execute(sa.insert(batch).values(**values))
+        connection.execute(sa.insert(batch_object), objects)
+        _remember(connection, values["resource"], signatures)
+
+
+def _remember(connection: Connection, resource: str, signatures: Mapping[str, str]) -> None:
+    """Remember ``signature -> sha256``; a file whose content moved on gets a new signature, so rows only ever add up."""
+    if not signatures:
+        return
+    known = set(
+        connection.execute(sa.select(seen_signature.c.signature).where(seen_signature.c.resource == resource)).scalars()
+    )
+    fresh = [
+        {"resource": resource, "signature": signature, "sha256": sha256}
+        for signature, sha256 in signatures.items()
+        if signature not in known
+    ]
+    if fresh:
+        connection.execute(sa.insert(seen_signature), fresh)
+
+
+def remember_signatures(resource: str, signatures: Mapping[str, str]) -> None:
+    """Remember signatures of objects that turned out to be duplicates."""
+    with transaction() as connection:
+        _remember(connection, resource, signatures)
+
+
+def known_signatures(resource: str) -> set[str]:
+    """Signatures of source objects that need not be read again."""
+    rows = read(sa.select(seen_signature.c.signature).where(seen_signature.c.resource == resource))
+    return {row["signature"] for row in rows}
+
+
+def known_objects(resource: str) -> set[str]:
+    """sha256 of every object of the resource that is in some batch."""
+    return {row["sha256"] for row in read(sa.select(batch_object.c.sha256).where(batch_object.c.resource == resource))}
+
+
+def batches(resource: str | None = None, status: str | None = None) -> list[dict[str, Any]]:
+    """Batches in the order they were opened."""
+    statement = sa.select(batch).order_by(batch.c.started_at, batch.c.batch_id)
+    if resource:
+        statement = statement.where(batch.c.resource == resource)
+    if status:
+        statement = statement.where(batch.c.status == status)
+    return read(statement)
+
+
+def objects(batch_id: str) -> list[dict[str, Any]]:
+    """Objects of a batch in order."""
+    return read(sa.select(batch_object).where(batch_object.c.batch_id == batch_id).order_by(batch_object.c.seq))
+
+
+def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: list[Mapping[str, Any]]) -> None:
+    """Close a batch: counts, object outcomes and the connector's watermark move in one transaction."""
+    with transaction() as connection:
+        row = connection.execute(sa.select(batch).where(batch.c.batch_id == batch_id)).mappings().one()
+        connection.execute(sa.update(batch).where(batch.c.batch_id == batch_id).values(finished_at=utc_now(), **values))
+        if objects_outcome:
+            connection.execute(
+                sa.update(batch_object)
+                .where(batch_object.c.batch_id == batch_id, batch_object.c.seq == sa.bindparam("b_seq"))
+                .values(
+                    status=sa.bindparam("b_status"),
+                    reason=sa.bindparam("b_reason"),
+                    decoded_count=sa.bindparam("b_decoded"),
+                    accepted_count=sa.bindparam("b_accepted"),
+                    quarantined_count=sa.bindparam("b_quarantined"),
+                    duplicate_count=sa.bindparam("b_duplicate"),
+                ),
+                [{f"b_{key}": value for key, value in outcome.items()} for outcome in objects_outcome],
+            )
+        if row["watermark"]:
+            _set_watermark(connection, row["resource"], row["watermark"])
+
+
+def _set_watermark(connection: Connection, resource: str, state: str) -> None:
+    values = {"state": state, "updated_at": utc_now()}
+    changed = connection.execute(sa.update(watermark).where(watermark.c.resource == resource).values(**values)).rowcount
+    if not changed:
+        connection.execute(sa.insert(watermark).values(resource=resource, **values))
+
+
+def get_watermark(resource: str) -> dict[str, Any]:
+    """Where the connector of a resource left off (empty at first)."""
+    rows = read(sa.select(watermark.c.state).where(watermark.c.resource == resource))
+    return json.loads(rows[0]["state"]) if rows else {}
+
+
+def runs(resource: str | None = None) -> list[dict[str, Any]]:
+    """Ingest runs in the order they began."""
+    statement = sa.select(ingest_run).order_by(ingest_run.c.started_at)
+    if resource:
+        statement = statement.where(ingest_run.c.resource == resource)
+    return read(statement)
+
+
+# --- checked versions -------------------------------------------------------------------------------------------
+
+
+def checked_version(table_name: str) -> int | None:
+    """The version of a table that every reader sees, or None while nothing has passed its quality gate."""
+    rows = read(sa.select(checked.c.version).where(checked.c.table_name == table_name))
+    return int(rows[0]["version"]) if rows else None
+
+
+def checked_versions() -> dict[str, int]:
+    """All checked versions."""
+    return {row["table_name"]: int(row["version"]) for row in read(sa.select(checked))}
+
+
+def set_checked_version(table_name: str, version: int, run_id: str) -> None:
+    """Move one table's checked version (see :func:`set_checked_versions`)."""
+    set_checked_versions({table_name: version}, run_id)
+
+
+def set_checked_versions(versions: Mapping[str, int], run_id: str) -> None:
+    """Move the checked versions of several tables together, keeping the history vacuum must respect."""
+    now = utc_now()
+    with transaction() as connection:
+        for table_name, version in versions.items():
+            values = {"version": version, "checked_at": now, "run_id": run_id}
+            current = connection.execute(
+                sa.select(checked.c.version).where(checked.c.table_name == table_name)
+            ).scalar_one_or_none()
+            if current == version:
+                continue
+            if current is None:
+                connection.execute(sa.insert(checked).values(table_name=table_name, **values))
+            else:
+                connection.execute(sa.update(checked).where(checked.c.table_name == table_name).values(**values))
+            if not connection.execute(
+                sa.select(checked_history.c.version).where(
+                    checked_history.c.table_name == table_name, checked_history.c.version == version
+                )
+            ).first():
+                connection.execute(sa.insert(checked_history).values(table_name=table_name, **values))
+
+
+# --- quality results and alerts ---------------------------------------------------------------------------------
+
+
+def record_quality(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Store results of one gate run (counts only, never values)."""
+    insert_many(quality_result, rows)
+
+
+def quality_results(run_id: str | None = None, table_name: str | None = None) -> list[dict[str, Any]]:
+    """Quality results, oldest first."""
+    statement = sa.select(quality_result).order_by(quality_result.c.checked_at, quality_result.c.rule_id)
+    if run_id:
+        statement = statement.where(quality_result.c.run_id == run_id)
+    if table_name:
+        statement = statement.where(quality_result.c.table_name == table_name)
+    return read(statement)
+
+
+def open_alert(
+    rule_code: str, subject_type: str, subject_id: str, *, severity: str, message: str, evidence: Mapping[str, Any] | None = None
+) -> str:
+    """Open an operational alert, or refresh the open one of the same rule and subject; returns its id."""
+    alert_id = f"{rule_code}:{subject_type}:{subject_id}"
+    values = {"severity": severity, "message": message, "evidence": json.dumps(dict(evidence or {}), ensure_ascii=False, default=str)}
+    with transaction() as connection:
+        row = connection.execute(sa.select(alert.c.status).where(alert.c.alert_id == alert_id)).first()
+        if row is None:
+            connection.execute(
+                sa.insert(alert).values(
+                    alert_id=alert_id, rule_code=rule_code, subject_type=subject_type, subject_id=subject_id,
+                    status="open", opened_at=utc_now(), **values,
+                )
+            )
+        else:
+            reopened = {"status": "open", "opened_at": utc_now(), "closed_at": None} if row.status == "closed" else {}
+            connection.execute(sa.update(alert).where(alert.c.alert_id == alert_id).values(**values, **reopened))
+    return alert_id
+
+
+def close_alert(rule_code: str, subject_type: str, subject_id: str) -> bool:
+    """Close the open alert of a rule and subject; True when there was one."""
+    with transaction() as connection:
+        result = connection.execute(
+            sa.update(alert)
+            .where(alert.c.alert_id == f"{rule_code}:{subject_type}:{subject_id}", alert.c.status == "open")
+            .values(status="closed", closed_at=utc_now())
+        )
+        return bool(result.rowcount)
+
+
+def alerts(status: str | None = None) -> list[dict[str, Any]]:
+    """Operational alerts, newest first."""
+    statement = sa.select(alert).order_by(alert.c.opened_at.desc())
+    if status:
+        statement = statement.where(alert.c.status == status)
+    return read(statement)
+
+
+# --- deliveries and published versions --------------------------------------------------------------------------
+
+
+def deliveries(resource: str | None = None, business_date: date | None = None) -> list[dict[str, Any]]:
+    """Deliveries, oldest business date first."""
+    statement = sa.select(delivery).order_by(delivery.c.business_date, delivery.c.resource, delivery.c.sequence)
+    if resource:
+        statement = statement.where(delivery.c.resource == resource)
+    if business_date:
+        statement = statement.where(delivery.c.business_date == business_date)
+    return read(statement)
+
+
+def dataset_versions(dataset: str | None = None) -> list[dict[str, Any]]:
+    """Published versions of open datasets, oldest first."""
+    statement = sa.select(dataset_version).order_by(dataset_version.c.published_at, dataset_version.c.version)
+    if dataset:
+        statement = statement.where(dataset_version.c.dataset == dataset)
+    return read(statement)

@@ -1,0 +1,64 @@
+"""Where state lives. Everything comes from environment variables; nothing is read from the current directory
+except the default ``./var``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved locations of one installation.
+
+    ``lake_root`` may be a local path or an ``s3://`` URL (``LAKE_ROOT``); everything else lives under
+    ``TIYU_HOME`` (default ``./var``).
+    """
+
+    home: Path
+    lake_root: str
+    ledger_url: str
+    repo_root: Path
+
+    @property
+    def archive_root(self) -> Path:
+        """Encrypted raw objects, named by content."""
+        return self.home / "archive"
+
+    @property
+    def serving_root(self) -> Path:
+        """Read-only DuckDB files, one per audience."""
+        return self.home / "serving"
+
+    @property
+    def exchange_root(self) -> Path:
+        """Outbox of deliveries to the city big-data center."""
+        return self.home / "exchange"
+
+    @property
+    def open_root(self) -> Path:
+        """Published versions of open datasets."""
+        return self.home / "open"
+
+    @property
+    def site_root(self) -> Path:
+        """Static pages: start page, portal preview."""
+        return self.home / "site"
+
+    @property
+    def key_file(self) -> Path:
+        """Key material of the file key provider (mode 0600)."""
+        return self.home / "keys" / "keys.json"
+
+
+def settings() -> Settings:
+    """Read the environment now. Cheap and uncached, so a test may change the environment between calls."""
+    home = Path(os.environ.get("TIYU_HOME") or "var").expanduser().absolute()
+    lake_root = os.environ.get("LAKE_ROOT") or str(home / "lake")
+    if "://" not in lake_root:
+        lake_root = str(Path(lake_root).expanduser().absolute())
+    ledger_url = os.environ.get("TIYU_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}"
+    return Settings(
+        home=home, lake_root=lake_root.rstrip("/"), ledger_url=ledger_url, repo_root=Path(__file__).resolve().parents[1]
+    )

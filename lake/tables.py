@@ -1,0 +1,314 @@
+"""Delta tables: paths, commits that carry their own history, and nothing else.
+
+Every commit carries in its metadata what recovery and the incremental planner need:
+``tiyu.part_dates`` (JSON list of the dates it touched, absent = everything), ``tiyu.batch_id`` for an ingest commit
+(also as app transaction, which makes a retry a no-op) and whatever the caller adds under ``tiyu.*``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from lake.errors import EXIT_INTERNAL, TiyuError
+from lake.settings import settings
+
+LAYERS = ("ods", "dim", "dwd", "dws", "ads", "ops")
+PART_DATES = "tiyu.part_dates"
+BATCH_ID = "tiyu.batch_id"
+_EPOCH = date(1970, 1, 1)
+_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+_ATTEMPTS = 6
+
+Data = pa.Table | pa.RecordBatchReader | pl.DataFrame
+
+
+def layer_of(name: str) -> str:
+    """The layer prefix of a table name; raises TIYU-LAKE-0001 for a name outside the grammar."""
+    layer = name.split("_", 1)[0]
+    if layer not in LAYERS:
+        raise TiyuError("TIYU-LAKE-0001", "表名不符合命名规则", "表名以 ods_ dim_ dwd_ dws_ ads_ ops_ 之一开头", EXIT_INTERNAL, table=name)
+    return layer
+
+
+def path(name: str) -> str:
+    """Location of a table: ``{lake_root}/{layer}/{name}``."""
+    return f"{settings().lake_root}/{layer_of(name)}/{name}"
+
+
+def _storage_options() -> dict[str, str] | None:
+    if "://" not in settings().lake_root:
+        return None
+    options = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    return options or None
+
+
+def exists(name: str) -> bool:
+    """Whether the table has at least one commit."""
+    location = path(name)
+    if "://" not in location:
+        log = Path(location) / "_delta_log"
+        return log.is_dir() and any(log.glob("*.json"))
+    return DeltaTable.is_deltatable(location, storage_options=_storage_options())
+
+
+def open_table(name: str, version: int | None = None) -> DeltaTable:
+    """The deltalake handle; only for metadata and commits, never ``to_pyarrow_*`` (aborts the interpreter at exit)."""
+    return DeltaTable(path(name), version=version, storage_options=_storage_options())
+
+
+def version(name: str) -> int | None:
+    """Head version, or None when the table does not exist."""
+    return open_table(name).version() if exists(name) else None
+
+
+def all_tables() -> list[str]:
+    """Names of the tables present under a local lake root, sorted."""
+    root = Path(settings().lake_root)
+    found = []
+    for layer in LAYERS:
+        if (root / layer).is_dir():
+            found += [entry.name for entry in (root / layer).iterdir() if (entry / "_delta_log").is_dir()]
+    return sorted(found)
+
+
+def _metadata(metadata: Mapping[str, Any] | None, part_dates: Iterable[date] | None) -> dict[str, str]:
+    result = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in (metadata or {}).items()}
+    if part_dates is not None:
+        result[PART_DATES] = json.dumps(sorted(day.isoformat() for day in part_dates))
+    return result
+
+
+def _retry(name: str, commit):
+    """Run a commit, reloading the table and trying again when a concurrent writer won the race."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return commit()
+        except CommitFailedError as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise TiyuError(
+                    "TIYU-LAKE-0002", "多次重试后仍无法提交数据表", "确认没有别的任务在写同一张表，然后重跑", EXIT_INTERNAL, table=name
+                ) from error
+            time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+    return None
+
+
+def _part_dates_of(data: Data) -> list[date] | None:
+    if isinstance(data, pa.RecordBatchReader) or "part_date" not in (data.columns if isinstance(data, pl.DataFrame) else data.schema.names):
+        return None
+    column = data["part_date"] if isinstance(data, pl.DataFrame) else pl.from_arrow(data["part_date"])
+    return column.drop_nulls().unique().to_list()
+
+
+def append(
+    name: str,
+    data: pa.Table | pl.DataFrame,
+    *,
+    batch_id: str,
+    metadata: Mapping[str, Any] | None = None,
+    partition_by: tuple[str, ...] = ("part_date",),
+) -> int:
+    """Append the rows of one batch, exactly once, and return the version that holds them.
+
+    The same ``batch_id`` a second time writes nothing (the batch is an app transaction checked against the very
+    snapshot the commit is made on, so two racing processes cannot both succeed). An empty batch is still recorded,
+    so that recovery sees it was done.
+    """
+    arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+    app_id = f"tiyu:{batch_id}"
+    properties = CommitProperties(
+        custom_metadata=_metadata({**(metadata or {}), BATCH_ID: batch_id}, _part_dates_of(arrow)),
+        app_transactions=[Transaction(app_id, 1)],
+    )
+
+    def commit() -> int:
+        if not exists(name):
+            _create(name, arrow.schema, partition_by)
+        table = open_table(name)
+        if table.transaction_version(app_id) is not None:
+            return table.version()
+        write_deltalake(table, arrow, mode="append", writer_properties=_WRITER, commit_properties=properties)
+        return table.version()
+
+    return _retry(name, commit)
+
+
+def has_batch(name: str, batch_id: str) -> bool:
+    """Whether the batch's commit is in the table's history."""
+    return exists(name) and open_table(name).transaction_version(f"tiyu:{batch_id}") is not None
+
+
+def _create(name: str, schema: pa.Schema, partition_by: tuple[str, ...]) -> None:
+    """Create an empty table (version 0), tolerating a concurrent creator."""
+    try:
+        DeltaTable.create(
+            path(name),
+            schema=schema,
+            mode="ignore",
+            partition_by=[column for column in partition_by if column in schema.names] or None,
+            commit_properties=CommitProperties(custom_metadata={PART_DATES: "[]"}),
+            storage_options=_storage_options(),
+        )
+    except CommitFailedError:
+        if not exists(name):
+            raise
+
+
+def replace_table(
+    name: str, data: Data, *, metadata: Mapping[str, Any] | None = None, partition_by: tuple[str, ...] = ()
+) -> int:
+    """Replace the whole content (and schema) of a table in one commit; returns the new version."""
+    properties = CommitProperties(custom_metadata=_metadata(metadata, None))
+    arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+    write_deltalake(
+        path(name),
+        arrow,
+        mode="overwrite",
+        schema_mode="overwrite" if exists(name) else None,
+        partition_by=list(partition_by) or None,
+        writer_properties=_WRITER,
+        commit_properties=properties,
+        storage_options=_storage_options(),
+    )
+    return open_table(name).version()
+
+
+def replace_window(
+    name: str,
+    data: Data,
+    column: str,
+    start: date,
+    end: date,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    partition_by: tuple[str, ...] = ("part_date",),
+) -> int:
+    """Replace exactly the rows with ``start <= column <= end`` (a date column) by ``data``; returns the new version.
+
+    Rows outside the window are refused by Delta. An empty ``data`` clears the window. The touched dates of the
+    commit are every date of the window, because a date may have lost all its rows.
+    """
+    if end < start:
+        raise TiyuError("TIYU-LAKE-0003", "替换窗口的终点早于起点", "检查起止日期", EXIT_INTERNAL, table=name, start=start, end=end)
+    days = (date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1))
+    properties = CommitProperties(custom_metadata=_metadata(metadata, days))
+    arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+
+    if not exists(name):
+        _create(name, arrow.schema, partition_by)
+    write_deltalake(
+        path(name),
+        arrow,
+        mode="overwrite",
+        predicate=f"{column} >= '{start.isoformat()}' AND {column} <= '{end.isoformat()}'",
+        writer_properties=_WRITER,
+        commit_properties=properties,
+        storage_options=_storage_options(),
+    )
+    return open_table(name).version()
+
+
+def merge(
+    name: str,
+    data: Data,
+    keys: Iterable[str],
+    *,
+    window: tuple[str, date, date],
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Upsert by key inside a literal partition window ``(column, start, end)``; returns the new version.
+
+    The literal window is mandatory: a merge on keys alone reads the whole table.
+    """
+    column, start, end = window
+    days = (date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1))
+    properties = CommitProperties(custom_metadata=_metadata(metadata, days))
+    arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+    if not exists(name):
+        _create(name, arrow.schema, (column,))
+    predicate = " AND ".join(
+        [f"t.{column} >= '{start.isoformat()}'", f"t.{column} <= '{end.isoformat()}'", *(f"s.{key} = t.{key}" for key in keys)]
+    )
+
+    def commit() -> int:
+        table = open_table(name)
+        (
+            table.merge(arrow, predicate, source_alias="s", target_alias="t", writer_properties=_WRITER, commit_properties=properties)
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .execute()
+        )
+        return table.version()
+
+    return _retry(name, commit)
+
+
+def delete(name: str, predicate: str, *, part_dates: Iterable[date], metadata: Mapping[str, Any] | None = None) -> int:
+    """Delete the rows matching a Delta SQL predicate; ``part_dates`` states which dates that touches."""
+    properties = CommitProperties(custom_metadata=_metadata(metadata, part_dates))
+
+    def commit() -> int:
+        table = open_table(name)
+        table.delete(predicate, writer_properties=_WRITER, commit_properties=properties)
+        return table.version()
+
+    return _retry(name, commit)
+
+
+def history(name: str, after: int | None = None, upto: int | None = None) -> list[dict[str, Any]]:
+    """Commits with ``after < version <= upto``, newest first, each with ``version`` and its custom metadata."""
+    if not exists(name):
+        return []
+    return [
+        entry
+        for entry in open_table(name, upto).history()
+        if (after is None or entry["version"] > after) and (upto is None or entry["version"] <= upto)
+    ]
+
+
+def commit_metadata(name: str, at: int) -> dict[str, Any]:
+    """The custom metadata of one commit (empty when it carries none)."""
+    for entry in history(name, at - 1, at):
+        return entry
+    return {}
+
+
+def touched_dates(name: str, after: int | None, upto: int) -> set[date] | None:
+    """Dates touched by the commits in ``(after, upto]``; None means "everything" (a full replace or unknown commit).
+
+    Maintenance commits (OPTIMIZE, VACUUM) change no rows and touch nothing.
+    """
+    if after is None:
+        return None
+    touched: set[date] = set()
+    commits = history(name, after, upto)
+    if {entry["version"] for entry in commits} != set(range(after + 1, upto + 1)):
+        return None  # log cleaned up: cannot know
+    for entry in commits:
+        if entry.get("operation") in ("OPTIMIZE", "VACUUM START", "VACUUM END", "FSCK", "SET TBLPROPERTIES", "UPDATE FIELD METADATA"):
+            continue
+        dates = entry.get(PART_DATES)
+        if dates is None:
+            return None
+        touched.update(date.fromisoformat(text) for text in json.loads(dates))
+    return touched
+
+
+def set_column_metadata(name: str, columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Mirror meaning, grade and mark of columns into the Delta schema (no commit when nothing differs)."""
+    table = open_table(name)
+    current = {field.name: dict(field.metadata) for field in table.schema().fields}
+    for column, metadata in columns.items():
+        if column in current and any(current[column].get(key) != value for key, value in metadata.items()):
+            table.alter.set_column_metadata(column, dict(metadata))
