@@ -1,0 +1,1 @@
+"""Keys, tokens, envelopes and masking: what stands between a raw personal value and everything else."""

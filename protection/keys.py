@@ -1,0 +1,104 @@
+"""Key material behind a small provider interface.
+
+The default provider is one JSON file, mode 0600, under ``TIYU_HOME/keys``. Each purpose has its own key, so that
+tokens made for one audience cannot be joined with those of another, and each key an id (``kid``), so that it can be
+rotated. A production installation replaces the provider by a KMS with the same three methods.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
+from lake.settings import settings
+
+PURPOSES = ("archive", "token", "analyst")
+_KEY_BYTES = 32
+
+
+class KeyProvider(Protocol):
+    """What the platform needs of a key store."""
+
+    def current(self, purpose: str) -> tuple[str, bytes]:
+        """The key to use now for a purpose: ``(kid, 32 bytes)``."""
+
+    def get(self, purpose: str, kid: str) -> bytes:
+        """The key with this id; raises TIYU-KEY-0003 when it is unknown or destroyed."""
+
+
+class FileKeyProvider:
+    """Keys in one JSON file whose permissions are checked at every load."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        if not path.exists():
+            raise TiyuError("TIYU-KEY-0001", "密钥文件不存在", "先运行 tiyu keys init", EXIT_UNAVAILABLE, file=path.name)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise TiyuError(
+                "TIYU-KEY-0002", "密钥文件权限过宽，拒绝使用", "运行 chmod 600 收紧权限，并评估密钥是否已泄露", EXIT_USAGE,
+                file=path.name, mode=oct(mode),
+            )
+        self._keys = json.loads(path.read_text("utf-8"))["purposes"]
+
+    def current(self, purpose: str) -> tuple[str, bytes]:
+        entry = self._entry(purpose)
+        kid = entry["current"]
+        return kid, self.get(purpose, kid)
+
+    def get(self, purpose: str, kid: str) -> bytes:
+        encoded = self._entry(purpose)["keys"].get(kid)
+        if encoded is None:
+            raise TiyuError("TIYU-KEY-0003", "找不到所需的密钥", "恢复对应编号的密钥；若密钥已按擦除要求销毁，则数据不可恢复", EXIT_UNAVAILABLE, purpose=purpose, kid=kid)
+        return base64.b64decode(encoded)
+
+    def _entry(self, purpose: str) -> dict:
+        if purpose not in self._keys:
+            raise TiyuError("TIYU-KEY-0003", "找不到所需的密钥", "检查密钥文件是否完整", EXIT_UNAVAILABLE, purpose=purpose)
+        return self._keys[purpose]
+
+
+def ensure() -> Path:
+    """Create the key file when there is none (never touches an existing one); returns its path."""
+    path = settings().key_file
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    content = {
+        "version": 1,
+        "purposes": {
+            purpose: {"current": "k1", "keys": {"k1": base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}}
+            for purpose in PURPOSES
+        },
+    }
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(partial, path)  # refuses to replace a file another process made meanwhile
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink()
+    return path
+
+
+@functools.cache
+def _cached(path: Path, mtime_ns: int) -> FileKeyProvider:
+    return FileKeyProvider(path)
+
+
+def provider() -> KeyProvider:
+    """The configured key provider (reloaded when the key file changes)."""
+    path = settings().key_file
+    return _cached(path, path.stat().st_mtime_ns if path.exists() else 0)
