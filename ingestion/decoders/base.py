@@ -1,0 +1,148 @@
+"""What every decoder gives back, and the limits and error codes that decoders share.
+
+Balance that holds for each object: ``root_count == rows of the root table + issues``. An object is either decoded
+(rows and issues) or refused as a whole with a TiyuError; nothing disappears between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from lake.errors import EXIT_USAGE, TiyuError
+
+RECORD_NO = "_record_no"
+SOURCE_OBJECT = "_source_object"
+PREVIEW_BYTES = 512
+CHUNK_BYTES = 64 * 1024 * 1024
+MAX_EXPANDED_BYTES = 512 * 1024 * 1024  # of one packed object; larger is refused as a possible archive bomb
+
+
+@dataclass
+class DecodeIssue:
+    """One root record that could not be read. It goes to quarantine with its place in the object.
+
+    record_no: 1-based (see the decoder for what it counts) · byte_from/byte_to: half-open range in the object as
+    received, None when the format has no such place · rule_id: ``decode.*`` · reason_zh: free of record values ·
+    preview_bytes: raw start of the record, UNMASKED: mask before writing it anywhere · object_sha256: which object.
+    """
+
+    record_no: int
+    byte_from: int | None
+    byte_to: int | None
+    rule_id: str
+    reason_zh: str
+    preview_bytes: bytes | None = field(default=None, repr=False)
+    object_sha256: str = ""
+
+
+@dataclass
+class Decoded:
+    """Result of one object (``decode``) or of a chunk of objects (``decode_many``).
+
+    tables: table name → Arrow. Row formats give one table, keyed by the contract's root table, with one string column
+    per source field plus ``_record_no``; the many form adds ``_source_object`` (sha256 as given).
+    issues: unreadable records. root_count: root records found, ``rows + issues``.
+    root_counts: the same per object sha256. refusals: objects refused as a whole, by sha256 (many form only; the
+    single form raises the error instead).
+    """
+
+    tables: dict[str, pa.Table]
+    issues: list[DecodeIssue]
+    root_count: int
+    root_counts: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, TiyuError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The part of a contract that a row decoder needs: the root table, its source fields, what to do with others."""
+
+    table: str
+    fields: tuple[str, ...]
+    optional_fields: frozenset[str]
+    allow_extra: bool
+
+
+def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
+    """Read the layout from a catalog contract: source fields are the root object's columns that are not derived."""
+    roots = [item for item in contract.objects if getattr(item, "is_root", False)] or list(contract.objects[:1])
+    root = roots[0]
+    fields = tuple(
+        item.source_name for item in root.properties if item.source_name and not getattr(item, "derive", None)
+    )
+    drift = getattr(root, "drift", None)
+    mode = drift.get("columns", drift.get("mode")) if isinstance(drift, dict) else drift
+    return Layout(root.table, tuple(dict.fromkeys(fields)), frozenset(optional_fields), mode in ALLOW_EXTRA)
+
+
+ALLOW_EXTRA = frozenset({"allow", "allow_extra", "allow_new_columns", "ignore", "ignore_extra"})
+
+
+def refusal(code: str, message_zh: str, hint_zh: str, *, object_name: str, **context: Any) -> TiyuError:
+    """An object that is refused as a whole. It stays in the archive, so it can be replayed after a fix."""
+    return TiyuError(code, message_zh, hint_zh, object=object_name, **context)
+
+
+def missing_fields(object_name: str, missing: list[str]) -> TiyuError:
+    """TIYU-ING-0210: the header lacks columns of the contract."""
+    return refusal(
+        "TIYU-ING-0210",
+        f"文件缺少契约规定的列：{'、'.join(missing)}",
+        "请数据源单位按接口规范补齐列名后重新报送；文件已留存，未入库任何一行",
+        object_name=object_name,
+        missing="、".join(missing),
+    )
+
+
+def extra_fields(object_name: str, extra: list[str]) -> TiyuError:
+    """TIYU-ING-0211: the object carries fields that the contract does not know (an ungraded column is never let in)."""
+    shown = [name[:40] for name in extra[:10]]
+    return refusal(
+        "TIYU-ING-0211",
+        f"文件含有契约未登记的列：{'、'.join(shown)}",
+        "请先在契约中登记并定级该列，或请数据源单位去掉该列；文件已留存，可在修改契约后重放",
+        object_name=object_name,
+        extra="、".join(shown),
+    )
+
+
+def check_decoder_options(decoder: str, options: dict[str, Any], allowed: dict[str, type | tuple[type, ...]]) -> None:
+    """TIYU-ING-0202: an option the decoder does not know, or of a wrong type."""
+    for key, value in options.items():
+        if key not in allowed or not isinstance(value, allowed[key]):
+            raise TiyuError(
+                "TIYU-ING-0202",
+                f"解码器不认识配置项 {key} 或其类型不对",
+                f"可用的配置项：{'、'.join(sorted(allowed)) or '无'}",
+                EXIT_USAGE,
+                decoder=decoder,
+                option=key,
+            )
+
+
+def chunks(
+    objects: Iterable[tuple[str, str, bytes]], limit: int = CHUNK_BYTES
+) -> Iterator[list[tuple[str, str, bytes]]]:
+    """Group objects so that a chunk holds about ``limit`` bytes (one larger object is a chunk of its own)."""
+    chunk: list[tuple[str, str, bytes]] = []
+    size = 0
+    for item in objects:
+        if chunk and size + len(item[2]) > limit:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += len(item[2])
+    if chunk:
+        yield chunk
+
+
+def empty_table(fields: Iterable[str]) -> pa.Table:
+    """A row-format table without rows."""
+    columns: dict[str, pa.Array] = {name: pa.array([], pa.string()) for name in fields}
+    columns[RECORD_NO] = pa.array([], pa.int64())
+    columns[SOURCE_OBJECT] = pa.array([], pa.string())
+    return pa.table(columns)
