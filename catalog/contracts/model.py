@@ -1,0 +1,507 @@
+"""Strict models of the `tiyu` custom properties and the contract objects the platform works with.
+
+An Open Data Contract Standard (ODCS) file carries one custom property named ``tiyu`` per level (root, server, object,
+property). Every model here refuses unknown keys, because a typo in a declaration ("clasification") must stop the line
+instead of silently dropping a protection. The JSON Schema of the four models is published as
+``catalog/contracts/tiyu.schema.json``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+Grade = Literal["L1", "L2", "L3", "L4"]
+PiMark = Literal["N", "P", "S"]
+Kind = Literal["source", "exchange", "open"]
+IdentifierKind = Literal["name", "phone", "id_no", "athlete_no", "uscc"]
+Severity = Literal["quarantine", "warn"]
+Cycle = Literal["realtime", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly"]
+
+GRADES: tuple[str, ...] = ("L1", "L2", "L3", "L4")
+PROTECTED_KINDS: frozenset[str] = frozenset({"name", "phone", "id_no", "athlete_no"})
+"""Identifier kinds of natural persons; `uscc` identifies an organisation and stays in plain text."""
+
+CYCLE_HOURS: dict[str, int] = {
+    "realtime": 1,
+    "hourly": 1,
+    "daily": 24,
+    "weekly": 24 * 7,
+    "monthly": 24 * 31,
+    "quarterly": 24 * 92,
+    "yearly": 24 * 366,
+}
+
+
+class Strict(BaseModel):
+    """Base of every declaration: camelCase in YAML, snake_case in Python, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=False, frozen=True)
+
+
+# ------------------------------------------------------------------ rules
+class RuleBase(Strict):
+    """What every declared row rule has.
+
+    id: last part of the rule id; default is ``{column}.{kind}``. when: SQL condition that limits the rule to some rows
+    (other rows are fine). severity ``quarantine`` refuses the row, ``warn`` only counts it.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")] | None = None
+    severity: Severity = "quarantine"
+    message_zh: str
+    when: str | None = None
+
+
+class NotNullRule(RuleBase):
+    kind: Literal["not_null"]
+    column: str
+
+
+class RangeRule(RuleBase):
+    kind: Literal["range"]
+    column: str
+    min: float | None = None
+    max: float | None = None
+    min_exclusive: bool = False
+    max_exclusive: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> RangeRule:
+        if self.min is None and self.max is None:
+            raise ValueError("a range needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("range min is above max")
+        return self
+
+
+class InListRule(RuleBase):
+    kind: Literal["in_list"]
+    column: str
+    code_list: str | None = None
+    values: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InListRule:
+        if (self.code_list is None) == (not self.values):
+            raise ValueError("in_list needs exactly one of codeList and values")
+        return self
+
+
+class PatternRule(RuleBase):
+    kind: Literal["pattern"]
+    column: str
+    pattern: str
+
+
+class CompareRule(RuleBase):
+    kind: Literal["compare"]
+    left: str
+    op: Literal["<", "<=", "=", "!=", ">=", ">"]
+    right: str
+
+
+class ReferenceRule(RuleBase):
+    kind: Literal["reference"]
+    column: str
+    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    target_column: str | None = None
+
+
+class CheckDigitRule(RuleBase):
+    kind: Literal["check_digit"]
+    column: str
+    standard: Literal["GB11643", "GB32100"]
+
+
+class PhoneRule(RuleBase):
+    kind: Literal["phone"]
+    column: str
+
+
+class ExpressionRule(RuleBase):
+    kind: Literal["expression"]
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
+    sql: str
+    columns: list[str] = Field(min_length=1)
+
+
+DeclaredRule = Annotated[
+    NotNullRule
+    | RangeRule
+    | InListRule
+    | PatternRule
+    | CompareRule
+    | ReferenceRule
+    | CheckDigitRule
+    | PhoneRule
+    | ExpressionRule,
+    Field(discriminator="kind"),
+]
+
+
+# ------------------------------------------------------------------ servers
+class FileDropConnector(Strict):
+    """Files laid into a folder: `pattern` is a glob relative to the connection's folder."""
+
+    kind: Literal["file_drop"]
+    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    pattern: str
+
+
+class RestCursorConnector(Strict):
+    """A paged JSON interface with a cursor and a high-water mark; `sinceParam` is exclusive."""
+
+    kind: Literal["rest_cursor"]
+    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    path: Annotated[str, Field(pattern=r"^/")]
+    since_param: str = "updated_since"
+    cursor_param: str = "cursor"
+    limit_param: str = "limit"
+    limit: Annotated[int, Field(gt=0, le=100_000)] = 1000
+    items_path: str = "items"
+    next_cursor_path: str = "next_cursor"
+    high_water_path: str = "high_water"
+
+
+class CsvDecoder(Strict):
+    kind: Literal["csv"]
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+
+
+class NdjsonDecoder(Strict):
+    kind: Literal["ndjson"]
+
+
+class JsonItemsDecoder(Strict):
+    kind: Literal["json_items"]
+    items_path: str = "items"
+
+
+class XlsxDecoder(Strict):
+    kind: Literal["xlsx"]
+    sheet: str
+    header_row: Annotated[int, Field(ge=1)] = 1
+
+
+class ActivityDecoder(Strict):
+    """FIT, TCX and GPX activity files. `pathFields` is a regular expression with named groups over the object's name."""
+
+    kind: Literal["activity"]
+    path_fields: str | None = None
+
+
+Connector = Annotated[FileDropConnector | RestCursorConnector, Field(discriminator="kind")]
+Decoder = Annotated[
+    CsvDecoder | NdjsonDecoder | JsonItemsDecoder | XlsxDecoder | ActivityDecoder, Field(discriminator="kind")
+]
+
+
+class TiyuServer(Strict):
+    """Server level: how objects are fetched (connector) and read (decoder)."""
+
+    connector: Connector
+    decoder: Decoder
+
+
+# ------------------------------------------------------------------ property, object, root
+class Derive(Strict):
+    """A column computed at ingestion from other columns of the same row; `inputs` are ODS or raw column names."""
+
+    function: Literal["point_in_district", "birth_year", "is_minor"]
+    inputs: list[str] = Field(min_length=1)
+
+
+class TiyuProperty(Strict):
+    """Property level: protection and meaning beside `classification`.
+
+    piMark: N no personal data, P personal, S sensitive personal. identifierKind: what identifier the raw value is.
+    mask: masking applied to a raw value that is kept masked. identifierTypeColumn: column telling the document type of
+    an `id_no`. unit, codeList: names in the vocabularies. derive: computed column.
+    """
+
+    pi_mark: PiMark
+    identifier_kind: IdentifierKind | None = None
+    identifier_type_column: str | None = None
+    mask: Literal["name", "phone", "id_no"] | None = None
+    unit: str | None = None
+    code_list: str | None = None
+    derive: Derive | None = None
+
+
+class Late(Strict):
+    """How late data may come: rows up to `expectedDays` behind arrival are usual, later ones are accepted and shown."""
+
+    expected_days: Annotated[int, Field(ge=0)]
+
+
+class Drift(Strict):
+    """What acceptance does when the layout differs from the contract. Default: refuse the object."""
+
+    unknown_column: Literal["refuse", "warn"] = "refuse"
+    missing_column: Literal["refuse", "warn"] = "refuse"
+
+
+class Parent(Strict):
+    """The parent object of a child table and the columns that join them; the child inherits the parent's part_date."""
+
+    object: str
+    key: list[str] = Field(min_length=1)
+
+
+class TiyuObject(Strict):
+    """Object level. partDate: the column whose Shanghai calendar date is `part_date` (absent on child objects)."""
+
+    part_date: str | None = None
+    dedup: list[str] = Field(min_length=1)
+    late: Late | None = None
+    drift: Drift = Drift()
+    rules: list[DeclaredRule] = []
+    parent: Parent | None = None
+
+    @model_validator(mode="after")
+    def _one_date(self) -> TiyuObject:
+        if (self.part_date is None) == (self.parent is None):
+            raise ValueError("an object needs either partDate (root record) or parent (child record)")
+        return self
+
+
+class Share(Strict):
+    """Sharing between departments: unconditional, conditional (state the condition) or denied (state the basis)."""
+
+    type: Literal["unconditional", "conditional", "denied"]
+    condition: str | None = None
+    method: str | None = None
+    basis: str | None = None
+
+    @model_validator(mode="after")
+    def _text(self) -> Share:
+        if self.type == "conditional" and not self.condition:
+            raise ValueError("conditional sharing needs condition")
+        if self.type == "denied" and not self.basis:
+            raise ValueError("denied sharing needs basis")
+        return self
+
+
+class Open(Strict):
+    """Opening to society: unconditional, conditional or closed, with scope and condition as the open list demands."""
+
+    type: Literal["unconditional", "conditional", "closed"]
+    scope: str | None = None
+    condition: str | None = None
+    basis: str | None = None
+
+    @model_validator(mode="after")
+    def _text(self) -> Open:
+        if self.type == "conditional" and not self.condition:
+            raise ValueError("conditional opening needs condition")
+        if self.type == "closed" and not self.basis:
+            raise ValueError("closed needs basis")
+        return self
+
+
+class UpdateCycle(Strict):
+    """How often data is promised. Late only after cycle + graceHours; dueTime is the Shanghai time of day due."""
+
+    cycle: Cycle
+    grace_hours: Annotated[int, Field(ge=0)] = 0
+    due_time: Annotated[str, Field(pattern=r"^[0-2]\d:[0-5]\d$")] | None = None
+
+
+class OutputSpec(Strict):
+    """Delivery of an output contract: source table, mode, key and the disclosure rule that applies."""
+
+    table: Annotated[str, Field(pattern=r"^ads_[a-z_]+$")]
+    mode: Literal["full", "incremental"]
+    key: list[str] = Field(min_length=1)
+    increment_column: str | None = None
+    aggregate: bool = False
+    k: Annotated[int, Field(ge=1)] | None = None
+    count_column: str | None = None
+    licence: str | None = None
+    receiver: str | None = None
+    keywords: list[str] = []
+    theme: str | None = None
+    canonical_place: str | None = None
+
+    @model_validator(mode="after")
+    def _increment(self) -> OutputSpec:
+        if (self.mode == "incremental") != bool(self.increment_column):
+            raise ValueError("incrementColumn belongs to mode incremental, and only there")
+        return self
+
+
+class TiyuRoot(Strict):
+    """Root level: what kind of contract it is and the catalogue facts that the law asks for."""
+
+    kind: Kind
+    share: Share
+    open: Open
+    update_cycle: UpdateCycle
+    legal_basis: str
+    retention: str
+    crs: str | None = None
+    output: OutputSpec | None = None
+
+    @model_validator(mode="after")
+    def _output(self) -> TiyuRoot:
+        if (self.kind == "source") == (self.output is not None):
+            raise ValueError("output belongs to exchange and open contracts, and only there")
+        return self
+
+
+# ------------------------------------------------------------------ what the rest of the platform uses
+class Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuleSpec(Spec):
+    """One row rule with its stable id.
+
+    `columns` are the names the rule reads, as in the ODS or, for checks of raw identifiers, `raw__<source name>`.
+    `auto` marks rules derived from the contract. `needs_raw` marks rules that only the ingest can evaluate.
+    """
+
+    rule_id: str
+    contract_id: str
+    table: str
+    kind: str
+    severity: Severity
+    message_zh: str
+    columns: list[str]
+    params: dict[str, Any] = {}
+    when: str | None = None
+    required: bool = False
+    auto: bool = False
+    needs_raw: bool = False
+
+
+class PropertySpec(Spec):
+    """One column of a contract object. Names and meaning: see the team interface; grade L1…L4, pi_mark N/P/S."""
+
+    name: str
+    source_name: str | None
+    title_zh: str
+    description: str
+    type: str
+    grade: Grade
+    pi_mark: PiMark
+    identifier_kind: IdentifierKind | None = None
+    identifier_type_column: str | None = None
+    mask: str | None = None
+    unit: str | None = None
+    code_list: str | None = None
+    required: bool = False
+    derive: Derive | None = None
+
+    @property
+    def protection(self) -> Literal["token", "mask"] | None:
+        """How the raw identifier is turned into what may be stored: token, mask, or None when stored as it is."""
+        if self.identifier_kind not in PROTECTED_KINDS:
+            return None
+        return "mask" if self.mask else "token"
+
+    @property
+    def raw_name(self) -> str:
+        """In-memory column with the raw value: `raw__<source name>` when protected, else the ODS column itself."""
+        return f"raw__{self.source_name}" if self.protection else self.name
+
+
+class ObjectSpec(Spec):
+    """One table of a contract. For sources `table` is the ODS table, for outputs the ADS table it is read from."""
+
+    name: str
+    table: str
+    title_zh: str
+    description: str
+    grain: str
+    properties: list[PropertySpec]
+    part_date: str | None
+    dedup: list[str]
+    rules: list[RuleSpec]
+    is_root: bool
+    parent: str | None = None
+    parent_key: list[str] = []
+    late: Late | None = None
+    drift: Drift = Drift()
+
+    @property
+    def rule_prefix(self) -> str:
+        """Prefix of the rule ids of this table: `venue.booking`, for child tables `training.activity_session`."""
+        return self.table.removeprefix("ods_").replace("__", ".")
+
+    def type_rule_id(self, column: str) -> str:
+        """Rule id of the type check, which the ingest performs with try_cast."""
+        return f"{self.rule_prefix}.{column}.type"
+
+    @cached_property
+    def by_name(self) -> dict[str, PropertySpec]:
+        return {p.name: p for p in self.properties}
+
+    @property
+    def source_columns(self) -> list[str]:
+        """Source columns expected in an object, in contract order and without repetition."""
+        return list(dict.fromkeys(p.source_name for p in self.properties if p.source_name))
+
+
+class ServerSpec(Spec):
+    """Where a source comes from; `options` are the connector's, `decoder_options` the decoder's, in snake_case."""
+
+    connector: str
+    decoder: str
+    connection: str
+    options: dict[str, Any]
+    decoder_options: dict[str, Any]
+
+
+class Contract(Spec):
+    """A source or output contract, checked against ODCS v3.2 and the strict `tiyu` models."""
+
+    id: str
+    version: str
+    kind: Kind
+    title: str
+    description: str
+    domain: str
+    objects: list[ObjectSpec]
+    server: ServerSpec | None
+    share: Share
+    open: Open
+    update_cycle: Cycle
+    update_cycle_zh: str
+    grace_hours: int
+    due_time: str | None
+    legal_basis: str
+    retention: str
+    crs: str | None
+    owner_name: str
+    output: OutputSpec | None
+    sla: dict[str, Any]
+    raw: dict[str, Any]
+    path: Path
+
+    @property
+    def root(self) -> ObjectSpec:
+        """The object whose records are counted in the ledger."""
+        return next(o for o in self.objects if o.is_root)
+
+    @property
+    def cycle_hours(self) -> int:
+        return CYCLE_HOURS[self.update_cycle]
+
+    @property
+    def grade(self) -> str:
+        """Highest column grade of the contract; `L1` when it has no columns is impossible (a contract has columns)."""
+        return max(p.grade for o in self.objects for p in o.properties)
+
+    def object(self, table: str) -> ObjectSpec:
+        """The object stored in `table`. Raises KeyError when the contract has none."""
+        for item in self.objects:
+            if item.table == table or item.name == table:
+                return item
+        raise KeyError(table)

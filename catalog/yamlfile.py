@@ -1,0 +1,44 @@
+"""Reading declarations: YAML that refuses duplicate keys, cached until a file changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice (plain YAML keeps the last one and says nothing)."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is written twice", key_node.start_mark
+            )
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)  # type: ignore[arg-type]
+
+
+def loads(text: str) -> Any:
+    """Parse YAML text. Raises yaml.YAMLError on syntax errors and on duplicate keys."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+
+
+def read(path: Path) -> Any:
+    """Parse a YAML file (UTF-8)."""
+    return loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(folder: Path, pattern: str) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files below `folder`: the cache key of every loader here."""
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob(pattern)))
