@@ -1,0 +1,57 @@
+# Tiyu Lakehouse. `make help` lists the targets. Needs python3.11, python3.11-venv and make; nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SIZE ?= small
+SEED ?= 20260101
+PYTEST_ARGS ?=
+# Two test workers: the suite starts real servers and databases, more of them only wait for each other.
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup setup-dev demo test test-unit check test-browser test-faults compose-check clean clean-all
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+setup: ## build both environments from the hashed locks (idempotent)
+	@$(PYTHON) deploy/bootstrap.py
+
+setup-dev: ## the same, with the development tools
+	@$(PYTHON) deploy/bootstrap.py --dev
+
+demo: setup ## run the whole platform on a simulated city: make demo [SIZE=small] [HEADLESS=1]
+	@exec $(BIN)/python -m deploy.demo --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
+
+test: setup-dev ## unit, integration, data and policy tests (at most 15 minutes)
+	@$(PYTEST) tests/unit tests/integration tests/data tests/policy -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-unit: setup-dev ## unit tests only (seconds, no network)
+	@$(PYTEST) tests/unit $(PYTEST_ARGS)
+
+check: setup-dev ## formatting, types, layering, SQL style, catalogue, compose file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint dbt_project/models
+	$(BIN)/tiyu catalog check
+	$(BIN)/python -m deploy.compose_check
+
+compose-check: setup-dev ## static validation of docker-compose.yml
+	$(BIN)/python -m deploy.compose_check
+
+test-browser: setup-dev ## cockpit and pages in headless Chromium (needs: apt-get install -y chromium fonts-noto-cjk)
+	@$(PYTEST) tests/browser $(PYTEST_ARGS)
+
+test-faults: setup-dev ## SIGKILL in the middle of ingest, layers and serving, then compare row for row
+	@$(PYTEST) tests/faults $(PYTEST_ARGS)
+
+clean: ## remove the state of the demo and the caches (keeps the environments)
+	@$(PYTHON) -c "import shutil,sys; [shutil.rmtree(p, ignore_errors=True) for p in sys.argv[1:]]" var build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache dbt_project/target dbt_project/logs
+
+clean-all: clean ## remove the environments too
+	@rm -rf .venv .venv-cockpit .tools

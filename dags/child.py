@@ -1,0 +1,64 @@
+"""Run one verb in a process of its own and write its report as JSON (``python -m dags.child VERB KWARGS OUT``).
+
+A layer build imports dbt and holds its memory; a process of its own gives both back and keeps dbt's logging out of Airflow's.
+Exit codes are those of ``tiyu``: 0 ok, 1 data problem, 2 usage, 3 unavailable, 4 internal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies, so that a killed task leaves no writer behind."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent died before the request was in force
+        os._exit(4)
+
+
+def call(verb: str, **arguments: Any) -> Any:
+    """Import ``package.module:function`` and call it; the import happens only now, never while a DAG file is parsed."""
+    module, _, function = verb.partition(":")
+    return getattr(importlib.import_module(module), function)(**arguments)
+
+
+def plain(report: Any) -> Any:
+    """A verb's report as JSON-able data: dataclasses become mappings, everything unknown becomes text."""
+    if is_dataclass(report) and not isinstance(report, type):
+        report = asdict(report)
+    elif hasattr(report, "model_dump"):
+        report = report.model_dump(mode="json")
+    elif hasattr(report, "as_dict"):
+        report = report.as_dict()
+    return json.loads(json.dumps(report, default=str, ensure_ascii=False))
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of the child process."""
+    verb, keywords, out = arguments
+    die_with_parent()
+    from lake.errors import TiyuError
+
+    try:
+        report = call(verb, **json.loads(keywords))
+    except TiyuError as error:
+        print(error, file=sys.stderr, flush=True)
+        Path(out).write_text(json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str), encoding="utf-8")
+        return error.exit_code
+    Path(out).write_text(json.dumps({"report": plain(report)}, ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,249 @@
+"""Airflow of the demo: environment, the three services it needs, and its REST interface.
+
+No triggerer: no task of ours is deferred. SQLite metadata copied from a prebuilt template; LocalExecutor with two workers on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deploy.processes import Child, Processes
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "build" / "templates" / "airflow.db"
+FINAL_STATES = frozenset({"success", "failed"})
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Loopback ports of one Airflow."""
+
+    api: int
+    worker_log: int
+    trigger_log: int
+    scheduler_health: int
+
+
+def environment(home: Path, ports: Ports, secrets: Mapping[str, str], parallelism: int = 2) -> dict[str, str]:
+    """``AIRFLOW__…`` settings of the demo; nothing is read from an ``airflow.cfg``."""
+    folder = home / "airflow"
+    return {
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(parallelism),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Asia/Shanghai",
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_FETCH_INTERVAL": "1",
+        "AIRFLOW__CORE__FERNET_KEY": secrets["airflow_fernet"],
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{ports.api}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(ports.api),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{ports.api}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets["airflow_api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets["airflow_jwt"],
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.worker_log),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.trigger_log),
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(ports.scheduler_health),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "SCARF_ANALYTICS": "false",
+        "DO_NOT_TRACK": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
+    }
+
+
+def prepare(home: Path, password: str) -> None:
+    """Metadata database from the template on first use; the password file readable by its owner only."""
+    folder = home / "airflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "airflow.db"
+    if not database.is_file():
+        partial = folder / "airflow.db.new"
+        shutil.copyfile(TEMPLATE, partial)
+        partial.replace(database)
+    _end_interrupted_runs(database)
+    passwords = folder / "passwords.json"
+    passwords.touch(mode=0o600)
+    passwords.chmod(0o600)
+    passwords.write_text(json.dumps({"admin": password}))
+
+
+def _end_interrupted_runs(database: Path) -> None:
+    """Runs that a killed demo left unfinished are ended as failed, before Airflow starts.
+
+    Their processes are gone (the supervisor has made sure of that), but Airflow would wait five minutes for their heartbeat, and
+    ``max_active_runs=1`` would hold the new run back so long.
+    """
+    connection = sqlite3.connect(database, timeout=30)
+    try:
+        with connection:
+            open_states = "('queued','running','restarting','scheduled','up_for_retry','up_for_reschedule','deferred')"
+            connection.execute(
+                f"update task_instance set state='failed', end_date=coalesce(end_date, current_timestamp) where state in {open_states}"
+            )
+            connection.execute(
+                "update dag_run set state='failed', end_date=coalesce(end_date, current_timestamp) where state in ('queued','running')"
+            )
+    finally:
+        connection.close()
+
+
+def start(processes: Processes, env: Mapping[str, str]) -> list[Child]:
+    """Start the services, each in a session of its own."""
+    airflow = [sys.executable, "-m", "airflow"]
+    return [
+        processes.spawn("airflow-api", [*airflow, "api-server"], env=env, cwd=ROOT),
+        processes.spawn("airflow-scheduler", [*airflow, "scheduler"], env=env, cwd=ROOT),
+        processes.spawn("airflow-dag-processor", [*airflow, "dag-processor"], env=env, cwd=ROOT),
+    ]
+
+
+class RunFailed(RuntimeError):
+    """A DAG run ended as failed; the message has the failing task and the end of its log."""
+
+
+class Client:
+    """The few REST calls the supervisor makes."""
+
+    def __init__(self, base_url: str, password: str) -> None:
+        self.base_url, self._password = base_url, password
+        self._http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+        self._token_until = 0.0
+
+    def close(self) -> None:
+        """Close the connection pool."""
+        self._http.close()
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        if time.monotonic() > self._token_until:
+            answer = self._http.post("/auth/token", json={"username": "admin", "password": self._password})
+            answer.raise_for_status()
+            self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            self._token_until = time.monotonic() + 3600
+        answer = self._http.request(method, path, **options)
+        if answer.is_error:
+            raise RuntimeError(f"Airflow {method} {path}: {answer.status_code} {answer.text[:300]}")
+        return answer.json() if answer.content else None
+
+    def healthy(self) -> bool:
+        """True when the metadata, the scheduler and the dag processor report healthy."""
+        try:
+            state = self._http.get("/api/v2/monitor/health").json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return all(state.get(part, {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+
+    def dag_ids(self) -> set[str]:
+        """DAGs that are parsed and active."""
+        return {item["dag_id"] for item in self._request("GET", "/api/v2/dags?limit=100")["dags"]}
+
+    def import_errors(self) -> list[str]:
+        """Messages of DAG files that could not be read."""
+        errors = self._request("GET", "/api/v2/importErrors?limit=20")["import_errors"]
+        return [f"{item['filename']}: {item['stack_trace'][-500:]}" for item in errors]
+
+    def ensure_pools(self, pools: Mapping[str, str]) -> None:
+        """Create the pools that do not exist yet, one slot each."""
+        entities = [
+            {"name": name, "slots": 1, "description": text, "include_deferred": False} for name, text in pools.items()
+        ]
+        body = {"actions": [{"action": "create", "entities": entities, "action_on_existence": "skip"}]}
+        answer = self._request("PATCH", "/api/v2/pools", json=body)
+        if errors := (answer.get("create") or {}).get("errors"):
+            raise RuntimeError(f"pools could not be created: {errors}")
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run; returns its id."""
+        return str(self._request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """State and times of a run."""
+        return dict(self._request("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Task instances of a run."""
+        return list(self._request("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
+
+    def report(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        try:
+            value = self._request("GET", path)["value"]
+        except RuntimeError:
+            return None
+        return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+
+    def why_failed(self, dag_id: str, run_id: str) -> str:
+        """Failing tasks of a run with the last error lines of their logs."""
+        parts = []
+        for item in self.tasks(dag_id, run_id):
+            if item["state"] != "failed":
+                continue
+            path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{item['task_id']}/logs/{max(item['try_number'], 1)}"
+            try:
+                log = self._request("GET", path, headers={"Accept": "application/json"})
+            except RuntimeError as error:
+                parts.append(f"{dag_id}.{item['task_id']}: {error}")
+                continue
+            parts.append(f"{dag_id}.{item['task_id']}: " + _last_error(log.get("content") or []))
+        return "\n".join(parts) or f"{dag_id}: no failed task"
+
+    def wait(
+        self,
+        runs: Mapping[str, str],
+        *,
+        timeout_s: float,
+        alive: Callable[[], None],
+        on_change: Callable[[str, str, float], None] = lambda dag, state, seconds: None,
+    ) -> None:
+        """Wait until every run (dag id → run id) has ended; raise RunFailed on the first failure."""
+        waiting = dict(runs)
+        started = time.monotonic()
+        while waiting:
+            alive()
+            for dag_id, run_id in list(waiting.items()):
+                state = self.run(dag_id, run_id)["state"]
+                if state in FINAL_STATES:
+                    on_change(dag_id, state, time.monotonic() - started)
+                    del waiting[dag_id]
+                if state == "failed":
+                    raise RunFailed(self.why_failed(dag_id, run_id))
+            if time.monotonic() - started > timeout_s:
+                raise RunFailed(f"no end within {timeout_s:.0f} s: {', '.join(waiting)}")
+            time.sleep(0.25)
+
+
+def _last_error(content: Iterable[Any]) -> str:
+    """The most useful end of a structured task log: the error detail, else the last events."""
+    lines: list[str] = []
+    for item in content:
+        if not isinstance(item, dict):
+            lines.append(str(item))
+            continue
+        for detail in item.get("error_detail") or []:
+            lines.append(f"{detail.get('exc_type')}: {detail.get('exc_value')}")
+        if item.get("event"):
+            lines.append(str(item["event"]))
+    return "\n".join(lines[-12:])
