@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, extra_fields, refusal
-from ingestion.decoders.json_rows import connection, extract, json_path
-from ingestion.decoders.ndjson import REASONS, with_origin
+from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, refusal
+from ingestion.decoders.json_rows import BAD_JSON, OK, connection, extract, json_path
+from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, with_origin
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {"itemsPath": str, "items_path": str}
@@ -33,7 +32,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
             texts.append(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
             texts.append(None)
-            issues.append(_whole(sha, content, "undecodable"))
+            issues.append(_whole(sha, content, UNDECODABLE))
     con = connection()
     con.register("_pages", pa.table({"page": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts)}))
     quoted = "'" + path.replace("'", "''") + "'"
@@ -56,7 +55,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     for page, is_valid, kind in checked:
         sha, name, content = objects[page]
         if not is_valid:
-            issues.append(_whole(sha, content, "bad_json"))
+            issues.append(_whole(sha, content, BAD_JSON))
         elif kind != "ARRAY":
             refusals[sha] = refusal(
                 "TIYU-ING-0212",
@@ -67,26 +66,19 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
 
     page_no = items["page"].to_numpy()
     place = items["place"].to_numpy()
-    table = extract(items["text"].combine_chunks(), layout.fields)
-    state = np.asarray(table["state"].to_numpy(zero_copy_only=False), dtype=object)
-    if layout.allow_extra:
-        state[state == "unknown_field"] = "ok"
+    found = extract(items["text"].combine_chunks(), layout.fields)
     total = np.bincount(page_no, minlength=len(objects))
-    unknown = state == "unknown_field"
-    per_page = np.bincount(page_no[unknown], minlength=len(objects))
-    for number in np.flatnonzero((per_page == total) & (total > 0)):
-        names = pc.unique(pc.list_flatten(table["unknown"].filter(pa.array(unknown & (page_no == number)))))
-        refusals[objects[number][0]] = extra_fields(objects[number][1], sorted(names.to_pylist()))
+    refusals.update(judge_unknown(found, page_no, total, objects, layout))
     refused = np.array([sha in refusals for sha, _, _ in objects], dtype=bool)
 
     kept_page = ~refused[page_no]
-    for index in np.flatnonzero((state != "ok") & kept_page):
-        rule_id, reason = REASONS[state[index]]
+    for index in np.flatnonzero((found.state != OK) & kept_page):
+        rule_id, reason = REASONS[int(found.state[index])]
         preview = items["text"][int(index)].as_py()[:PREVIEW_BYTES].encode()[:PREVIEW_BYTES]
         sha = objects[page_no[index]][0]
         issues.append(DecodeIssue(int(place[index]), None, None, rule_id, reason, preview, sha))
-    keep = (state == "ok") & kept_page
-    rows = with_origin(table.select(list(layout.fields)).filter(pa.array(keep)), place[keep], page_no[keep], objects)
+    keep = (found.state == OK) & kept_page
+    rows = with_origin(found.rows.filter(pa.array(keep)), place[keep], page_no[keep], objects)
     whole = {issue.object_sha256 for issue in issues if issue.record_no == 0}
     for issue in issues:
         issue.record_no = issue.record_no or 1
@@ -98,7 +90,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
 
-def _whole(sha: str, content: bytes, state: str) -> DecodeIssue:
+def _whole(sha: str, content: bytes, state: int) -> DecodeIssue:
     rule_id, _ = REASONS[state]
-    reason = "整页应答不是完整合法的 JSON" if state == "bad_json" else "整页应答含有无法解读的字节"
+    reason = "整页应答不是完整合法的 JSON" if state == BAD_JSON else "整页应答含有无法解读的字节"
     return DecodeIssue(0, 0, len(content), rule_id, reason, content[:PREVIEW_BYTES], sha)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _LOCAL = threading.local()
 
@@ -28,48 +32,69 @@ def json_path(field: str) -> str:
     return '$."' + field.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def extract(texts: pa.Array, fields: tuple[str, ...]) -> pa.Table:
-    """One row per text, in order: ``state`` and the fields as text.
+OK, BAD_JSON, NOT_OBJECT, UNKNOWN_FIELD, REPEATED_FIELD = range(5)
 
-    state: ``ok``, ``bad_json``, ``not_object``, ``unknown_field`` or ``repeated_field``; ``unknown``: the names of
-    fields that are not in ``fields``, as a list. Numbers are given in shortest round-trip form, nested values as
-    JSON, null and absent as null.
+
+@dataclass
+class Extracted:
+    """rows: one per text, in order, the fields as text · state: one of the constants above per text · unknown: names
+    that are not asked for, by position of the text."""
+
+    rows: pa.Table
+    state: npt.NDArray[np.int8]
+    unknown: dict[int, list[str]]
+
+    def unknown_names(self, positions: npt.NDArray[np.int64]) -> list[str]:
+        return sorted({name for position in positions.tolist() for name in self.unknown.get(position, [])})
+
+
+def extract(texts: pa.Array, fields: tuple[str, ...]) -> Extracted:
+    """Read JSON objects into text columns.
+
+    Numbers are given in shortest round-trip form, nested values as JSON, null and absent as null.
     """
     con = connection()
-    position = pa.array(np.arange(len(texts), dtype=np.int64))
-    con.register("_texts", pa.table({"position": position, "text": texts}))
-    names = ", ".join(f"v[{number}] AS f{number}" for number in range(1, len(fields) + 1))
-    known = "[" + ", ".join(_literal(field) for field in fields) + "]::VARCHAR[]"
-    paths = "[" + ", ".join(_literal(json_path(field)) for field in fields) + "]"
+    con.register("_texts", pa.table({"text": texts}))
+    structure = json.dumps(dict.fromkeys(fields, "VARCHAR"), ensure_ascii=False)
     try:
-        # Records of one source carry few different sets of names, so names are judged once per set, not per record.
         table = con.execute(
             f"""
-            WITH read AS MATERIALIZED (
-                SELECT position,
-                       CASE WHEN json_valid(text) THEN json_type(text) ELSE 'bad' END AS kind,
-                       CASE WHEN json_valid(text) THEN json_keys(text) END AS keys,
-                       CASE WHEN json_valid(text) THEN json_extract_string(text, {paths}) END AS v
-                FROM _texts
-            ), judged AS (
-                SELECT keys,
-                       list_filter(keys, lambda k: NOT list_contains({known}, k)) AS unknown,
-                       len(keys) <> len(list_distinct(keys)) AS is_repeated
-                FROM (SELECT DISTINCT keys FROM read)
-            )
-            SELECT CASE WHEN kind = 'bad' THEN 'bad_json'
-                        WHEN kind <> 'OBJECT' THEN 'not_object'
-                        WHEN len(unknown) > 0 THEN 'unknown_field'
-                        WHEN is_repeated THEN 'repeated_field'
-                        ELSE 'ok' END AS state,
-                   unknown,
-                   {names}
-            FROM read LEFT JOIN judged ON read.keys IS NOT DISTINCT FROM judged.keys ORDER BY position
+            SELECT CASE WHEN json_valid(text) THEN json_type(text) ELSE 'BAD' END AS kind,
+                   CASE WHEN json_valid(text) THEN hash(json_keys(text)) ELSE 0 END AS keys,
+                   CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT'
+                        THEN json_transform(text, {_literal(structure)}) END AS v
+            FROM _texts
             """
-        ).to_arrow_table()
+        ).to_arrow_table()  # DuckDB keeps the order of insertion
     finally:
         con.unregister("_texts")
-    return table.rename_columns(["state", "unknown", *fields])
+    kind = table["kind"].combine_chunks()
+    is_object = pc.equal(kind, "OBJECT").to_numpy(zero_copy_only=False)
+    is_bad = pc.equal(kind, "BAD").to_numpy(zero_copy_only=False)
+    state = np.where(is_object, OK, np.where(is_bad, BAD_JSON, NOT_OBJECT)).astype(np.int8)
+    # Records of one source carry few different sets of names, so names are judged once per set, not per record.
+    keys = table["keys"].to_numpy()
+    unknown: dict[int, list[str]] = {}
+    position = np.flatnonzero(is_object)
+    _, first, of_set = np.unique(keys[position], return_index=True, return_inverse=True)
+    for number, names in enumerate(_member_names(con, texts.take(pa.array(position[first])))):
+        extra = sorted(set(names) - set(fields))
+        if extra or len(names) != len(set(names)):
+            rows = position[of_set == number]
+            state[rows] = UNKNOWN_FIELD if extra else REPEATED_FIELD
+            unknown.update(dict.fromkeys(rows.tolist(), extra))
+    values = table["v"].combine_chunks()
+    columns = {field: pc.struct_field(values, [number]) for number, field in enumerate(fields)}
+    return Extracted(pa.table(columns), state, unknown)
+
+
+def _member_names(con: duckdb.DuckDBPyConnection, samples: pa.Array) -> list[list[str]]:
+    con.register("_samples", pa.table({"position": pa.array(range(len(samples)), pa.int64()), "text": samples}))
+    try:
+        found = con.execute("SELECT json_keys(text) FROM _samples ORDER BY position").fetchall()
+    finally:
+        con.unregister("_samples")
+    return [names for (names,) in found]
 
 
 def _literal(text: str) -> str:

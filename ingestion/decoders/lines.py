@@ -95,9 +95,11 @@ def _decodes(raw: bytes, encoding: str) -> bool:
 
 def blank(lines: Lines) -> npt.NDArray[np.bool_]:
     """Which lines hold nothing but spaces, tabs and carriage returns."""
-    visible = (lines.data != 32) & (lines.data != 9) & (lines.data != 13) & (lines.data != 10)
-    positions = np.flatnonzero(visible)
-    return np.searchsorted(positions, lines.start) == np.searchsorted(positions, lines.end)
+    first_byte = lines.data[lines.start] if len(lines.start) else lines.data[:0]
+    candidate = np.isin(first_byte, np.frombuffer(b" \t\r\n", dtype=np.uint8))
+    for index in np.flatnonzero(candidate):  # a line that begins with white space is rare
+        candidate[index] = not lines.text_range(index).strip(b" \t\r")
+    return candidate
 
 
 def gather(lines: Lines, keep: Ints) -> tuple[bytes, Ints]:

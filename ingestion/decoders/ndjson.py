@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingestion.decoders.base import (
     PREVIEW_BYTES,
@@ -15,21 +14,29 @@ from ingestion.decoders.base import (
     Decoded,
     DecodeIssue,
     Layout,
-    empty_table,
     extra_fields,
 )
-from ingestion.decoders.json_rows import extract
+from ingestion.decoders.json_rows import (
+    BAD_JSON,
+    NOT_OBJECT,
+    OK,
+    REPEATED_FIELD,
+    UNKNOWN_FIELD,
+    Extracted,
+    extract,
+)
 from ingestion.decoders.lines import blank, gather, split_lines, undecodable
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
 
+UNDECODABLE = 9
 REASONS = {
-    "bad_json": ("decode.bad_json", "该行不是完整合法的 JSON"),
-    "not_object": ("decode.not_object", "该记录不是 JSON 对象"),
-    "unknown_field": ("decode.unknown_field", "该记录含有契约未登记的字段"),
-    "repeated_field": ("decode.repeated_field", "该记录的同一字段出现多次"),
-    "undecodable": ("decode.bad_encoding", "该行含有无法按约定编码解读的字节"),
+    BAD_JSON: ("decode.bad_json", "该记录不是完整合法的 JSON"),
+    NOT_OBJECT: ("decode.not_object", "该记录不是 JSON 对象"),
+    UNKNOWN_FIELD: ("decode.unknown_field", "该记录含有契约未登记的字段"),
+    REPEATED_FIELD: ("decode.repeated_field", "该记录的同一字段出现多次"),
+    UNDECODABLE: ("decode.bad_encoding", "该记录含有无法按约定编码解读的字节"),
 }
 
 
@@ -42,39 +49,43 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     readable = record[~bad[record]]
     buffer, offsets = gather(lines, readable)
     texts = pa.LargeStringArray.from_buffers(len(readable), pa.py_buffer(offsets.tobytes()), pa.py_buffer(buffer))
-    table = extract(texts, layout.fields)
-    state = np.asarray(table["state"].to_numpy(zero_copy_only=False), dtype=object)
-    if layout.allow_extra:
-        state[state == "unknown_field"] = "ok"
-
-    refusals: dict[str, TiyuError] = {}
-    unknown = state == "unknown_field"
-    if unknown.any():
-        of = lines.object_no[readable]
-        total = np.bincount(lines.object_no[record], minlength=len(objects))
-        per_object = np.bincount(of[unknown], minlength=len(objects))
-        for number in np.flatnonzero((per_object == total) & (total > 0)):
-            names = pc.unique(pc.list_flatten(table["unknown"].filter(pa.array(unknown & (of == number)))))
-            sha, name, _ = objects[number]
-            refusals[sha] = extra_fields(name, sorted(names.to_pylist()))
+    found = extract(texts, layout.fields)
+    of = lines.object_no[readable]
+    total = np.bincount(lines.object_no[record], minlength=len(objects))
+    refusals = judge_unknown(found, of, total, objects, layout)
     refused = np.array([sha in refusals for sha, _, _ in objects], dtype=bool)
 
-    full_state = np.full(len(lines.start), "undecodable", dtype=object)
-    full_state[readable] = state
+    full_state = np.full(len(lines.start), UNDECODABLE, dtype=np.int8)
+    full_state[readable] = found.state
     issues = []
-    for index in record[(full_state[record] != "ok") & ~refused[lines.object_no[record]]]:
-        rule_id, reason = REASONS[full_state[index]]
+    for index in record[(full_state[record] != OK) & ~refused[lines.object_no[record]]]:
+        rule_id, reason = REASONS[int(full_state[index])]
         start, end = lines.byte_range(index)
         sha = objects[lines.object_no[index]][0]
         preview = lines.text_range(index)[:PREVIEW_BYTES]
         issues.append(DecodeIssue(int(lines.line_no[index]), start, end, rule_id, reason, preview, sha))
 
-    keep = (state == "ok") & ~refused[lines.object_no[readable]]
-    rows = table.select(list(layout.fields)).filter(pa.array(keep)) if len(readable) else empty_table(layout.fields)
-    rows = with_origin(rows, lines.line_no[readable][keep], lines.object_no[readable][keep], objects)
-    counts = np.bincount(lines.object_no[record], minlength=len(objects))
-    root_counts = {sha: int(counts[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
+    keep = (found.state == OK) & ~refused[of]
+    rows = found.rows if keep.all() else found.rows.filter(pa.array(keep))
+    rows = with_origin(rows, lines.line_no[readable][keep], of[keep], objects)
+    root_counts = {sha: int(total[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
+
+
+def judge_unknown(
+    found: Extracted, object_no: Any, total: Any, objects: list[tuple[str, str, bytes]], layout: Layout
+) -> dict[str, TiyuError]:
+    """Objects to refuse since every record of them carries a field that the contract does not know."""
+    unknown = found.state == UNKNOWN_FIELD
+    if layout.allow_extra:
+        found.state[unknown] = OK
+        return {}
+    per_object = np.bincount(object_no[unknown], minlength=len(objects))
+    refusals = {}
+    for number in np.flatnonzero((per_object == total) & (total > 0)):
+        names = found.unknown_names(np.flatnonzero(unknown & (object_no == number)))
+        refusals[objects[number][0]] = extra_fields(objects[number][1], names)
+    return refusals
 
 
 def with_origin(table: pa.Table, record_no: Any, object_no: Any, objects: list[tuple[str, str, bytes]]) -> pa.Table:
