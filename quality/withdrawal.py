@@ -95,6 +95,7 @@ def _quarantine(contract: Contract, batch_id: str, ranges: tuple[Range, ...] | N
                 resource=contract.id,
                 table_name=root,
                 source_object=rows.column("_source_object").to_pylist(),
+                object_name=_object_names(batch_id, rows.column("_source_object").to_pylist()),
                 record_no=rows.column("_record_no").to_pylist(),
                 rule_id=RULE_ID,
                 reason=reason,
@@ -103,6 +104,12 @@ def _quarantine(contract: Contract, batch_id: str, ranges: tuple[Range, ...] | N
             f"{batch_id}:withdrawn",
         )
     return rows.num_rows
+
+
+def _object_names(batch_id: str, objects: list[str]) -> list[str | None]:
+    """The protected names under which the objects arrived, in the order of `objects`."""
+    names = {entry["sha256"]: entry["name"] for entry in ledger.objects(batch_id)}
+    return [names.get(sha256) for sha256 in objects]
 
 
 def _erase(contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[str, int]:

@@ -1,0 +1,182 @@
+"""The platform about itself: `ops_*` Delta tables published from the ledger once a run, so that every surface can
+show freshness, balances and quality results without touching the ledger.
+
+A table is rewritten only when its content changed; the hash of the content is kept in the commit's metadata. The
+checked version moves with it, because these tables are written by the platform, not received.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from lake import clock, ledger, properties, tables
+from quality import quarantine
+
+if TYPE_CHECKING:
+    from catalog.contracts import Contract
+
+CONTENT = "tiyu.content_sha256"
+_UTC = pl.Datetime("us", "UTC")
+
+OUTCOME = {
+    "batch_id": pl.String,
+    "resource": pl.String,
+    "contract_version": pl.String,
+    "status": pl.String,
+    "object_count": pl.Int64,
+    "decoded_count": pl.Int64,
+    "accepted_count": pl.Int64,
+    "quarantined_count": pl.Int64,
+    "duplicate_count": pl.Int64,
+    "first_part_date": pl.Date,
+    "last_part_date": pl.Date,
+    "started_at": _UTC,
+    "finished_at": _UTC,
+}
+FRESHNESS = {
+    "resource": pl.String,
+    "title": pl.String,
+    "update_cycle": pl.String,
+    "state": pl.String,
+    "latest_data_date": pl.Date,
+    "last_success_at": _UTC,
+    "due_at": _UTC,
+    "received_count": pl.Int64,
+    "accepted_count": pl.Int64,
+    "quarantined_count": pl.Int64,
+    "duplicate_count": pl.Int64,
+}
+RESULT = {
+    "run_id": pl.String,
+    "table_name": pl.String,
+    "rule_id": pl.String,
+    "layer": pl.String,
+    "outcome": pl.String,
+    "examined_count": pl.Int64,
+    "failed_count": pl.Int64,
+    "part_date_from": pl.Date,
+    "part_date_to": pl.Date,
+    "message": pl.String,
+    "checked_at": _UTC,
+}
+GRADING = {"table_name": pl.String, "column_count": pl.Int64, "graded_count": pl.Int64}
+
+
+def _frame(rows: list[dict[str, Any]], schema: dict[str, Any], order: list[str]) -> pl.DataFrame:
+    kept = [{name: row[name] for name in schema} for row in rows]
+    return pl.DataFrame(kept, schema=schema, orient="row").sort(order, nulls_last=True)
+
+
+def due_at(contract: Contract, last_success_at: datetime, latest_data_date: date | None) -> datetime:
+    """When the next update of a resource is due, UTC: one update cycle plus grace after the data it last brought.
+
+    Data is as of the last successful run, or, when what arrived ends earlier, as of the end of its latest Shanghai
+    day: a source that keeps sending old data is late. `due_time` moves the instant to that time of the due day.
+    """
+    known_until = last_success_at
+    if latest_data_date is not None:
+        end_of_day = datetime.combine(latest_data_date + timedelta(days=1), time(0), tzinfo=clock.SHANGHAI)
+        known_until = min(known_until, end_of_day.astimezone(UTC))
+    due = known_until + timedelta(hours=contract.cycle_hours)
+    if contract.due_time:
+        local = due.astimezone(clock.SHANGHAI)
+        hour, minute = contract.due_time.split(":")
+        due = max(due, local.replace(hour=int(hour), minute=int(minute), second=0, microsecond=0).astimezone(UTC))
+    return due + timedelta(hours=contract.grace_hours)
+
+
+def freshness() -> list[dict[str, Any]]:
+    """One row per source contract: fresh, late, failed (the last run failed) or never, with all-time record counts.
+
+    received = accepted + quarantined + duplicate. The instant of comparison is the business clock's.
+    """
+    from catalog import contracts
+
+    now = clock.as_of()
+    rows = []
+    for contract in contracts.load_all("source").values():
+        batches = [batch for batch in ledger.batches(contract.id) if batch["status"] != "archived"]
+        runs = ledger.runs(contract.id)
+        good = [batch for batch in batches if batch["status"] in ("accepted", "partial")]
+        last_success = max((batch["as_of_at"] or batch["finished_at"] for batch in good), default=None)
+        latest = max((batch["last_part_date"] for batch in good if batch["last_part_date"]), default=None)
+        finished = [run for run in runs if run["status"] != "running"]
+        due = due_at(contract, last_success, latest) if last_success else None
+        if finished and finished[-1]["status"] == "failed":
+            state = "failed"
+        elif due is None:
+            state = "never"
+        else:
+            state = "late" if now > due else "fresh"
+        rows.append(
+            {
+                "resource": contract.id,
+                "title": contract.title,
+                "update_cycle": contract.update_cycle_zh,
+                "state": state,
+                "latest_data_date": latest,
+                "last_success_at": last_success,
+                "due_at": due,
+                "received_count": sum(batch["decoded_count"] for batch in batches),
+                "accepted_count": sum(batch["accepted_count"] for batch in batches),
+                "quarantined_count": sum(batch["quarantined_count"] for batch in batches),
+                "duplicate_count": sum(batch["duplicate_count"] for batch in batches),
+            }
+        )
+    return rows
+
+
+def grading() -> list[dict[str, Any]]:
+    """Per table: how many columns it has and how many carry a grade (KPI D-06)."""
+    from catalog import columns
+
+    counts: dict[str, list[int]] = {}
+    for row in columns.describe_all():
+        entry = counts.setdefault(_field(row, "table"), [0, 0])
+        entry[0] += 1
+        entry[1] += bool(_field(row, "grade"))
+    return [{"table_name": name, "column_count": n, "graded_count": g} for name, (n, g) in counts.items()]
+
+
+def _field(row: Any, name: str) -> Any:
+    return row[name] if isinstance(row, dict) else getattr(row, name)
+
+
+def _publish(name: str, frame: pl.DataFrame, run_id: str) -> bool:
+    """Write the table if its content differs from the head; returns whether it did."""
+    digest = hashlib.sha256(repr(frame.schema).encode() + frame.write_csv().encode()).hexdigest()
+    head = tables.version(name)
+    changed = head is None or tables.commit_metadata(name, head).get(CONTENT) != digest
+    if changed:
+        head = tables.replace_table(name, frame, metadata={CONTENT: digest})
+    ledger.set_checked_version(name, int(head or 0), run_id)
+    return changed
+
+
+def publish_ops(run_id: str | None = None) -> dict[str, bool]:
+    """Publish the `ops_*` tables; returns per table whether it was rewritten.
+
+    The quarantine and the lake's properties are written elsewhere as things happen; here they only become visible.
+    """
+    run_id = run_id or f"ops-{uuid.uuid4().hex[:12]}"
+    frames = {
+        "ops_ingest__outcome": _frame(ledger.batches(), OUTCOME, ["started_at", "batch_id"]),
+        "ops_ingest__freshness": _frame(freshness(), FRESHNESS, ["resource"]),
+        "ops_quality__result": _frame(
+            ledger.quality_results(), RESULT, ["checked_at", "table_name", "rule_id", "run_id"]
+        ),
+        "ops_quality__grading": _frame(grading(), GRADING, ["table_name"]),
+    }
+    written = {name: _publish(name, frame, run_id) for name, frame in frames.items()}
+    if not tables.exists(quarantine.TABLE):
+        tables.replace_table(quarantine.TABLE, quarantine.empty())
+    for name in (quarantine.TABLE, properties.TABLE):
+        head = tables.version(name)
+        if head is not None:
+            ledger.set_checked_version(name, head, run_id)
+    return written

@@ -1,0 +1,244 @@
+"""Does everything that was received have an outcome, and is that outcome what the lake really holds?
+
+Two balances (design §4.4): objects (accepted, partial, refused; duplicates per run) and root records
+(accepted + quarantined + duplicate = decoded). Both are compared with the archive, with the rows in Delta and with
+the quarantine, so that a ledger that agrees with itself but not with the data is found. Child rows are reconciled per
+parent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from lake import ledger, query, tables
+from lake.query import quote_literal, quote_name
+from lake.settings import settings
+from quality import quarantine
+
+if TYPE_CHECKING:
+    from catalog.contracts import Contract, ObjectSpec
+
+_DONE = ("accepted", "partial", "refused", "withdrawn")
+
+
+@dataclass
+class BatchBalance:
+    """One batch: what the ledger says beside what is there. `problems` (Chinese) is empty when it balances."""
+
+    resource: str
+    batch_id: str
+    status: str
+    objects: int
+    objects_archived: int
+    decoded: int
+    accepted: int
+    quarantined: int
+    duplicate: int
+    in_lake: int
+    in_quarantine: int
+    child_rows: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+@dataclass
+class ReconcileReport:
+    """All balances looked at. `examined` counts batches; a report that examined none is not ok."""
+
+    rows: list[BatchBalance]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def examined(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ok(self) -> bool:
+        return self.examined > 0 and not self.problems and all(row.ok for row in self.rows)
+
+    def all_problems(self) -> list[str]:
+        """Every problem with its resource and batch."""
+        return self.problems + [
+            f"{row.resource} 批次 {row.batch_id[:12]}：{problem}" for row in self.rows for problem in row.problems
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "ok": self.ok,
+            "examined": self.examined,
+            "problems": self.all_problems(),
+            "rows": [{**asdict(row), "ok": row.ok} for row in self.rows],
+        }
+
+
+def _archived(resource: str) -> set[str]:
+    """sha256 of the objects present in the archive of a resource."""
+    root = settings().archive_root / resource
+    return {path.stem for path in root.glob("??/*.tiyu")} if root.is_dir() else set()
+
+
+def _counts(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, int]:
+    """Rows per batch at the head of a table."""
+    if not tables.exists(table):
+        return {}
+    query.register(con, table, "head")
+    return dict(con.execute(f"SELECT _batch_id, count(*) FROM {quote_name(table)} GROUP BY ALL").fetchall())
+
+
+def _quarantined(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, int]:
+    """Refused root records per batch; a record that broke several rules counts once."""
+    if not tables.exists(quarantine.TABLE):
+        return {}
+    query.register(con, quarantine.TABLE, "head")
+    sql = (
+        "SELECT batch_id, count(DISTINCT (source_object, record_no, byte_from))"
+        f" FROM {quarantine.TABLE} WHERE resource = {quote_literal(contract.id)}"
+        f" AND (table_name IS NULL OR table_name = {quote_literal(contract.root.table)}) GROUP BY ALL"
+    )
+    return dict(con.execute(sql).fetchall())
+
+
+def _child_problems(con: duckdb.DuckDBPyConnection, contract: Contract, obj: ObjectSpec) -> dict[str, list[str]]:
+    """Per batch: child rows without their parent, and parents whose declared number of children is not there.
+
+    A root column `<child>_count` (for example `lap_count` beside the object `…_lap`) is such a declared number.
+    """
+    root = contract.root
+    found: dict[str, list[str]] = {}
+    if not (tables.exists(obj.table) and tables.exists(root.table)):
+        return found
+    child, parent = quote_name(obj.table), quote_name(root.table)
+    keys = obj.parent_key or []
+    join = " AND ".join(f"c.{quote_name(key)} = p.{quote_name(key)}" for key in ["_batch_id", *keys])
+    orphans = con.execute(
+        f"SELECT c._batch_id, count(*) FROM {child} AS c ANTI JOIN {parent} AS p ON {join} GROUP BY ALL"
+    ).fetchall()
+    for batch_id, count in orphans:
+        found.setdefault(batch_id, []).append(f"{obj.table} 有 {count} 行找不到父记录")
+    declared = f"{obj.table.rsplit('_', 1)[-1]}_count"
+    if declared in root.by_name and keys:
+        grouped = ", ".join(quote_name(key) for key in ["_batch_id", *keys])
+        wrong = con.execute(
+            f"SELECT p._batch_id, count(*) FROM {parent} AS p"
+            f" LEFT JOIN (SELECT {grouped}, count(*) AS n FROM {child} GROUP BY ALL) AS c ON {join}"
+            f" WHERE p.{declared} IS DISTINCT FROM coalesce(c.n, 0) GROUP BY ALL"
+        ).fetchall()
+        for batch_id, count in wrong:
+            found.setdefault(batch_id, []).append(f"{count} 条父记录的 {declared} 与 {obj.table} 的实际行数不符")
+    return found
+
+
+def _object_problems(batch: dict[str, Any], objects: list[dict[str, Any]], archived: set[str]) -> list[str]:
+    problems = []
+    if batch["object_count"] != len(objects):
+        problems.append(f"台账记 {batch['object_count']} 个对象，明细有 {len(objects)} 个")
+    missing = [entry["sha256"] for entry in objects if entry["sha256"] not in archived]
+    if missing:
+        problems.append(f"{len(missing)} 个对象不在归档中（如 {missing[0][:12]}）")
+    undecided = [entry for entry in objects if entry["status"] not in ("accepted", "partial", "refused")]
+    if undecided and batch["status"] in _DONE:
+        problems.append(f"{len(undecided)} 个对象没有结论")
+    for part in ("decoded", "accepted", "quarantined", "duplicate"):
+        total = sum(entry[f"{part}_count"] for entry in objects)
+        if total != batch[f"{part}_count"]:
+            problems.append(f"各对象 {part} 之和 {total} 与批次 {batch[f'{part}_count']} 不等")
+    uneven = [
+        entry
+        for entry in objects
+        if entry["accepted_count"] + entry["quarantined_count"] + entry["duplicate_count"] != entry["decoded_count"]
+    ]
+    if uneven:
+        problems.append(f"{len(uneven)} 个对象的记录数不平")
+    return problems
+
+
+def _run_problems(resource: str, objects_per_batch: Counter[str]) -> list[str]:
+    """Object balance per run: received = objects of the batch it opened + duplicates."""
+    problems = []
+    for run in ledger.runs(resource):
+        if run["status"] not in ("success", "nothing_new"):
+            continue
+        new = objects_per_batch[run["batch_id"]] if run["batch_id"] else 0
+        if run["received_objects"] != new + run["duplicate_objects"]:
+            problems.append(
+                f"{resource} 运行 {run['run_id']}：收到 {run['received_objects']} 个对象"
+                f" ≠ 新 {new} + 重复 {run['duplicate_objects']}"
+            )
+    return problems
+
+
+def reconcile(resource: str | None = None) -> ReconcileReport:
+    """Check both balances of every batch (of one resource, or of all) against the archive, Delta and the quarantine."""
+    from catalog import contracts
+
+    sources = contracts.load_all("source")
+    wanted = [sources[resource]] if resource else list(sources.values())
+    report = ReconcileReport([])
+    con = query.connect()
+    try:
+        for contract in wanted:
+            _reconcile_contract(con, contract, report)
+    finally:
+        con.close()
+    return report
+
+
+def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, report: ReconcileReport) -> None:
+    batches = ledger.batches(contract.id)
+    archived = _archived(contract.id)
+    counts = {obj.table: _counts(con, obj.table) for obj in contract.objects}
+    refused = _quarantined(con, contract)
+    children: dict[str, list[str]] = {}
+    for obj in contract.objects:
+        if not obj.is_root:
+            for batch_id, problems in _child_problems(con, contract, obj).items():
+                children.setdefault(batch_id, []).extend(problems)
+    objects_per_batch: Counter[str] = Counter()
+    for batch in batches:
+        batch_id = batch["batch_id"]
+        objects = ledger.objects(batch_id)
+        objects_per_batch[batch_id] = len(objects)
+        balance = BatchBalance(
+            resource=contract.id,
+            batch_id=batch_id,
+            status=batch["status"],
+            objects=len(objects),
+            objects_archived=sum(entry["sha256"] in archived for entry in objects),
+            decoded=batch["decoded_count"],
+            accepted=batch["accepted_count"],
+            quarantined=batch["quarantined_count"],
+            duplicate=batch["duplicate_count"],
+            in_lake=counts[contract.root.table].get(batch_id, 0),
+            in_quarantine=refused.get(batch_id, 0),
+            child_rows={obj.table: counts[obj.table].get(batch_id, 0) for obj in contract.objects if not obj.is_root},
+        )
+        problems = balance.problems
+        if balance.status not in _DONE:
+            problems.append("批次已归档但尚未处理完（重跑 ingest 即可续作）")
+        problems += _object_problems(batch, objects, archived)
+        if balance.accepted + balance.quarantined + balance.duplicate != balance.decoded:
+            problems.append(
+                f"接受 {balance.accepted} + 隔离 {balance.quarantined} + 重复 {balance.duplicate} ≠ 解码 {balance.decoded}"
+            )
+        if balance.in_lake != balance.accepted:
+            problems.append(f"湖中有 {balance.in_lake} 行，台账记接受 {balance.accepted} 行")
+        if balance.in_quarantine != balance.quarantined:
+            problems.append(f"隔离区有 {balance.in_quarantine} 条，台账记隔离 {balance.quarantined} 条")
+        if balance.status in ("withdrawn", "refused") and any(balance.child_rows.values()):
+            problems.append("批次未入湖，但子表仍有其数据行")
+        problems += children.get(batch_id, [])
+        report.rows.append(balance)
+    known = {batch["batch_id"] for batch in batches}
+    for table, found in counts.items():
+        strangers = sorted(str(batch_id) for batch_id in set(found) - known)
+        if strangers:
+            report.problems.append(f"{table} 含有台账中没有的批次（如 {strangers[0][:12]}）")
+    report.problems += _run_problems(contract.id, objects_per_batch)
