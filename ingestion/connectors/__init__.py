@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ingestion.connectors.base import Connector, FetchedObject
+from ingestion.connectors.base import Connector, FetchedObject, snake_case
 from ingestion.connectors.connection import Connection, parse_connection, uri_from_environment
 from ingestion.connectors.file_drop import FileDrop
 from ingestion.connectors.rest_cursor import RestCursor
@@ -18,7 +18,7 @@ REGISTRY: dict[str, type] = {FileDrop.name: FileDrop, RestCursor.name: RestCurso
 
 
 def create(
-    server_options: dict[str, Any],
+    server_options: Any,
     connection_uri: str | None,
     is_seen: Callable[[str], bool],
     *,
@@ -26,17 +26,18 @@ def create(
 ) -> Connector:
     """A connector from a contract's ``servers[].connector`` mapping.
 
-    server_options: ``{"type": "file_drop" | "rest_cursor", …options}``; ``connection`` (the name whose
-    ``TIYU_CONN_<NAME>`` the caller resolved into ``connection_uri``) is allowed and not used here. A whole server
-    mapping with a ``connector`` member is accepted too.
+    server_options: the contract's ServerSpec, or ``{"kind": "file_drop" | "rest_cursor", …options}``; a member
+    ``connection`` (the name whose ``TIYU_CONN_<NAME>`` the caller resolved into ``connection_uri``) is not used here.
     is_seen: tells whether an object with this signature has been archived before.
     from_dir: take any folder, recursively, instead of the contract's place (file sources only).
     Errors: TIYU-ING-0101 unknown connector · 0102 unknown or wrong option · 0103/0104 connection.
     """
-    options = dict(server_options)
-    if isinstance(options.get("connector"), dict):
-        options = dict(options["connector"])
-    kind = options.pop("type", None) or options.pop("kind", None) or options.pop("name", None)
+    if isinstance(server_options, dict):
+        options = snake_case(server_options)
+        kind = options.pop("kind", None)
+    else:
+        kind, options = server_options.connector, snake_case(server_options.options)
+        options.pop("kind", None)
     options.pop("connection", None)
     if kind not in REGISTRY:
         raise TiyuError(

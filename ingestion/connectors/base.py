@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -60,6 +61,11 @@ def option_error(connector: str, message_zh: str, **context: Any) -> TiyuError:
 def unavailable(code: str, message_zh: str, hint_zh: str, **context: Any) -> TiyuError:
     """The source cannot be reached or refuses us; nothing was changed, a later run fetches the same objects."""
     return TiyuError(code, message_zh, hint_zh, EXIT_UNAVAILABLE, **context)
+
+
+def snake_case(options: dict[str, Any]) -> dict[str, Any]:
+    """Contracts spell options in camelCase, code in snake_case; both are understood."""
+    return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): value for key, value in options.items()}
 
 
 def check_options(connector: str, options: dict[str, Any], allowed: dict[str, type | tuple[type, ...]]) -> None:

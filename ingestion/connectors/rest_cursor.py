@@ -26,8 +26,10 @@ _RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 class RestCursor:
     """Connector ``rest_cursor``.
 
-    Options: ``path`` of the resource (required) · ``limit`` items a page (default 1000) · ``items_path``,
-    ``cursor_path``, ``high_water_path`` names in the answer (default ``items``, ``next_cursor``, ``high_water``) ·
+    Options: ``path`` of the resource (required) · ``limit`` items a page (default 1000) · ``since_param``,
+    ``cursor_param``, ``limit_param`` names of the query (default ``updated_since``, ``cursor``, ``limit``) ·
+    ``items_path``, ``next_cursor_path``, ``high_water_path`` dotted names in the answer (default ``items``,
+    ``next_cursor``, ``high_water``) ·
     ``timeout_seconds`` (default 30) · ``attempts`` per request (default 5) · ``backoff_seconds`` first wait
     (default 0.5, doubled, with jitter) · ``max_page_bytes`` (default 64 MiB).
 
@@ -40,7 +42,10 @@ class RestCursor:
         "path": str,
         "limit": int,
         "items_path": str,
-        "cursor_path": str,
+        "since_param": str,
+        "cursor_param": str,
+        "limit_param": str,
+        "next_cursor_path": str,
         "high_water_path": str,
         "timeout_seconds": (int, float),
         "attempts": int,
@@ -65,7 +70,10 @@ class RestCursor:
         self._secret = connection.secret
         self._limit = options.get("limit", 1000)
         self._items_path = options.get("items_path", "items")
-        self._cursor_path = options.get("cursor_path", "next_cursor")
+        self._cursor_path = options.get("next_cursor_path", "next_cursor")
+        self._since_param = options.get("since_param", "updated_since")
+        self._cursor_param = options.get("cursor_param", "cursor")
+        self._limit_param = options.get("limit_param", "limit")
         self._high_water_path = options.get("high_water_path", "high_water")
         self._timeout = float(options.get("timeout_seconds", 30))
         self._attempts = max(1, options.get("attempts", 5))
@@ -128,11 +136,11 @@ class RestCursor:
         return f"{stem}_{parts[0]}_{parts[1][-48:]}.json"
 
     def _get(self, client: httpx.Client, since: str | None, cursor: str | int | None) -> bytes:
-        params: dict[str, str] = {"limit": str(self._limit)}
+        params: dict[str, str] = {self._limit_param: str(self._limit)}
         if since:
-            params["updated_since"] = since
+            params[self._since_param] = since
         if cursor not in (None, ""):
-            params["cursor"] = str(cursor)
+            params[self._cursor_param] = str(cursor)
         headers = {"Accept": "application/json"}
         if self._secret:
             headers["Authorization"] = f"Bearer {self._secret}"

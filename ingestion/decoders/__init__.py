@@ -21,6 +21,7 @@ from ingestion.decoders.base import (
     check_decoder_options,
     chunks,
     layout_of,
+    snake_case,
 )
 from lake.errors import EXIT_USAGE, TiyuError
 
@@ -30,7 +31,7 @@ _ROW_DECODERS: dict[str, Any] = {"csv": csv_rows, "ndjson": ndjson, "json_items"
 
 
 def decode(
-    decoder_options: dict[str, Any],
+    decoder_options: Any,
     data: bytes | bytearray | memoryview | str | os.PathLike[str],
     *,
     object_name: str,
@@ -39,7 +40,7 @@ def decode(
 ) -> Decoded:
     """Decode one object.
 
-    decoder_options: the contract's ``servers[].decoder`` mapping, ``{"type": "csv", …options}``.
+    decoder_options: the contract's ServerSpec, or ``{"kind": "csv", …options}``.
     Errors: TIYU-ING-0201 unknown decoder · 0202 option · 021x the object is refused as a whole (the object and what to
     do are named) · everything else is an issue of one record, never an exception.
     """
@@ -56,7 +57,7 @@ def decode(
 
 
 def decode_many(
-    decoder_options: dict[str, Any],
+    decoder_options: Any,
     objects: Iterable[tuple[str, str, bytes]],
     contract: Any,
     *,
@@ -77,13 +78,13 @@ def _as_bytes(objects: Iterable[tuple[str, str, Any]]) -> Iterator[tuple[str, st
         yield sha, name, content if isinstance(content, bytes) else bytes(content)
 
 
-def _runner(
-    decoder_options: dict[str, Any], contract: Any
-) -> tuple[Callable[[list[tuple[str, str, bytes]]], Decoded], int]:
-    options = dict(decoder_options)
-    if isinstance(options.get("decoder"), dict):
-        options = dict(options["decoder"])
-    kind = options.pop("type", None) or options.pop("kind", None) or options.pop("name", None)
+def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[str, str, bytes]]], Decoded], int]:
+    if isinstance(decoder_options, dict):
+        options = snake_case(decoder_options)
+        kind = options.pop("kind", None)
+    else:
+        kind, options = decoder_options.decoder, snake_case(decoder_options.decoder_options)
+        options.pop("kind", None)
     if kind == "activity":
         from ingestion.decoders import activity  # the device-file libraries load only where they are needed
 
@@ -99,5 +100,5 @@ def _runner(
         )
     module = _ROW_DECODERS[kind]
     check_decoder_options(kind, options, module.OPTIONS)
-    layout: Layout = layout_of(contract, options.get("optionalColumns", ()))
+    layout: Layout = layout_of(contract, options.get("optional_columns", ()))
     return lambda chunk: module.decode_chunk(options, chunk, layout), CHUNK_BYTES

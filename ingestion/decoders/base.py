@@ -6,6 +6,7 @@ Balance that holds for each object: ``root_count == rows of the root table + iss
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,11 +76,14 @@ def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
         item.source_name for item in root.properties if item.source_name and not getattr(item, "derive", None)
     )
     drift = getattr(root, "drift", None)
-    mode = drift.get("columns", drift.get("mode")) if isinstance(drift, dict) else drift
-    return Layout(root.table, tuple(dict.fromkeys(fields)), frozenset(optional_fields), mode in ALLOW_EXTRA)
+    optional = fields if getattr(drift, "missing_column", "refuse") == "warn" else tuple(optional_fields)
+    allow_extra = getattr(drift, "unknown_column", "refuse") == "warn"
+    return Layout(root.table, tuple(dict.fromkeys(fields)), frozenset(optional), allow_extra)
 
 
-ALLOW_EXTRA = frozenset({"allow", "allow_extra", "allow_new_columns", "ignore", "ignore_extra"})
+def snake_case(options: dict[str, Any]) -> dict[str, Any]:
+    """Contracts spell options in camelCase, code in snake_case; both are understood."""
+    return {re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower(): value for key, value in options.items()}
 
 
 def refusal(code: str, message_zh: str, hint_zh: str, *, object_name: str, **context: Any) -> TiyuError:

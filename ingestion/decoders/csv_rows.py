@@ -1,6 +1,6 @@
 """Decoder ``csv``: RFC 4180 text with a header, UTF-8 or GB18030.
 
-Options: ``encoding`` (``utf-8`` default, ``gb18030``) · ``delimiter`` (default ``,``) · ``optionalColumns`` source
+Options: ``encoding`` (``utf-8`` default, ``gb18030``) · ``delimiter`` (default ``,``) · ``optional_columns`` source
 names that may be absent. ``_record_no`` counts records after the header, blank lines not counted. An empty field is
 null. A quoted field may span lines; in an object where that reading gives broken records (a stray quote), each line is
 a record of its own, so that one stray quote costs one record and not the rest of the file.
@@ -34,7 +34,7 @@ from lake.errors import TiyuError
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "encoding": str,
     "delimiter": str,
-    "optionalColumns": list,
+    "optional_columns": list,
 }
 _ENCODINGS = {"utf-8": "utf-8", "utf8": "utf-8", "utf-8-sig": "utf-8", "gb18030": "gb18030", "gbk": "gb18030"}
 

@@ -1,6 +1,6 @@
 """Decoder ``json_items``: a JSON document that holds a list of records (a page of an interface), UTF-8.
 
-Option ``itemsPath``: dotted name of the list (default ``items``). ``_record_no`` is the 1-based place in the list.
+Option ``items_path``: dotted name of the list (default ``items``). ``_record_no`` is the 1-based place in the list.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ingestion.decoders.json_rows import BAD_JSON, OK, connection, extract, json
 from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, with_origin
 from lake.errors import TiyuError
 
-OPTIONS: dict[str, type | tuple[type, ...]] = {"itemsPath": str, "items_path": str}
+OPTIONS: dict[str, type | tuple[type, ...]] = {"items_path": str}
 
 
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:
     """Decode a chunk of pages. A page that is not JSON is one unreadable record with the whole byte range; a page
     without the list is refused (TIYU-ING-0212); a field of every record that the contract does not know refuses the
     page (TIYU-ING-0211)."""
-    items_path = options.get("itemsPath", options.get("items_path", "items"))
+    items_path = options.get("items_path", "items")
     path = "$" + "".join(json_path(part)[1:] for part in items_path.split("."))
     issues: list[DecodeIssue] = []
     refusals: dict[str, TiyuError] = {}

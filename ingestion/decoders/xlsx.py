@@ -1,7 +1,7 @@
 """Decoder ``xlsx``: one sheet of a workbook with a header row.
 
-Options: ``sheet`` name (default: the only or first sheet) · ``headerRow`` 1-based row of the header (default 1; rows
-above it are titles) · ``optionalColumns``. ``_record_no`` is the Excel row number. A date cell becomes ``YYYY-MM-DD``,
+Options: ``sheet`` name (default: the only or first sheet) · ``header_row`` 1-based row of the header (default 1; rows
+above it are titles) · ``optional_columns``. ``_record_no`` is the Excel row number. A date cell becomes ``YYYY-MM-DD``,
 with a time ``YYYY-MM-DD HH:MM:SS``; a number without a fraction has no decimal point; blank rows are no records.
 """
 
@@ -23,9 +23,8 @@ from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "sheet": str,
-    "headerRow": int,
     "header_row": int,
-    "optionalColumns": list,
+    "optional_columns": list,
 }
 
 
@@ -67,7 +66,7 @@ def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) ->
     wanted = options.get("sheet")
     if not sheets or (wanted is not None and wanted not in sheets):
         raise refusal("TIYU-ING-0217", f"工作簿中没有工作表 {wanted or ''}", hint, object_name=name, sheet=wanted)
-    header_row = options.get("headerRow", options.get("header_row", 1))
+    header_row = options.get("header_row", 1)
     try:
         batch = reader.load_sheet(
             wanted if wanted is not None else sheets[0], header_row=None, skip_rows=0, dtypes="string"
