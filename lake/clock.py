@@ -31,7 +31,11 @@ def today() -> date:
             return date.fromisoformat(pinned)
         except ValueError:
             raise TiyuError(
-                "TIYU-CLK-0001", "业务日期不是合法日期", "把环境变量 TIYU_TODAY 写成 YYYY-MM-DD", EXIT_USAGE, TIYU_TODAY=pinned
+                "TIYU-CLK-0001",
+                "业务日期不是合法日期",
+                "把环境变量 TIYU_TODAY 写成 YYYY-MM-DD",
+                EXIT_USAGE,
+                TIYU_TODAY=pinned,
             ) from None
     return as_of().astimezone(SHANGHAI).date() if os.environ.get("TIYU_AS_OF") else datetime.now(SHANGHAI).date()
 
@@ -55,7 +59,11 @@ def as_of() -> datetime:
             value = None
         if value is None or value.tzinfo is None:
             raise TiyuError(
-                "TIYU-CLK-0002", "业务时刻不是带时区的时间", "把 TIYU_AS_OF 写成 2026-01-31T12:00:00+08:00", EXIT_USAGE, TIYU_AS_OF=pinned
+                "TIYU-CLK-0002",
+                "业务时刻不是带时区的时间",
+                "把 TIYU_AS_OF 写成 2026-01-31T12:00:00+08:00",
+                EXIT_USAGE,
+                TIYU_AS_OF=pinned,
             )
         return value.astimezone(UTC)
     if os.environ.get("TIYU_TODAY"):

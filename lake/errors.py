@@ -22,7 +22,9 @@ class TiyuError(Exception):
     context: file, row, column, rule … (JSON-able; never a raw personal value).
     """
 
-    def __init__(self, code: str, message_zh: str, hint_zh: str = "", exit_code: int = EXIT_CHECK_FAILED, **context: Any):
+    def __init__(
+        self, code: str, message_zh: str, hint_zh: str = "", exit_code: int = EXIT_CHECK_FAILED, **context: Any
+    ):
         super().__init__(code, message_zh, hint_zh, exit_code)
         self.code = code
         self.message_zh = message_zh

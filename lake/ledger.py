@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
@@ -209,11 +209,19 @@ def _engine_for(url: str) -> Engine:
     except sa.exc.OperationalError as error:
         if "already exists" not in str(error):  # two processes may create the schema at the same instant
             raise TiyuError(
-                "TIYU-LED-0001", "打不开控制台账", "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏", EXIT_UNAVAILABLE, reason=type(error).__name__
+                "TIYU-LED-0001",
+                "打不开控制台账",
+                "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏",
+                EXIT_UNAVAILABLE,
+                reason=type(error).__name__,
             ) from error
     except sa.exc.DatabaseError as error:
         raise TiyuError(
-            "TIYU-LED-0001", "打不开控制台账", "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏", EXIT_UNAVAILABLE, reason=type(error).__name__
+            "TIYU-LED-0001",
+            "打不开控制台账",
+            "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏",
+            EXIT_UNAVAILABLE,
+            reason=type(error).__name__,
         ) from error
     return engine
 
@@ -269,18 +277,23 @@ def insert_many(table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def start_run(run_id: str, resource: str, as_of_at: datetime) -> None:
     """Record that an ingest run of a resource began."""
-    upsert(ingest_run, {"run_id": run_id, "resource": resource, "status": "running", "started_at": utc_now(), "as_of_at": as_of_at})
+    upsert(
+        ingest_run,
+        {"run_id": run_id, "resource": resource, "status": "running", "started_at": utc_now(), "as_of_at": as_of_at},
+    )
 
 
 def finish_run(run_id: str, status: str, **values: Any) -> None:
     """Record how an ingest run ended: success | nothing_new | failed."""
     with transaction() as connection:
         connection.execute(
-            sa.update(ingest_run).where(ingest_run.c.run_id == run_id).values(status=status, finished_at=utc_now(), **values)
+            sa.update(ingest_run)
+            .where(ingest_run.c.run_id == run_id)
+            .values(status=status, finished_at=utc_now(), **values)
         )
 
 
-def open_batch(values: Mapping[str, Any], objects: list[Mapping[str, Any]], signatures: Mapping[str, str]) -> None:
+def open_batch(values: Mapping[str, Any], objects: Sequence[Mapping[str, Any]], signatures: Mapping[str, str]) -> None:
     """Record a fully archived batch, its objects and their cheap signatures, in one transaction.
 
     A batch that is already there (same content, same contract version) is left as it is.
@@ -297,7 +310,7 @@ def _remember(connection: Connection, resource: str, signatures: Mapping[str, st
     """Remember ``signature -> sha256``; a file whose content moved on gets a new signature, so rows only ever add up."""
     if not signatures:
         return
-    known = set(
+    known: set[str] = set(
         connection.execute(sa.select(seen_signature.c.signature).where(seen_signature.c.resource == resource)).scalars()
     )
     fresh = [
@@ -341,7 +354,7 @@ def objects(batch_id: str) -> list[dict[str, Any]]:
     return read(sa.select(batch_object).where(batch_object.c.batch_id == batch_id).order_by(batch_object.c.seq))
 
 
-def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: list[Mapping[str, Any]]) -> None:
+def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: Sequence[Mapping[str, Any]]) -> None:
     """Close a batch: counts, object outcomes and the connector's watermark move in one transaction."""
     with transaction() as connection:
         row = connection.execute(sa.select(batch).where(batch.c.batch_id == batch_id)).mappings().one()
@@ -446,18 +459,33 @@ def quality_results(run_id: str | None = None, table_name: str | None = None) ->
 
 
 def open_alert(
-    rule_code: str, subject_type: str, subject_id: str, *, severity: str, message: str, evidence: Mapping[str, Any] | None = None
+    rule_code: str,
+    subject_type: str,
+    subject_id: str,
+    *,
+    severity: str,
+    message: str,
+    evidence: Mapping[str, Any] | None = None,
 ) -> str:
     """Open an operational alert, or refresh the open one of the same rule and subject; returns its id."""
     alert_id = f"{rule_code}:{subject_type}:{subject_id}"
-    values = {"severity": severity, "message": message, "evidence": json.dumps(dict(evidence or {}), ensure_ascii=False, default=str)}
+    values = {
+        "severity": severity,
+        "message": message,
+        "evidence": json.dumps(dict(evidence or {}), ensure_ascii=False, default=str),
+    }
     with transaction() as connection:
         row = connection.execute(sa.select(alert.c.status).where(alert.c.alert_id == alert_id)).first()
         if row is None:
             connection.execute(
                 sa.insert(alert).values(
-                    alert_id=alert_id, rule_code=rule_code, subject_type=subject_type, subject_id=subject_id,
-                    status="open", opened_at=utc_now(), **values,
+                    alert_id=alert_id,
+                    rule_code=rule_code,
+                    subject_type=subject_type,
+                    subject_id=subject_id,
+                    status="open",
+                    opened_at=utc_now(),
+                    **values,
                 )
             )
         else:

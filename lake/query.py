@@ -102,9 +102,7 @@ def register(
         con.execute(f"create or replace view {quote_name(target)} as select * from {scan_sql(name, resolved)}")
         return resolved
     if schema is not None:
-        columns = ", ".join(
-            f"cast(null as {duckdb_type(field.type)}) as {quote_name(field.name)}" for field in schema
-        )
+        columns = ", ".join(f"cast(null as {duckdb_type(field.type)}) as {quote_name(field.name)}" for field in schema)
         con.execute(f"create or replace view {quote_name(target)} as select {columns} where false")
     return None
 

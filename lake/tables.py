@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -31,14 +31,20 @@ _EPOCH = date(1970, 1, 1)
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 _ATTEMPTS = 6
 
-Data = pa.Table | pa.RecordBatchReader | pl.DataFrame
+Data: TypeAlias = pa.Table | pa.RecordBatchReader | pl.DataFrame
 
 
 def layer_of(name: str) -> str:
     """The layer prefix of a table name; raises TIYU-LAKE-0001 for a name outside the grammar."""
     layer = name.split("_", 1)[0]
     if layer not in LAYERS:
-        raise TiyuError("TIYU-LAKE-0001", "表名不符合命名规则", "表名以 ods_ dim_ dwd_ dws_ ads_ ops_ 之一开头", EXIT_INTERNAL, table=name)
+        raise TiyuError(
+            "TIYU-LAKE-0001",
+            "表名不符合命名规则",
+            "表名以 ods_ dim_ dwd_ dws_ ads_ ops_ 之一开头",
+            EXIT_INTERNAL,
+            table=name,
+        )
     return layer
 
 
@@ -84,7 +90,10 @@ def all_tables() -> list[str]:
 
 
 def _metadata(metadata: Mapping[str, Any] | None, part_dates: Iterable[date] | None) -> dict[str, str]:
-    result = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in (metadata or {}).items()}
+    result = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in (metadata or {}).items()
+    }
     if part_dates is not None:
         result[PART_DATES] = json.dumps(sorted(day.isoformat() for day in part_dates))
     return result
@@ -98,16 +107,22 @@ def _retry(name: str, commit):
         except CommitFailedError as error:
             if attempt + 1 == _ATTEMPTS:
                 raise TiyuError(
-                    "TIYU-LAKE-0002", "多次重试后仍无法提交数据表", "确认没有别的任务在写同一张表，然后重跑", EXIT_INTERNAL, table=name
+                    "TIYU-LAKE-0002",
+                    "多次重试后仍无法提交数据表",
+                    "确认没有别的任务在写同一张表，然后重跑",
+                    EXIT_INTERNAL,
+                    table=name,
                 ) from error
             time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
     return None
 
 
 def _part_dates_of(data: Data) -> list[date] | None:
-    if isinstance(data, pa.RecordBatchReader) or "part_date" not in (data.columns if isinstance(data, pl.DataFrame) else data.schema.names):
+    if isinstance(data, pa.RecordBatchReader) or "part_date" not in (
+        data.columns if isinstance(data, pl.DataFrame) else data.schema.names
+    ):
         return None
-    column = data["part_date"] if isinstance(data, pl.DataFrame) else pl.from_arrow(data["part_date"])
+    column = data["part_date"] if isinstance(data, pl.DataFrame) else pl.Series(data["part_date"])
     return column.drop_nulls().unique().to_list()
 
 
@@ -200,7 +215,9 @@ def replace_window(
     commit are every date of the window, because a date may have lost all its rows.
     """
     if end < start:
-        raise TiyuError("TIYU-LAKE-0003", "替换窗口的终点早于起点", "检查起止日期", EXIT_INTERNAL, table=name, start=start, end=end)
+        raise TiyuError(
+            "TIYU-LAKE-0003", "替换窗口的终点早于起点", "检查起止日期", EXIT_INTERNAL, table=name, start=start, end=end
+        )
     days = (date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1))
     properties = CommitProperties(custom_metadata=_metadata(metadata, days))
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
@@ -238,13 +255,24 @@ def merge(
     if not exists(name):
         _create(name, arrow.schema, (column,))
     predicate = " AND ".join(
-        [f"t.{column} >= '{start.isoformat()}'", f"t.{column} <= '{end.isoformat()}'", *(f"s.{key} = t.{key}" for key in keys)]
+        [
+            f"t.{column} >= '{start.isoformat()}'",
+            f"t.{column} <= '{end.isoformat()}'",
+            *(f"s.{key} = t.{key}" for key in keys),
+        ]
     )
 
     def commit() -> int:
         table = open_table(name)
         (
-            table.merge(arrow, predicate, source_alias="s", target_alias="t", writer_properties=_WRITER, commit_properties=properties)
+            table.merge(
+                arrow,
+                predicate,
+                source_alias="s",
+                target_alias="t",
+                writer_properties=_WRITER,
+                commit_properties=properties,
+            )
             .when_matched_update_all()
             .when_not_matched_insert_all()
             .execute()
@@ -296,7 +324,14 @@ def touched_dates(name: str, after: int | None, upto: int) -> set[date] | None:
     if {entry["version"] for entry in commits} != set(range(after + 1, upto + 1)):
         return None  # log cleaned up: cannot know
     for entry in commits:
-        if entry.get("operation") in ("OPTIMIZE", "VACUUM START", "VACUUM END", "FSCK", "SET TBLPROPERTIES", "UPDATE FIELD METADATA"):
+        if entry.get("operation") in (
+            "OPTIMIZE",
+            "VACUUM START",
+            "VACUUM END",
+            "FSCK",
+            "SET TBLPROPERTIES",
+            "UPDATE FIELD METADATA",
+        ):
             continue
         dates = entry.get(PART_DATES)
         if dates is None:

@@ -36,7 +36,13 @@ def default_cipher() -> str:
     """``TIYU_ARCHIVE_CIPHER``: AES-256-GCM (default) or SM4-GCM where commercial cryptography is required."""
     cipher = os.environ.get("TIYU_ARCHIVE_CIPHER", "AES-256-GCM").upper()
     if cipher not in CIPHERS:
-        raise TiyuError("TIYU-ENV-0001", "不支持的归档加密算法", f"TIYU_ARCHIVE_CIPHER 可取 {'、'.join(CIPHERS)}", EXIT_USAGE, cipher=cipher)
+        raise TiyuError(
+            "TIYU-ENV-0001",
+            "不支持的归档加密算法",
+            f"TIYU_ARCHIVE_CIPHER 可取 {'、'.join(CIPHERS)}",
+            EXIT_USAGE,
+            cipher=cipher,
+        )
     return cipher
 
 
@@ -103,7 +109,12 @@ def seal(source: BinaryIO, target: BinaryIO, cipher: str | None = None) -> None:
 def _open_chunks(source: BinaryIO, name: str) -> Iterator[bytes]:
     def damaged(reason: str) -> TiyuError:
         return TiyuError(
-            "TIYU-ARC-0002", "归档对象已损坏或被改动", "从备份恢复该对象后重跑；不要手工修改归档目录", EXIT_UNAVAILABLE, object=name, reason=reason
+            "TIYU-ARC-0002",
+            "归档对象已损坏或被改动",
+            "从备份恢复该对象后重跑；不要手工修改归档目录",
+            EXIT_UNAVAILABLE,
+            object=name,
+            reason=reason,
         )
 
     if source.read(len(MAGIC)) != MAGIC:

@@ -39,12 +39,18 @@ class FileKeyProvider:
     def __init__(self, path: Path):
         self._path = path
         if not path.exists():
-            raise TiyuError("TIYU-KEY-0001", "密钥文件不存在", "先运行 tiyu keys init", EXIT_UNAVAILABLE, file=path.name)
+            raise TiyuError(
+                "TIYU-KEY-0001", "密钥文件不存在", "先运行 tiyu keys init", EXIT_UNAVAILABLE, file=path.name
+            )
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise TiyuError(
-                "TIYU-KEY-0002", "密钥文件权限过宽，拒绝使用", "运行 chmod 600 收紧权限，并评估密钥是否已泄露", EXIT_USAGE,
-                file=path.name, mode=oct(mode),
+                "TIYU-KEY-0002",
+                "密钥文件权限过宽，拒绝使用",
+                "运行 chmod 600 收紧权限，并评估密钥是否已泄露",
+                EXIT_USAGE,
+                file=path.name,
+                mode=oct(mode),
             )
         self._keys = json.loads(path.read_text("utf-8"))["purposes"]
 
@@ -56,12 +62,21 @@ class FileKeyProvider:
     def get(self, purpose: str, kid: str) -> bytes:
         encoded = self._entry(purpose)["keys"].get(kid)
         if encoded is None:
-            raise TiyuError("TIYU-KEY-0003", "找不到所需的密钥", "恢复对应编号的密钥；若密钥已按擦除要求销毁，则数据不可恢复", EXIT_UNAVAILABLE, purpose=purpose, kid=kid)
+            raise TiyuError(
+                "TIYU-KEY-0003",
+                "找不到所需的密钥",
+                "恢复对应编号的密钥；若密钥已按擦除要求销毁，则数据不可恢复",
+                EXIT_UNAVAILABLE,
+                purpose=purpose,
+                kid=kid,
+            )
         return base64.b64decode(encoded)
 
     def _entry(self, purpose: str) -> dict:
         if purpose not in self._keys:
-            raise TiyuError("TIYU-KEY-0003", "找不到所需的密钥", "检查密钥文件是否完整", EXIT_UNAVAILABLE, purpose=purpose)
+            raise TiyuError(
+                "TIYU-KEY-0003", "找不到所需的密钥", "检查密钥文件是否完整", EXIT_UNAVAILABLE, purpose=purpose
+            )
         return self._keys[purpose]
 
 

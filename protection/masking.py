@@ -21,9 +21,21 @@ def _masked(kind: str | None, text: pl.Expr, grade: str) -> pl.Expr:
     if kind == "name":
         return pl.when(length > 0).then(text.str.slice(0, 1) + pl.lit("**")).otherwise(text)
     if kind == "phone":
-        return pl.when(length >= 11).then(text.str.slice(0, 3) + pl.lit("****") + text.str.slice(-4)).when(length > 0).then(pl.lit("***")).otherwise(text)
+        return (
+            pl.when(length >= 11)
+            .then(text.str.slice(0, 3) + pl.lit("****") + text.str.slice(-4))
+            .when(length > 0)
+            .then(pl.lit("***"))
+            .otherwise(text)
+        )
     if kind == "id_no":
-        return pl.when(length >= 15).then(text.str.slice(0, 4) + pl.lit("**********") + text.str.slice(-4)).when(length > 0).then(pl.lit("***")).otherwise(text)
+        return (
+            pl.when(length >= 15)
+            .then(text.str.slice(0, 4) + pl.lit("**********") + text.str.slice(-4))
+            .when(length > 0)
+            .then(pl.lit("***"))
+            .otherwise(text)
+        )
     if kind or grade not in ("L1", "L2"):
         return pl.when(text.is_not_null()).then(pl.lit("***")).otherwise(None)
     return text.str.slice(0, _MAX_PREVIEW)

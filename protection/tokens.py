@@ -34,7 +34,9 @@ def normalise(kind: str, value: str) -> str:
         return _SEPARATORS.sub("", text).upper()
     if kind == "token":
         return text
-    raise TiyuError("TIYU-TOK-0001", "未知的标识符种类", "在 protection/tokens.py 登记该种类的规范化方法", EXIT_INTERNAL, kind=kind)
+    raise TiyuError(
+        "TIYU-TOK-0001", "未知的标识符种类", "在 protection/tokens.py 登记该种类的规范化方法", EXIT_INTERNAL, kind=kind
+    )
 
 
 def tokenise(kind: str, values: pl.Series, purpose: str = "token") -> pl.Series:
@@ -57,7 +59,9 @@ def tokenise(kind: str, values: pl.Series, purpose: str = "token") -> pl.Series:
             mapping[raw] = prefix + base64.b32encode(mac.finalize()).decode()[:26].lower()
     if not mapping:
         return pl.Series(values.name, [None] * len(values), dtype=pl.String)
-    return text.replace_strict(pl.Series(list(mapping)), pl.Series(list(mapping.values())), default=None, return_dtype=pl.String)
+    return text.replace_strict(
+        pl.Series(list(mapping)), pl.Series(list(mapping.values())), default=None, return_dtype=pl.String
+    )
 
 
 def token(kind: str, value: str, purpose: str = "token") -> str | None:

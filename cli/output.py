@@ -1,0 +1,83 @@
+"""What every command prints: a table for people, JSON for programs, errors with a code and a way out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lake.errors import TiyuError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def _default(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, dt.date | dt.datetime | dt.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
+
+
+def to_json(data: Any) -> str:
+    """JSON text of reports, dates and decimals included."""
+    return json.dumps(data, ensure_ascii=False, indent=2, default=_default)
+
+
+def emit(
+    data: Any, as_json: bool, *, table: Sequence[Mapping[str, Any]] | None = None, title: str = "", note: str = ""
+) -> None:
+    """Print ``data`` as JSON, or ``table`` (rows with the same keys) and ``note`` for people."""
+    if as_json:
+        sys.stdout.write(to_json(data) + "\n")
+        return
+    if table is not None:
+        print_table(table, title)
+    if note:
+        _out.print(note, highlight=False)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
+    """A plain table of dictionaries; an empty one says so."""
+    if not rows:
+        _out.print(f"{title or '结果'}：没有记录", highlight=False)
+        return
+    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    for key in rows[0]:
+        numeric = all(isinstance(row[key], int | float) or row[key] is None for row in rows)
+        grid.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(
+            *(
+                ""
+                if value is None
+                else f"{value:,}"
+                if isinstance(value, int) and not isinstance(value, bool)
+                else str(value)
+                for value in row.values()
+            )
+        )
+    _out.print(grid)
+
+
+def print_error(error: TiyuError, as_json: bool = False) -> None:
+    """The one way an error reaches the operator (stderr; JSON when asked for)."""
+    if as_json:
+        sys.stderr.write(to_json({"error": error.as_dict()}) + "\n")
+    else:
+        _err.print(str(error), style="red", highlight=False, soft_wrap=True)

@@ -1,0 +1,32 @@
+"""`tiyu reconcile`: prove that nothing was lost and nothing counted twice."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli.output import AsJson, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("reconcile")
+    def reconcile(
+        resource: Annotated[str | None, typer.Argument(help="One source resource; all of them when left out.")] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Balance objects and records of every batch against the archive and the lake; exit code 1 when one is off."""
+        from quality.reconcile import reconcile as run
+
+        report = run(resource)
+        emit(
+            report,
+            as_json,
+            table=report.rows,
+            title="批次对账",
+            note=f"检查 {report.examined} 个批次：{'全部平衡' if report.ok else '存在不平的批次'}",
+        )
+        if not report.ok:
+            raise typer.Exit(1)

@@ -1,0 +1,143 @@
+"""The raw archive: every received object, sealed from its first byte, named by the sha256 of its plain content.
+
+``{archive_root}/{resource}/{first two hex}/{sha256}.tiyu``. Nothing plain touches the disk: the stream is hashed while
+it is sealed into a partial file, which is renamed to its name when the hash is known. Storing the same content again
+is a no-op.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lake.errors import EXIT_UNAVAILABLE, TiyuError
+from lake.settings import settings
+from protection import envelope
+
+SUFFIX = ".tiyu"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An archived object: content hash (hex), plain size in bytes, and whether it was already there."""
+
+    sha256: str
+    size: int
+    was_present: bool
+
+
+class _HashingReader:
+    """Passes a stream through while counting and hashing it."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._stream.read(count)
+        self.hash.update(data)
+        self.size += len(data)
+        return data
+
+
+def object_path(resource: str, sha256: str) -> Path:
+    """Where an object lives."""
+    return settings().archive_root / resource / sha256[:2] / f"{sha256}{SUFFIX}"
+
+
+def contains(resource: str, sha256: str) -> bool:
+    """Whether the object is in the archive."""
+    return object_path(resource, sha256).exists()
+
+
+def store(resource: str, stream: BinaryIO) -> StoredObject:
+    """Seal a stream into the archive; streaming, bounded memory. Durable only after :func:`sync`.
+
+    Raises TIYU-ARC-0003 when the archive cannot be written (full disk, read-only): nothing is lost, since the source
+    still has the object and no state moved.
+    """
+    root = settings().archive_root / resource
+    partial = root / f".{os.getpid()}-{secrets.token_hex(6)}.part"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        reader = _HashingReader(stream)
+        with open(partial, "xb") as target:
+            envelope.seal(reader, target)  # type: ignore[arg-type]
+        sha256 = reader.hash.hexdigest()
+        final = object_path(resource, sha256)
+        was_present = final.exists()
+        if was_present:
+            partial.unlink()
+        else:
+            final.parent.mkdir(exist_ok=True)
+            os.replace(partial, final)
+        return StoredObject(sha256, reader.size, was_present)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise TiyuError(
+            "TIYU-ARC-0003",
+            "无法写入原始归档",
+            "检查磁盘空间与目录权限后重跑；来源数据未受影响",
+            EXIT_UNAVAILABLE,
+            reason=error.strerror or type(error).__name__,
+        ) from error
+
+
+def sync() -> None:
+    """Make every stored object durable before a ledger row may speak of it (one call a batch, not one a file)."""
+    os.sync()
+
+
+def clean_partials(resource: str) -> int:
+    """Remove partial files left by a killed run; call only while holding the resource's lock. Returns how many."""
+    root = settings().archive_root / resource
+    partials = list(root.glob(".*.part")) if root.exists() else []
+    for partial in partials:
+        partial.unlink(missing_ok=True)
+    return len(partials)
+
+
+def open_object(resource: str, sha256: str) -> BinaryIO:
+    """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing) or TIYU-ARC-0002 (damaged)."""
+    path = object_path(resource, sha256)
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - the stream owns it
+    except FileNotFoundError:
+        raise TiyuError(
+            "TIYU-ARC-0001",
+            "归档中找不到该对象",
+            "从备份恢复归档目录后重跑",
+            EXIT_UNAVAILABLE,
+            resource=resource,
+            object=sha256[:16],
+        ) from None
+    return envelope.open_sealed(file, sha256[:16])
+
+
+def read_object(resource: str, sha256: str) -> bytes:
+    """The plain bytes, verified against the name; raises TIYU-ARC-0001/0002."""
+    with open_object(resource, sha256) as stream:
+        data = stream.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise TiyuError(
+            "TIYU-ARC-0002",
+            "归档对象已损坏或被改动",
+            "从备份恢复该对象后重跑；不要手工修改归档目录",
+            EXIT_UNAVAILABLE,
+            object=sha256[:16],
+            reason="hash",
+        )
+    return data
+
+
+def stored(resource: str) -> Iterator[str]:
+    """sha256 of every object kept for a resource."""
+    root = settings().archive_root / resource
+    for path in sorted(root.glob(f"*/*{SUFFIX}")) if root.exists() else []:
+        yield path.name.removesuffix(SUFFIX)

@@ -1,0 +1,69 @@
+"""Derived attributes: what a row says about a person or place, computed while the raw value is in memory only."""
+
+from __future__ import annotations
+
+import duckdb
+import polars as pl
+
+from catalog import geo
+from catalog.contracts import ObjectSpec, PropertySpec
+from lake.errors import EXIT_INTERNAL, TiyuError
+from lake.query import quote_name
+
+#: Birth date inside an 18-character resident identity number (GB 11643): characters 7 to 14.
+_BIRTH_DATE = "try_cast(try_strptime(case when length({id}) = 18 then substr({id}, 7, 8) end, '%Y%m%d') as DATE)"
+_ADULT_YEARS = 18
+
+
+def _birth_year(inputs: list[str]) -> str:
+    return f"cast(year({_BIRTH_DATE.format(id=quote_name(inputs[0]))}) as INTEGER)"
+
+
+def _is_minor(inputs: list[str]) -> str:
+    """Under 18 on the Shanghai date of the event, never on the date of loading (domain reference §4.9)."""
+    birth = _BIRTH_DATE.format(id=quote_name(inputs[0]))
+    event = f"cast(timezone('Asia/Shanghai', {quote_name(inputs[1])}) as DATE)"
+    return f"{event} < cast({birth} + INTERVAL {_ADULT_YEARS} YEAR as DATE)"
+
+
+_SQL = {"birth_year": _birth_year, "is_minor": _is_minor}
+
+
+def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) -> None:
+    """Add the derived columns of a contract object to a temporary table in memory.
+
+    ``point_in_district`` compares coordinates with the district outlines (1 km tolerance, display quality only, hence
+    a warning and never a refusal).
+    """
+    for prop in obj.properties:
+        if prop.derive is None:
+            continue
+        name = quote_name(prop.name)
+        con.execute(f"alter table {relation} add column {name} {prop.type}")
+        if prop.derive.function in _SQL:
+            con.execute(f"update {relation} set {name} = {_SQL[prop.derive.function](prop.derive.inputs)}")
+        elif prop.derive.function == "point_in_district":
+            _point_in_district(con, prop, relation)
+        else:
+            raise TiyuError(
+                "TIYU-ING-0004",
+                "契约使用了未知的派生函数",
+                "在 ingestion/derive.py 登记该函数",
+                EXIT_INTERNAL,
+                function=prop.derive.function,
+            )
+
+
+def _point_in_district(con: duckdb.DuckDBPyConnection, prop: PropertySpec, relation: str) -> None:
+    lng, lat, district = (quote_name(column) for column in prop.derive.inputs)  # type: ignore[union-attr]
+    points = con.execute(
+        f"select distinct {lng} as lng, {lat} as lat, {district} as district_code from {relation} "
+        f"where {lng} is not null and {lat} is not null and {district} is not null"
+    ).pl()
+    inside = geo.point_in_district(points["lng"], points["lat"], points["district_code"])
+    con.register("_points", points.with_columns(pl.Series("inside", inside, dtype=pl.Boolean)).to_arrow())
+    con.execute(
+        f"update {relation} set {quote_name(prop.name)} = p.inside from _points p "
+        f"where {relation}.{lng} = p.lng and {relation}.{lat} = p.lat and {relation}.{district} = p.district_code"
+    )
+    con.unregister("_points")

@@ -1,0 +1,319 @@
+"""One archived batch on its way into the lake: decode, judge, protect, deduplicate, write, account.
+
+Everything is derived from the archive and the ledger, and every Delta commit is keyed by the batch id, so a batch that
+was interrupted at any instant is simply processed again and ends in the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from catalog.contracts import Contract, ObjectSpec
+from catalog.schemas import ods_schema
+from ingestion import archive, decoders, naming, split
+from ingestion.decoders.base import Decoded
+from ingestion.dedup import deduplicate
+from lake import ledger, tables
+from lake.errors import EXIT_INTERNAL, TiyuError
+from quality import quarantine
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Refusal:
+    """An object refused as a whole: its (protected) name, the error code and message."""
+
+    object_name: str
+    code: str
+    message: str
+
+
+@dataclass
+class BatchResult:
+    """Outcome of one batch; ``decoded == accepted + quarantined + duplicate`` always holds."""
+
+    batch_id: str
+    status: str
+    objects: int
+    decoded: int
+    accepted: int
+    quarantined: int
+    duplicate: int
+    refusals: list[Refusal] = field(default_factory=list)
+    quarantined_by_rule: dict[str, int] = field(default_factory=dict)
+    warned_by_rule: dict[str, int] = field(default_factory=dict)
+    rules_examined: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+def process(contract: Contract, batch: dict[str, Any], progress: Progress | None = None) -> BatchResult:
+    """Bring one archived batch into ODS and quarantine, and close it in the ledger."""
+    objects = ledger.objects(batch["batch_id"])
+    order = {item["sha256"]: item["seq"] for item in objects}
+    names = {item["sha256"]: item["name"] for item in objects}
+    activity = contract.server is not None and contract.server.decoder == "activity"
+
+    accepted: list[pl.DataFrame] = [split.empty_accepted(contract.root)]
+    children: dict[str, list[pa.Table]] = {obj.table: [] for obj in contract.objects if not obj.is_root}
+    refused: list[pl.DataFrame] = []
+    decoded_counts: dict[str, int] = {}
+    result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
+
+    con = split.connect_for(contract)
+    for chunk in decoders.decode_many(_options(contract), _plain(contract, objects, progress), contract):
+        decoded_counts.update(chunk.root_counts)
+        refused.append(_issues(chunk))
+        for sha256, error in chunk.refusals.items():
+            # the unreadable object is one quarantined record covering all its bytes
+            decoded_counts[sha256] = 1
+            result.refusals.append(Refusal(names[sha256], error.code, str(error)))
+            refused.append(
+                _issue_frame(
+                    [
+                        {
+                            "_source_object": sha256,
+                            "_record_no": 0,
+                            "rule_id": error.code,
+                            "reason": error.message_zh,
+                            "preview": None,
+                            "byte_from": 0,
+                            "byte_to": next(o["size"] for o in objects if o["sha256"] == sha256),
+                        }
+                    ]
+                )
+            )
+        root = chunk.tables.get(contract.root.table)
+        if root is None or root.num_rows == 0:
+            continue
+        if activity:
+            part = split.split_typed(con, contract, _with_athlete(contract, root, names))
+            for table in children:
+                if table in chunk.tables:
+                    children[table].append(chunk.tables[table])
+        else:
+            part = split.split_text(con, contract, root)
+        accepted.append(part.accepted.select(accepted[0].columns))
+        refused.append(_issue_frame(part.refused))
+        for rule_id, count in part.examined.items():
+            result.rules_examined[rule_id] = result.rules_examined.get(rule_id, 0) + count
+        for rule_id, count in part.warned.items():
+            result.warned_by_rule[rule_id] = result.warned_by_rule.get(rule_id, 0) + count
+    con.close()
+
+    rows = pl.concat(accepted, how="vertical_relaxed")
+    kept = deduplicate(rows, contract.root, batch["batch_id"], order, same_key_is_duplicate=activity)
+    if not kept.conflicts.is_empty():
+        refused.append(
+            _issue_frame(
+                kept.conflicts.with_columns(
+                    rule_id=pl.lit(f"{contract.root.rule_prefix}.dedup.conflict"),
+                    reason=pl.lit("同一主键的内容不一致，无法判断以哪一条为准"),
+                    preview=pl.lit(None, pl.String),
+                )
+            )
+        )
+    refusals = pl.concat(refused, how="vertical_relaxed") if refused else _issue_frame([])
+    result.tables = _write(contract, batch, kept.unique, children, refusals, names)
+    _account(result, batch, objects, decoded_counts, kept.unique, refusals, kept.duplicates)
+    return result
+
+
+def _options(contract: Contract) -> dict[str, Any]:
+    assert contract.server is not None
+    return {"type": contract.server.decoder, **contract.server.decoder_options}
+
+
+def _plain(
+    contract: Contract, objects: list[dict[str, Any]], progress: Progress | None
+) -> Iterator[tuple[str, str, bytes]]:
+    for number, item in enumerate(objects, 1):
+        if progress:
+            progress(contract.id, number, len(objects))
+        yield item["sha256"], item["name"], archive.read_object(contract.id, item["sha256"])
+
+
+_ISSUE_SCHEMA = {
+    "_source_object": pl.String,
+    "_record_no": pl.Int64,
+    "rule_id": pl.String,
+    "reason": pl.String,
+    "preview": pl.String,
+    "byte_from": pl.Int64,
+    "byte_to": pl.Int64,
+}
+
+
+def _issue_frame(rows: pl.DataFrame | list[dict[str, Any]]) -> pl.DataFrame:
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=_ISSUE_SCHEMA)
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in _ISSUE_SCHEMA.items() if name not in frame.columns]
+    return frame.with_columns(missing).select(_ISSUE_SCHEMA.keys())
+
+
+def _issues(chunk: Decoded) -> pl.DataFrame:
+    """Unreadable records; their raw preview bytes are dropped, because an unreadable record cannot be masked."""
+    return _issue_frame(
+        [
+            {
+                "_source_object": i.object_sha256,
+                "_record_no": i.record_no,
+                "rule_id": i.rule_id,
+                "reason": i.reason_zh,
+                "preview": None,
+                "byte_from": i.byte_from,
+                "byte_to": i.byte_to,
+            }
+            for i in chunk.issues
+        ]
+    )
+
+
+def _with_athlete(contract: Contract, root: pa.Table, names: dict[str, str]) -> pa.Table:
+    """Put the token that the protected object name carries into the identifier column of a device-file contract."""
+    for prop in contract.root.properties:
+        if prop.protection == "token" and prop.name not in root.column_names:
+            found = [
+                naming.token_in_name(str(prop.identifier_kind), names[sha])
+                for sha in root["_source_object"].to_pylist()
+            ]
+            root = root.append_column(prop.name, pa.array(found, pa.string()))
+    return root
+
+
+def _stamp(frame: pl.DataFrame, obj: ObjectSpec, batch: dict[str, Any]) -> pa.Table:
+    """Add the technical columns and cast to the contract's schema, in its order."""
+    schema = ods_schema(obj)
+    stamped = frame.with_columns(
+        pl.lit(batch["batch_id"]).alias("_batch_id"), pl.lit(batch["as_of_at"]).alias("_ingested_at")
+    )
+    arrow = stamped.select(schema.names).to_arrow()
+    return arrow.cast(pa.schema([pa.field(f.name, f.type) for f in schema]))
+
+
+def _write(
+    contract: Contract,
+    batch: dict[str, Any],
+    unique: pl.DataFrame,
+    children: dict[str, list[pa.Table]],
+    refusals: pl.DataFrame,
+    names: dict[str, str],
+) -> dict[str, int]:
+    """Quarantine first, then child tables, the root table last: a batch in the root table is complete."""
+    batch_id = batch["batch_id"]
+    if not refusals.is_empty():
+        named = pl.DataFrame({"source_object": list(names), "object_name": list(names.values())})
+        rows = refusals.rename({"_source_object": "source_object", "_record_no": "record_no"}).join(
+            named, on="source_object", how="left"
+        )
+        rows = rows.with_columns(
+            batch_id=pl.lit(batch_id),
+            resource=pl.lit(contract.id),
+            table_name=pl.lit(contract.root.table),
+            quarantined_at=pl.lit(batch["as_of_at"]),
+        ).sort("source_object", "record_no")
+        quarantine.append_quarantine(_plain_strings(rows.to_arrow()), batch_id)
+    metadata = {"tiyu.resource": contract.id, "tiyu.contract_version": contract.version}
+    written: dict[str, int] = {}
+    if unique.is_empty():
+        return written
+    keys = unique.select("_source_object", "activity_id", "part_date") if "activity_id" in unique.columns else None
+    for obj in contract.objects:
+        if obj.is_root:
+            continue
+        parts = children.get(obj.table) or []
+        if not parts or keys is None:
+            continue
+        rows = pl.DataFrame(pa.concat_tables(parts, promote_options="default"))
+        rows = rows.join(keys, on=["_source_object", "activity_id"], how="inner")
+        if not rows.is_empty():
+            written[obj.table] = tables.append(
+                obj.table, _stamp(rows, obj, batch), batch_id=batch_id, metadata=metadata
+            )
+    written[contract.root.table] = tables.append(
+        contract.root.table, _stamp(unique, contract.root, batch), batch_id=batch_id, metadata=metadata
+    )
+    return written
+
+
+def _plain_strings(table: pa.Table) -> pa.Table:
+    return table.cast(
+        pa.schema(
+            [
+                pa.field(
+                    f.name, pa.string() if pa.types.is_large_string(f.type) or f.type == pa.string_view() else f.type
+                )
+                for f in table.schema
+            ]
+        )
+    )
+
+
+def _account(
+    result: BatchResult,
+    batch: dict[str, Any],
+    objects: list[dict[str, Any]],
+    decoded: dict[str, int],
+    unique: pl.DataFrame,
+    refusals: pl.DataFrame,
+    duplicates: pl.DataFrame,
+) -> None:
+    """Balance the batch and close it; raises TIYU-ING-0006 when a record is unaccounted for."""
+
+    def per_object(frame: pl.DataFrame) -> dict[str, int]:
+        return dict(frame.group_by("_source_object").len().iter_rows())
+
+    accepted, quarantined, duplicate = per_object(unique), per_object(refusals), per_object(duplicates)
+    outcomes = []
+    reasons = {r.object_name: r.code for r in result.refusals}
+    for item in objects:
+        sha = item["sha256"]
+        counts = (decoded.get(sha, 0), accepted.get(sha, 0), quarantined.get(sha, 0), duplicate.get(sha, 0))
+        if counts[0] != sum(counts[1:]):
+            raise TiyuError(
+                "TIYU-ING-0006",
+                "记录对账不平：解码数不等于入库、隔离与重复之和",
+                "保留现场并报告维护者；该批次未关闭，可安全重跑",
+                EXIT_INTERNAL,
+                object=item["name"],
+                decoded=counts[0],
+                accepted=counts[1],
+                quarantined=counts[2],
+                duplicate=counts[3],
+            )
+        status = "refused" if item["name"] in reasons else "partial" if counts[2] else "accepted"
+        outcomes.append(
+            {
+                "seq": item["seq"],
+                "status": status,
+                "reason": reasons.get(item["name"]),
+                "decoded": counts[0],
+                "accepted": counts[1],
+                "quarantined": counts[2],
+                "duplicate": counts[3],
+            }
+        )
+    result.decoded = sum(o["decoded"] for o in outcomes)
+    result.accepted = sum(o["accepted"] for o in outcomes)
+    result.quarantined = sum(o["quarantined"] for o in outcomes)
+    result.duplicate = sum(o["duplicate"] for o in outcomes)
+    result.quarantined_by_rule = dict(sorted(refusals.group_by("rule_id").len().iter_rows()))
+    states = {o["status"] for o in outcomes}
+    result.status = "refused" if states == {"refused"} else "accepted" if states == {"accepted"} else "partial"
+    ledger.finish_batch(
+        batch["batch_id"],
+        {
+            "status": result.status,
+            "decoded_count": result.decoded,
+            "accepted_count": result.accepted,
+            "quarantined_count": result.quarantined,
+            "duplicate_count": result.duplicate,
+            "first_part_date": unique["part_date"].min(),
+            "last_part_date": unique["part_date"].max(),
+        },
+        outcomes,
+    )

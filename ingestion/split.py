@@ -1,0 +1,186 @@
+"""Row rules: which delivered rows may go on, and for the others which rule refused them.
+
+Everything here sees raw identifiers, so it runs in an in-memory DuckDB that may not spill, and what leaves is either
+tokenised (accepted rows) or masked (previews).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from catalog import rules as rule_compiler
+from catalog.contracts import Contract, ObjectSpec, PropertySpec
+from catalog.schemas import ods_schema
+from ingestion import conversion, derive
+from lake import clock, query
+from lake.errors import EXIT_UNAVAILABLE, TiyuError
+from lake.query import quote_literal, quote_name
+from protection import masking, tokens
+
+_REASON_TYPE = "值的类型不符合契约"
+_REASON_DATE = "没有有效的业务日期，无法归入分区"
+
+
+@dataclass
+class Split:
+    """What became of the root rows of one decoded chunk.
+
+    accepted: ODS columns plus ``_record_no`` and ``_source_object``, identifiers already tokens.
+    refused: ``_source_object, _record_no, rule_id, reason, preview`` (preview masked).
+    examined: rule id → rows examined (a rule that looked at nothing shows 0). warned: rule id → rows warned about.
+    """
+
+    accepted: pl.DataFrame
+    refused: pl.DataFrame
+    examined: dict[str, int]
+    warned: dict[str, int]
+
+
+def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
+    """A private connection that never spills, with the tables that reference rules look into registered.
+
+    Reference tables are read at their checked version (only checked data is seen); raises TIYU-ING-0005 when one has
+    none yet.
+    """
+    con = query.connect(spill=False)
+    for rule in contract.root.rules:
+        if rule.kind == "reference":
+            table = rule.params["table"]
+            if query.register(con, table, "checked") is None:
+                raise TiyuError(
+                    "TIYU-ING-0005",
+                    "规则引用的参照表还没有通过质量闸门的数据",
+                    "先汇聚并检查参照资源，再汇聚本资源",
+                    EXIT_UNAVAILABLE,
+                    resource=contract.id,
+                    reference=table,
+                )
+            # materialised once: a rule then probes memory, not the lake, for every chunk
+            target = quote_name(rule.params.get("target_column") or rule.columns[0])
+            con.execute(f"create or replace temp table _reference as select distinct {target} from {quote_name(table)}")
+            con.execute(f"drop view {quote_name(table)}")
+            con.execute(f"create or replace temp table {quote_name(table)} as from _reference")
+    return con
+
+
+def split_text(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table) -> Split:
+    """Split a chunk of text rows (row formats): type it, derive, judge, protect."""
+    obj = contract.root
+    renamed = delivered.rename_columns(
+        [
+            name if name in ("_record_no", "_source_object") else conversion.SOURCE + name
+            for name in delivered.column_names
+        ]
+    )
+    con.register("_delivered", renamed)
+    missing = [s for s in obj.source_columns if conversion.SOURCE + s not in renamed.column_names]
+    extra = "".join(f", null::varchar as {conversion.source_column(name)}" for name in missing)
+    relation = f"(select *{extra} from _delivered)"
+    con.execute(f"create or replace temp table batch as {conversion.typed_select(obj, relation)}")
+    con.unregister("_delivered")
+    type_rules = [
+        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), _REASON_TYPE)
+        for prop in obj.properties
+        if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
+    ]
+    return _split(con, contract, type_rules)
+
+
+def split_typed(con: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) -> Split:
+    """Split rows a decoder typed itself (device files)."""
+    con.register("_typed", rows)
+    con.execute("create or replace temp table batch as from _typed")
+    con.unregister("_typed")
+    return _split(con, contract, [])
+
+
+def _split(con: duckdb.DuckDBPyConnection, contract: Contract, type_rules: list[tuple[str, str, str]]) -> Split:
+    obj = contract.root
+    derive.add_derived(con, obj, "batch")
+    compiled = [rule_compiler.compile(rule, as_of=clock.as_of()) for rule in obj.rules]
+    available = {row[0] for row in con.execute("describe batch").fetchall()}
+    compiled = [rule for rule in compiled if set(rule.columns) <= available]
+    hard = [*type_rules]
+    hard += [(rule.rule_id, rule.predicate, rule.message_zh) for rule in compiled if rule.severity == "quarantine"]
+    hard.append(
+        (f"{obj.rule_prefix}.part_date.missing", f"({conversion.part_date_expression(obj)}) is not null", _REASON_DATE)
+    )
+    soft = [rule for rule in compiled if rule.severity == "warn"]
+
+    total = con.execute("select count(*) from batch").fetchone()[0]  # type: ignore[index]
+    cases = " ".join(
+        f"when not coalesce(({predicate}), false) then {number}" for number, (_, predicate, _) in enumerate(hard)
+    )
+    con.execute(
+        f"create or replace temp table judged as select *, {conversion.part_date_expression(obj)} as part_date, "
+        f"case {cases} end as _rule from batch"
+    )
+    con.execute("drop table batch")
+    examined = dict.fromkeys([rule_id for rule_id, _, _ in hard] + [rule.rule_id for rule in soft], total)
+    warned = {}
+    for rule in soft:
+        count = con.execute(
+            f"select count(*) from judged where _rule is null and not coalesce(({rule.predicate}), false)"
+        ).fetchone()[0]  # type: ignore[index]
+        if count:
+            warned[rule.rule_id] = count
+    accepted = _protect(con.execute("select * exclude (_rule) from judged where _rule is null").pl(), obj)
+    refused = _refused(con, obj, hard)
+    con.execute("drop table judged")
+    return Split(accepted, refused, examined, warned)
+
+
+def _protect(rows: pl.DataFrame, obj: ObjectSpec) -> pl.DataFrame:
+    """Replace raw identifiers by tokens or masked text and keep exactly the ODS columns."""
+    columns: list[pl.Series] = []
+    for prop in obj.properties:
+        if prop.protection and prop.raw_name in rows.columns:
+            columns.append(_protected(rows[prop.raw_name], prop))
+        else:
+            columns.append(rows[prop.name])
+    return pl.DataFrame(columns).with_columns(rows["part_date"], rows["_record_no"], rows["_source_object"])
+
+
+def _protected(raw: pl.Series, prop: PropertySpec) -> pl.Series:
+    if prop.protection == "token":
+        return tokens.tokenise(str(prop.identifier_kind), raw).alias(prop.name)
+    return raw.to_frame("v").select(masking.mask(prop.mask, pl.col("v"), prop.grade))["v"].alias(prop.name)
+
+
+def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[str, str, str]]) -> pl.DataFrame:
+    labels = ", ".join(
+        f"({n}, {quote_literal(rule_id)}, {quote_literal(reason)})" for n, (rule_id, _, reason) in enumerate(hard)
+    )
+    rows = con.execute(
+        f"select j.*, r.rule_id, r.reason from judged j join (values {labels}) r(n, rule_id, reason) on r.n = j._rule "
+        "order by _source_object, _record_no"
+    ).pl()
+    previews = []
+    for prop in obj.properties:
+        column = conversion.SOURCE + str(prop.source_name) if prop.source_name else prop.name
+        if column not in rows.columns:
+            column = prop.name
+        if column in rows.columns and not prop.derive:
+            previews.append(
+                masking.mask(prop.identifier_kind if prop.protection else None, pl.col(column), prop.grade).alias(
+                    prop.name
+                )
+            )
+    return rows.select(
+        pl.col("_source_object"),
+        pl.col("_record_no").cast(pl.Int64),
+        pl.col("rule_id"),
+        pl.col("reason"),
+        (pl.struct(previews).struct.json_encode() if previews else pl.lit(None, pl.String)).alias("preview"),
+    )
+
+
+def empty_accepted(obj: ObjectSpec) -> pl.DataFrame:
+    """No accepted rows, with the right columns."""
+    schema = ods_schema(obj)
+    names = [prop.name for prop in obj.properties] + ["part_date", "_record_no", "_source_object"]
+    return pl.from_arrow(schema.empty_table()).select(names)  # type: ignore[union-attr]
