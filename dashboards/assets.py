@@ -1,0 +1,438 @@
+"""Build the Superset asset bundle from the declarations in ``cockpit`` (datasets, charts, pages) and the files beside
+it: ``queries/*.sql`` (virtual datasets), ``templates/*.hbs`` (cards), ``cockpit.css``, ``saved_queries.yaml``.
+
+The bundle is a mapping of archive path → text, in the layout Superset's assets import reads. It is deterministic:
+the same code gives the same bytes, and every object's uuid is derived from its key, so an import updates in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+NAMESPACE = uuid.UUID("6c1f5f0e-9a43-5b60-8d52-3d0c6a0b7e21")
+VERSION = "1.0.0"
+LEGACY_VIZ = frozenset({"country_map"})
+"""Chart types that still use Superset's old data endpoint and therefore take no query context."""
+
+
+def key_uuid(kind: str, key: str) -> str:
+    """Stable uuid of one object; ``kind`` is database, dataset, chart, dashboard or query."""
+    return str(uuid.uuid5(NAMESPACE, f"{kind}:{key}"))
+
+
+COCKPIT_DATABASE_UUID = key_uuid("database", "cockpit")
+ANALYST_DATABASE_UUID = key_uuid("database", "analyst")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a dataset: ``type`` is the DuckDB type, ``title`` the Chinese name a screen shows."""
+
+    name: str
+    type: str
+    title: str
+    is_time: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One named aggregate of a dataset, with its d3 number format."""
+
+    name: str
+    expression: str
+    title: str
+    format: str = ",d"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table of the serving file, or (``sql`` true) the query ``queries/<key>.sql`` on it.
+
+    ``reads`` names the serving tables it depends on; ``schema`` is the DuckDB schema of a plain table.
+    """
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    metrics: tuple[Metric, ...] = ()
+    table: str = ""
+    schema: str = "ads"
+    sql: bool = False
+    time_column: str = ""
+
+    @property
+    def uuid(self) -> str:
+        return key_uuid("dataset", self.key)
+
+    def query(self) -> str | None:
+        return (HERE / "queries" / f"{self.key}.sql").read_text("utf8").strip() if self.sql else None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: ``params`` are Superset's own; ``time_scoped``/``district_scoped`` say which filters reach it."""
+
+    key: str
+    title: str
+    viz: str
+    dataset: Dataset
+    params: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
+    time_scoped: bool = False
+    district_scoped: bool = False
+
+    @property
+    def uuid(self) -> str:
+        return key_uuid("chart", self.key)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One tab: rows of (chart, width of 12, height in 8-pixel units)."""
+
+    key: str
+    title: str
+    rows: tuple[tuple[tuple[Chart, int, int], ...], ...]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    slug: str
+    title: str
+    description: str
+    pages: tuple[Page, ...]
+    district_dataset: Dataset
+
+    @property
+    def uuid(self) -> str:
+        return key_uuid("dashboard", self.slug)
+
+    def charts(self) -> list[Chart]:
+        """Charts in reading order."""
+        return [chart for page in self.pages for row in page.rows for chart, _, _ in row]
+
+
+def template(name: str) -> str:
+    """A Handlebars template on one line: Superset renders it as Markdown, where indentation would mean code."""
+    text = (HERE / "templates" / f"{name}.hbs").read_text("utf8")
+    return re.sub(r"\s*\n\s*", "", text.strip())
+
+
+def _columns_of(params: dict[str, Any]) -> list[str]:
+    """Plain columns a chart groups by or shows, in order, without repetition."""
+    found: list[str] = []
+    for name in ("all_columns", "groupby", "entity", "series"):
+        value = params.get(name)
+        found += value if isinstance(value, list) else [value] if value else []
+    return list(dict.fromkeys(found))
+
+
+def _metrics_of(params: dict[str, Any]) -> list[Any]:
+    found = list(params.get("metrics") or [])
+    if params.get("metric"):
+        found.append(params["metric"])
+    return found
+
+
+def chart_columns(chart: Chart) -> set[str]:
+    """Every dataset column the chart names: shown, grouped, filtered, ordered or used in its template."""
+    params = chart.params
+    names = set(_columns_of(params))
+    names |= {str(params[name]) for name in ("x_axis", "granularity_sqla") if params.get(name)}
+    names |= {item["subject"] for item in params.get("adhoc_filters", []) if item["expressionType"] == "SIMPLE"}
+    names |= {json.loads(item)[0] for item in params.get("order_by_cols", [])}
+    return names
+
+
+def chart_metrics(chart: Chart) -> set[str]:
+    """Every named metric the chart uses."""
+    wanted = [*_metrics_of(chart.params), chart.params.get("x_axis_sort"), chart.params.get("timeseries_limit_metric")]
+    defined = {metric.name for metric in chart.dataset.metrics}
+    axis = {chart.params.get("x_axis")}
+    return {name for name in wanted if isinstance(name, str) and (name in defined or name not in axis)}
+
+
+def query_context(chart: Chart) -> dict[str, Any] | None:
+    """What the chart's data request would be, stored so that the REST API can answer without a browser."""
+    params = chart.params
+    if chart.viz in LEGACY_VIZ:
+        return None
+    raw = params.get("query_mode") == "raw"
+    columns: list[Any] = list(_columns_of(params))
+    filters = [
+        {"col": item["subject"], "op": item["operator"], "val": item["comparator"]}
+        for item in params.get("adhoc_filters", [])
+        if item["expressionType"] == "SIMPLE"
+    ]
+    axis = params.get("x_axis")
+    if axis:
+        grain = params.get("time_grain_sqla")
+        base: Any = axis
+        if grain:
+            base = {"timeGrain": grain, "columnType": "BASE_AXIS", "sqlExpression": axis, "label": axis,
+                    "expressionType": "SQL"}  # fmt: skip
+        columns = [base, *[name for name in columns if name != axis]]
+    metrics = None if raw else _metrics_of(params)
+    orderby: list[Any] = [json.loads(item) for item in params.get("order_by_cols", [])]
+    if not raw and metrics and not axis:
+        orderby = [[params.get("timeseries_limit_metric") or metrics[0], not params.get("order_desc", True)]]
+    query = {
+        "filters": filters,
+        "extras": {"having": "", "where": ""},
+        "columns": columns,
+        **({} if raw else {"metrics": metrics}),
+        "orderby": orderby,
+        "row_limit": int(params.get("row_limit") or 1000),
+        "time_range": "No filter",
+        "annotation_layers": [],
+        "applied_time_extras": {},
+        "order_desc": bool(params.get("order_desc", True)),
+        "url_params": {},
+        "custom_params": {},
+        "custom_form_data": {},
+    }
+    return {
+        "datasource": {"id": 0, "type": "table"},
+        "force": False,
+        "queries": [query],
+        "form_data": {**params, "viz_type": chart.viz},
+        "result_format": "json",
+        "result_type": "full",
+    }
+
+
+def _database(key: str, name: str, uuid_: str, in_sql_lab: bool) -> dict[str, Any]:
+    return {
+        "database_name": name,
+        # A name, not a path: dashboards.runtime.mutate_connection opens the locked-down serving file of that name.
+        "sqlalchemy_uri": f"duckdb:///{key}",
+        "expose_in_sqllab": in_sql_lab,
+        "allow_ctas": False,
+        "allow_cvas": False,
+        "allow_dml": False,
+        "allow_csv_upload": False,
+        "allow_run_async": False,
+        "cache_timeout": 3600,
+        "extra": {"allows_virtual_table_explore": in_sql_lab, "cost_estimate_enabled": False},
+        "uuid": uuid_,
+        "version": VERSION,
+    }
+
+
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "table_name": dataset.table or dataset.key,
+        "main_dttm_col": dataset.time_column or None,
+        "description": dataset.title,
+        "schema": dataset.schema,
+        "sql": dataset.query(),
+        # Without it Superset re-writes the SQL from "generic" to DuckDB and may change it.
+        **({"source_db_engine": "duckdb"} if dataset.sql else {}),
+        "filter_select_enabled": True,
+        "always_filter_main_dttm": False,
+        "normalize_columns": False,
+        "is_managed_externally": True,
+        "uuid": dataset.uuid,
+        "database_uuid": COCKPIT_DATABASE_UUID,
+        "metrics": [
+            {"metric_name": m.name, "verbose_name": m.title, "expression": m.expression, "d3format": m.format,
+             "metric_type": None}
+            for m in dataset.metrics
+        ],
+        "columns": [
+            {"column_name": c.name, "verbose_name": c.title, "type": c.type, "is_dttm": c.is_time, "is_active": True,
+             "groupby": True, "filterable": True}
+            for c in dataset.columns
+        ],
+        "version": VERSION,
+    }  # fmt: skip
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    context = query_context(chart)
+    return {
+        "slice_name": chart.title,
+        "description": chart.description or None,
+        "viz_type": chart.viz,
+        "params": {"viz_type": chart.viz, **chart.params},
+        "query_context": None if context is None else json.dumps(context, ensure_ascii=False, sort_keys=True),
+        "cache_timeout": None,
+        "is_managed_externally": True,
+        "uuid": chart.uuid,
+        "dataset_uuid": chart.dataset.uuid,
+        "version": VERSION,
+    }
+
+
+def _position(dashboard: Dashboard, numbers: dict[str, int]) -> dict[str, Any]:
+    tabs = "TABS-cockpit"
+    position: dict[str, Any] = {
+        "DASHBOARD_VERSION_KEY": "v2",
+        "ROOT_ID": {"id": "ROOT_ID", "type": "ROOT", "children": ["GRID_ID"]},
+        "GRID_ID": {"id": "GRID_ID", "type": "GRID", "children": [], "parents": ["ROOT_ID"]},
+        "HEADER_ID": {"id": "HEADER_ID", "type": "HEADER", "meta": {"text": dashboard.title}},
+    }
+    # With tabs at the top, Superset expects ROOT → TABS and an empty grid.
+    position["ROOT_ID"]["children"] = [tabs]
+    position[tabs] = {"id": tabs, "type": "TABS", "children": [], "meta": {}, "parents": ["ROOT_ID"]}
+    for page in dashboard.pages:
+        tab = f"TAB-{page.key}"
+        position[tabs]["children"].append(tab)
+        position[tab] = {"id": tab, "type": "TAB", "children": [], "parents": ["ROOT_ID", tabs],
+                         "meta": {"text": page.title, "defaultText": page.title, "placeholder": page.title}}  # fmt: skip
+        for index, row in enumerate(page.rows):
+            row_id = f"ROW-{page.key}-{index}"
+            position[tab]["children"].append(row_id)
+            position[row_id] = {"id": row_id, "type": "ROW", "children": [], "parents": ["ROOT_ID", tabs, tab],
+                                "meta": {"background": "BACKGROUND_TRANSPARENT"}}  # fmt: skip
+            for chart, width, height in row:
+                chart_id = f"CHART-{chart.key}"
+                position[row_id]["children"].append(chart_id)
+                position[chart_id] = {
+                    "id": chart_id, "type": "CHART", "children": [], "parents": ["ROOT_ID", tabs, tab, row_id],
+                    "meta": {"uuid": chart.uuid, "chartId": numbers[chart.key], "sliceName": chart.title,
+                             "width": width, "height": height},
+                }  # fmt: skip
+    return position
+
+
+def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
+    charts = dashboard.charts()
+    # Numbers are local to the bundle; the import rewrites them to the database's ids wherever they are referred to.
+    numbers = {chart.key: index for index, chart in enumerate(charts, start=1)}
+    not_time = [numbers[chart.key] for chart in charts if not chart.time_scoped]
+    not_district = [numbers[chart.key] for chart in charts if not chart.district_scoped]
+
+    def native(key: str, name: str, kind: str, targets: list[Any], excluded: list[int], controls: dict[str, Any],
+               description: str) -> dict[str, Any]:  # fmt: skip
+        return {
+            "id": f"NATIVE_FILTER-{key}", "name": name, "filterType": kind, "type": "NATIVE_FILTER",
+            "targets": targets, "description": description, "cascadeParentIds": [], "controlValues": controls,
+            "scope": {"rootPath": ["ROOT_ID"], "excluded": excluded},
+            "defaultDataMask": {"extraFormData": {}, "filterState": {}, "ownState": {}},
+        }  # fmt: skip
+
+    select = {"multiSelect": True, "enableEmptyFilter": False, "inverseSelection": False, "searchAllOptions": False,
+              "creatable": False, "sortAscending": True}  # fmt: skip
+    district_target = [{"column": {"name": "district_name"}, "datasetUuid": dashboard.district_dataset.uuid}]
+    metadata = {
+        "cross_filters_enabled": True,
+        "filter_bar_orientation": "HORIZONTAL",
+        "refresh_frequency": 0,
+        "timed_refresh_immune_slices": [],
+        "expanded_slices": {},
+        "label_colors": {},
+        "shared_label_colors": [],
+        # No dashboard colour scheme here: it would turn the district map from graded to categorical.
+        "global_chart_configuration": {
+            "scope": {"rootPath": ["ROOT_ID"], "excluded": not_district}, "chartsInScope": [],
+        },
+        "chart_configuration": {},
+        "native_filter_configuration": [
+            native("time", "时间范围", "filter_time", [{}], not_time, {}, "只作用于趋势、排行与地图；核心指标与预警始终是最新状态"),
+            native("district", "行政区", "filter_select", district_target, not_district, select, "可多选；核心指标始终为全市口径"),
+        ],
+    }  # fmt: skip
+    return {
+        "dashboard_title": dashboard.title,
+        "description": dashboard.description,
+        "css": (HERE / "cockpit.css").read_text("utf8"),
+        "slug": dashboard.slug,
+        "published": True,
+        "is_managed_externally": True,
+        "uuid": dashboard.uuid,
+        "position": _position(dashboard, numbers),
+        "metadata": metadata,
+        "version": VERSION,
+    }
+
+
+def dashboards() -> tuple[Dashboard, ...]:
+    """The declared dashboards."""
+    from dashboards.cockpit import COCKPIT
+
+    return (COCKPIT,)
+
+
+def datasets(of: Sequence[Dashboard] | None = None) -> list[Dataset]:
+    """Datasets in use, each once, by key."""
+    found: dict[str, Dataset] = {}
+    for dashboard in of if of is not None else dashboards():
+        found[dashboard.district_dataset.key] = dashboard.district_dataset
+        for chart in dashboard.charts():
+            found[chart.dataset.key] = chart.dataset
+    return [found[key] for key in sorted(found)]
+
+
+def dashboard_uuids() -> list[str]:
+    return [dashboard.uuid for dashboard in dashboards()]
+
+
+@cache
+def _saved_query_file() -> list[dict[str, str]]:
+    loaded = yaml.safe_load((HERE / "saved_queries.yaml").read_text("utf8"))
+    return [dict(item) for item in loaded]
+
+
+def saved_queries() -> Iterator[dict[str, str]]:
+    """Saved queries of the analyst account: uuid, label, description, schema, sql."""
+    for item in _saved_query_file():
+        yield {**item, "uuid": key_uuid("query", item["key"]), "sql": item["sql"].strip() + "\n"}
+
+
+def _dump(value: Any) -> str:
+    return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000)
+
+
+def build(of: Sequence[Dashboard] | None = None) -> dict[str, str]:
+    """The bundle: archive path → text. ``of`` replaces the declared dashboards (tests)."""
+    chosen = tuple(of) if of is not None else dashboards()
+    files: dict[str, str] = {
+        "metadata.yaml": _dump({"version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"}),
+        "databases/cockpit.yaml": _dump(_database("cockpit", "驾驶舱数据", COCKPIT_DATABASE_UUID, False)),
+        "databases/analyst.yaml": _dump(_database("analyst", "分析数据", ANALYST_DATABASE_UUID, True)),
+    }
+    for dataset in datasets(chosen):
+        files[f"datasets/cockpit/{dataset.key}.yaml"] = _dump(_dataset(dataset))
+    for dashboard in chosen:
+        for chart in dashboard.charts():
+            files[f"charts/{chart.key}.yaml"] = _dump(_chart(chart))
+        files[f"dashboards/{dashboard.slug}.yaml"] = _dump(_dashboard(dashboard))
+    return files
+
+
+def archive(bundle: dict[str, str]) -> bytes:
+    """The bundle as the zip file Superset's REST import takes; same bundle, same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as container:
+        for name in sorted(bundle):
+            entry = zipfile.ZipInfo(f"assets/{name}", date_time=(2026, 1, 1, 0, 0, 0))
+            container.writestr(entry, bundle[name])
+    return buffer.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m dashboards.assets", description="Write the asset bundle to a folder")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    for name, text in build().items():
+        path = options.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf8")
+
+
+if __name__ == "__main__":
+    main()

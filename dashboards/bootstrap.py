@@ -1,0 +1,316 @@
+"""Prepare Superset's metadata database: schema, roles, accounts, assets. Runs in the cockpit environment.
+
+Every Superset command costs about seven seconds of imports, so everything happens in one process, and the result can
+be kept as a *template*: a SQLite file without secrets (no usable password, no machine path, nothing encrypted) that
+a later start only copies.
+
+    python -m dashboards.bootstrap template --out FILE        build the template (set-up time, about 40 s)
+    python -m dashboards.bootstrap start-from-template --template FILE --port 8088
+    python -m dashboards.bootstrap init                       the same on an existing or Postgres metadata database
+    python -m dashboards.bootstrap passwords                  set the three accounts' passwords from the environment
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parent
+ACCOUNTS = {
+    "admin": ("Admin", "平台", "管理员"),
+    "leader": ("leader", "局", "领导"),
+    "analyst": ("analyst", "数据", "分析员"),
+}
+"""User name → (role, family name shown, given name shown)."""
+
+# A reader of one dashboard needs, beside Superset's read-only "public" set, a CSRF token and its own filter state.
+READER_PERMISSIONS = (
+    ("can_language_pack", "Superset"),
+    ("can_explore_json", "Superset"),
+    ("can_log", "Superset"),
+    ("can_write", "Log"),
+    ("can_read", "CurrentUserRestApi"),
+    ("can_read", "SecurityRestApi"),
+    ("can_read", "DashboardFilterStateRestApi"),
+    ("can_write", "DashboardFilterStateRestApi"),
+    ("can_read", "DashboardPermalinkRestApi"),
+    ("can_write", "DashboardPermalinkRestApi"),
+    ("can_this_form_get", "ResetMyPasswordView"),
+    ("can_this_form_post", "ResetMyPasswordView"),
+    ("resetmypassword", "UserDBModelView"),
+)
+# What Superset's "Gamma" brings along and an analyst of graded data must not have: publishing, uploads, sharing out.
+ANALYST_DENIED_VIEWS = ("Theme", "Annotation", "CssTemplate", "ReportSchedule", "DynamicPlugin", "Embedded")
+
+
+class MissingPassword(SystemExit):
+    """An account's password variable is not set (exit code 2)."""
+
+
+def password_variable(user: str) -> str:
+    """Name of the environment variable that holds the password of ``user``."""
+    return f"TIYU_COCKPIT_{user.upper()}_PASSWORD"
+
+
+def fingerprint() -> str:
+    """Hash of everything a template is made of: our code and declarations, and the locked environment."""
+    digest = hashlib.sha256()
+    files = [path for path in HERE.rglob("*") if path.is_file() and path.suffix not in (".pyc",)]
+    lock = REPO / "requirements" / "cockpit.txt"
+    for path in sorted([*files, *([lock] if lock.is_file() else [])]):
+        digest.update(str(path.relative_to(REPO)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def log(message: str) -> None:
+    print(f"[cockpit] {message}", file=sys.stderr, flush=True)
+
+
+def _environment(home: Path, metadata_uri: str | None = None) -> None:
+    """Point Superset at our configuration; generated values are used only where the caller gave none."""
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["TIYU_COCKPIT_HOME"] = str(home)
+    os.environ["SUPERSET_CONFIG_PATH"] = str(HERE / "superset_config.py")
+    os.environ.setdefault("TIYU_SERVING_ROOT", str(home / "serving"))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if metadata_uri:
+        os.environ["SUPERSET_METADATA_URI"] = metadata_uri
+
+
+def _roles(security: Any) -> dict[str, Any]:
+    """Create or update our roles; Superset's own roles are synchronised by its own code."""
+    permissions = security._get_all_pvms()
+    security.set_role("leader", security._is_public_pvm, permissions)
+    security.set_role(
+        "analyst",
+        lambda p: (
+            (security._is_gamma_pvm(p) or security._is_sql_lab_pvm(p))
+            and not any(str(p.view_menu.name).startswith(view) for view in ANALYST_DENIED_VIEWS)
+        ),
+        permissions,
+    )
+    roles = {name: security.find_role(name) for name in ("leader", "analyst")}
+    for name in READER_PERMISSIONS:
+        found = security.find_permission_view_menu(*name)
+        if found is not None:
+            security.add_permission_role(roles["leader"], found)
+    return roles
+
+
+def _accounts(security: Any) -> None:
+    """Create missing accounts without a usable password; keep the role of existing ones as declared."""
+    for user, (role_name, last, first) in ACCOUNTS.items():
+        role = security.find_role(role_name)
+        account = security.find_user(user)
+        if account is None:
+            security.add_user(user, first, last, f"{user}@cockpit.invalid", role, password=secrets.token_urlsafe(32))
+        elif [item.name for item in account.roles] != [role_name]:
+            account.roles = [role]
+
+
+def initialise() -> None:
+    """Bring the configured metadata database to the declared state. Idempotent; keeps users' own saved queries."""
+    started = time.monotonic()
+    # Migrations and synchronisation warn hundreds of times about nothing an operator can change.
+    logging.disable(logging.WARNING)
+    from superset.app import create_app
+
+    app = create_app()
+    with app.app_context():
+        import flask_migrate
+        from superset import db, security_manager
+        from superset.commands.importers.v1.assets import ImportAssetsCommand
+        from superset.extensions import appbuilder
+        from superset.models.core import Database
+        from superset.models.dashboard import Dashboard
+        from superset.utils.core import override_user
+
+        from dashboards import assets
+
+        log("建立元数据库结构 …")
+        with contextlib.redirect_stdout(sys.stderr):
+            flask_migrate.upgrade()
+        log(f"  完成（{time.monotonic() - started:.0f} 秒）；角色与账号 …")
+        appbuilder.add_permissions(update_perms=True)
+        security_manager.sync_role_definitions()
+        roles = _roles(security_manager)
+        _accounts(security_manager)
+        db.session.commit()
+
+        bundle = assets.build()
+        log(f"导入驾驶舱定义（{len(bundle)} 个文件）…")
+        with override_user(security_manager.find_user("admin")):
+            ImportAssetsCommand(dict(bundle)).run()
+        analyst_database = db.session.query(Database).filter_by(uuid=assets.ANALYST_DATABASE_UUID).one()
+        access = security_manager.add_permission_view_menu("database_access", analyst_database.perm)
+        security_manager.add_permission_role(roles["analyst"], access)
+        for uuid in assets.dashboard_uuids():
+            dashboard = db.session.query(Dashboard).filter_by(uuid=uuid).one()
+            dashboard.roles = [roles["leader"], roles["analyst"]]
+        _saved_queries(db, security_manager.find_user("analyst"), analyst_database)
+        db.session.commit()
+    log(f"元数据库就绪（{time.monotonic() - started:.0f} 秒）")
+
+
+def _saved_queries(db: Any, owner: Any, database: Any) -> None:
+    """Give the analyst account the declared saved queries (SQL Lab shows a user only his own)."""
+    from superset.models.sql_lab import SavedQuery
+
+    from dashboards import assets
+
+    declared = {query["uuid"]: query for query in assets.saved_queries()}
+    existing = {str(row.uuid): row for row in db.session.query(SavedQuery).filter_by(user_id=owner.id)}
+    for uuid, query in declared.items():
+        row = existing.get(uuid) or SavedQuery(uuid=uuid, user_id=owner.id)
+        row.created_by_fk = row.changed_by_fk = owner.id
+        row.database, row.schema = database, query["schema"]
+        row.label, row.description, row.sql = query["label"], query["description"], query["sql"]
+        db.session.add(row)
+
+
+def set_passwords(metadata_uri: str) -> int:
+    """Set the accounts' passwords from ``TIYU_COCKPIT_<USER>_PASSWORD``; returns how many were changed.
+
+    Works on the metadata database directly (no Superset import: a second instead of eight). A password that already
+    matches is left alone, so running sessions survive. Raises :class:`MissingPassword` when a variable is missing.
+    """
+    import sqlalchemy
+    from werkzeug.security import check_password_hash, generate_password_hash
+
+    missing = [password_variable(user) for user in ACCOUNTS if not os.environ.get(password_variable(user))]
+    if missing:
+        print(f"TIYU-COCKPIT-0007 缺少账号口令：{'、'.join(missing)}。处理办法：设置这些环境变量后重试", file=sys.stderr)
+        raise MissingPassword(2)
+    changed = 0
+    engine = sqlalchemy.create_engine(metadata_uri)
+    with engine.begin() as connection:
+        for user in ACCOUNTS:
+            wanted = os.environ[password_variable(user)]
+            select = sqlalchemy.text("SELECT password FROM ab_user WHERE username = :user")
+            current = connection.execute(select, {"user": user}).scalar_one()
+            if current and check_password_hash(current, wanted):
+                continue
+            update = sqlalchemy.text("UPDATE ab_user SET password = :hash, active = :on WHERE username = :user")
+            connection.execute(update, {"hash": generate_password_hash(wanted), "user": user, "on": True})
+            changed += 1
+    engine.dispose()
+    return changed
+
+
+def build_template(out: Path, *, force: bool = False) -> bool:
+    """Write the template metadata database to ``out`` (atomically); False when it is already up to date."""
+    stamp = out.with_name(out.name + ".fingerprint")
+    wanted = fingerprint()
+    if not force and out.is_file() and stamp.is_file() and stamp.read_text().strip() == wanted:
+        log(f"模板已是最新：{out}")
+        return False
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tiyu-cockpit-") as scratch:
+        database = Path(scratch) / "superset.db"
+        # The template must not depend on this machine: neither its key nor its data is used.
+        os.environ["SUPERSET_SECRET_KEY"] = secrets.token_urlsafe(48)
+        os.environ["TIYU_SERVING_ROOT"] = str(Path(scratch) / "serving")
+        _environment(Path(scratch), f"sqlite:///{database}?check_same_thread=false")
+        initialise()
+        partial = out.with_name(out.name + ".tmp")
+        shutil.copyfile(database, partial)
+        os.replace(partial, out)
+    stamp.write_text(wanted + "\n")
+    log(f"模板：{out}（{out.stat().st_size / 1e6:.1f} MB）")
+    return True
+
+
+def prepare_home(home: Path, template: Path) -> None:
+    """Make ``home`` ready to serve from ``template``: copy at the first start, bring up to date when code changed."""
+    _environment(home)
+    database, origin = home / "superset.db", home / "superset.db.fingerprint"
+    wanted_file = template.with_name(template.name + ".fingerprint")
+    if not template.is_file() or not wanted_file.is_file():
+        print(f"TIYU-COCKPIT-0008 没有模板 {template}。处理办法：先运行 python -m dashboards.bootstrap template --out {template}",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(2)
+    wanted = wanted_file.read_text().strip()
+    if not database.is_file():
+        partial = home / "superset.db.tmp"
+        shutil.copyfile(template, partial)
+        os.replace(partial, database)
+        origin.write_text(wanted + "\n")
+    elif not origin.is_file() or origin.read_text().strip() != wanted:
+        log("驾驶舱定义有变化，更新已有元数据库 …")
+        initialise()
+        origin.write_text(wanted + "\n")
+    set_passwords(f"sqlite:///{database}")
+
+
+def gunicorn_arguments(host: str, port: int, threads: int = 8) -> list[str]:
+    """Command line of the web server: one worker (SQLite metadata), threads for parallel charts."""
+    return [
+        str(Path(sys.executable).with_name("gunicorn")),
+        "--workers", "1", "--worker-class", "gthread", "--threads", str(threads), "--timeout", "120",
+        "--limit-request-line", "0", "--limit-request-field_size", "0", "--no-control-socket",
+        "--bind", f"{host}:{port}", "superset.app:create_app()",
+    ]  # fmt: skip
+
+
+def serve(host: str, port: int) -> None:
+    """Replace this process by the web server (so a supervisor's signal reaches it)."""
+    os.chdir(os.environ["TIYU_COCKPIT_HOME"])
+    os.environ.setdefault("SCARF_ANALYTICS", "false")
+    arguments = gunicorn_arguments(host, port)
+    log(f"启动驾驶舱 http://{host}:{port}/login/")
+    os.execv(arguments[0], arguments)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m dashboards.bootstrap", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    template = commands.add_parser("template", help="build the template metadata database")
+    template.add_argument("--out", type=Path, required=True)
+    template.add_argument("--force", action="store_true", help="rebuild even when up to date")
+    start = commands.add_parser("start-from-template", help="copy the template if needed, set passwords, serve")
+    start.add_argument("--template", type=Path, required=True)
+    start.add_argument("--prepare-only", action="store_true", help="do not start the web server")
+    commands.add_parser("init", help="initialise or update the configured metadata database and set passwords")
+    commands.add_parser("passwords", help="set the accounts' passwords from the environment")
+    plain = commands.add_parser("serve", help="start the web server on an initialised metadata database")
+    for command in (start, plain):
+        command.add_argument("--host", default="127.0.0.1")
+        command.add_argument("--port", type=int, default=8088)
+    options = parser.parse_args(argv)
+
+    if options.command == "template":
+        build_template(options.out.resolve(), force=options.force)
+        return
+    for name in ("SUPERSET_SECRET_KEY", "TIYU_COCKPIT_HOME"):
+        if not os.environ.get(name):
+            print(f"TIYU-COCKPIT-0001 缺少环境变量 {name}。处理办法：设置后重试", file=sys.stderr)
+            raise SystemExit(2)
+    home = Path(os.environ["TIYU_COCKPIT_HOME"]).resolve()
+    metadata_uri = os.environ.get("SUPERSET_METADATA_URI") or f"sqlite:///{home / 'superset.db'}"
+    if options.command == "start-from-template":
+        prepare_home(home, options.template.resolve())
+        if not options.prepare_only:
+            serve(options.host, options.port)
+        return
+    _environment(home)
+    if options.command == "init":
+        initialise()
+    if options.command in ("init", "passwords"):
+        log(f"已更新 {set_passwords(metadata_uri)} 个账号的口令")
+    if options.command == "serve":
+        serve(options.host, options.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+-- Latest value of each core indicator for the whole city, with everything its tile must admit:
+-- period, as-of, coverage, quality, numerator and denominator, target and whether the target's period has ended.
+WITH wanted (position, kpi_code, variant_code) AS (
+    VALUES (1, 'V-06', 'entries'), (2, 'V-06', 'peak'), (3, 'V-07', NULL), (4, 'V-04', NULL), (5, 'V-05', NULL),
+           (6, 'F-01', NULL), (7, 'R-03', NULL), (8, 'E-01', 'platform'), (9, 'E-03', NULL), (10, 'D-02', NULL)
+),
+city AS (
+    SELECT
+        w.position,
+        k.*,
+        CASE WHEN k.unit = '%' THEN 100.0 * k.numerator / nullif(k.denominator, 0) ELSE k.value END AS shown
+    FROM ads.ads_cockpit__kpi AS k
+    INNER JOIN wanted AS w
+        ON k.kpi_code = w.kpi_code AND (w.variant_code IS NULL OR k.variant_code = w.variant_code)
+    WHERE k.district_code = '310000'
+),
+latest AS (
+    SELECT * FROM city
+    QUALIFY row_number() OVER (PARTITION BY position ORDER BY period_start_date DESC) = 1
+),
+recent AS (
+    SELECT c.position, c.period_start_date, c.shown,
+           min(c.shown) OVER (PARTITION BY c.position) AS low, max(c.shown) OVER (PARTITION BY c.position) AS high
+    FROM city AS c
+    INNER JOIN latest AS l USING (position)
+    WHERE c.period_type = 'day' AND c.period_start_date > l.period_start_date - 30
+),
+spark AS (
+    SELECT position,
+           string_agg(
+               '<i class="k' || CAST(CAST(round(3 + 17 * (shown - low) / CASE WHEN high > low THEN high - low ELSE 1 END)
+                                          AS INTEGER) AS VARCHAR) || '"></i>', '' ORDER BY period_start_date) AS bars
+    FROM recent WHERE shown IS NOT NULL GROUP BY position HAVING count(*) > 2
+),
+joined AS (
+    SELECT l.*, s.bars, p.shown AS before
+    FROM latest AS l
+    LEFT JOIN spark AS s USING (position)
+    LEFT JOIN city AS p
+        ON l.position = p.position AND l.period_type = 'day' AND p.period_type = 'day'
+        AND p.period_start_date = l.period_start_date - 7
+)
+SELECT
+    position,
+    kpi_code,
+    kpi_name || CASE WHEN coalesce(variant_name, '') IN ('', kpi_name) THEN '' ELSE ' · ' || variant_name END AS title,
+    shown,
+    CASE
+        WHEN shown IS NULL THEN '—'
+        WHEN unit = '%' THEN format('{:.1f}', shown)
+        WHEN abs(shown) >= 1e8 THEN format('{:,.2f}', shown / 1e8)
+        WHEN abs(shown) >= 1e5 THEN format('{:,.1f}', shown / 1e4)
+        ELSE format('{:,}', CAST(round(shown) AS BIGINT))
+    END AS value_text,
+    CASE
+        WHEN unit = '%' THEN '%'
+        WHEN abs(shown) >= 1e8 THEN '亿' || coalesce(unit, '')
+        WHEN abs(shown) >= 1e5 THEN '万' || coalesce(unit, '')
+        ELSE coalesce(unit, '')
+    END AS unit_text,
+    CASE period_type
+        WHEN 'day' THEN strftime(period_start_date, '%-m月%-d日')
+        WHEN 'month' THEN strftime(period_start_date, '%Y年%-m月') || '累计'
+        ELSE strftime(period_start_date, '%Y年') || '累计'
+    END AS period_text,
+    strftime(as_of_at AT TIME ZONE 'Asia/Shanghai', '%-m月%-d日 %H:%M') AS as_of_text,
+    CASE
+        WHEN unit = '%' AND denominator IS NOT NULL
+            THEN format('{:,}', CAST(numerator AS BIGINT)) || ' ÷ ' || format('{:,}', CAST(denominator AS BIGINT))
+        ELSE ''
+    END AS fraction_text,
+    CASE
+        WHEN shown IS NULL OR before IS NULL THEN ''
+        WHEN unit = '%' THEN '较上周同日 ' || format('{:+.1f}', shown - before) || ' 个百分点'
+        WHEN before = 0 THEN ''
+        ELSE '较上周同日 ' || format('{:+.1f}', 100.0 * (shown - before) / before) || '%'
+    END AS change_text,
+    CASE WHEN coverage_pct IS NULL THEN '覆盖 —' ELSE '覆盖 ' || format('{:.0f}', coverage_pct) || '%' END AS coverage_text,
+    CASE
+        WHEN target IS NULL THEN ''
+        ELSE '目标 '
+            || CASE WHEN unit = '%' THEN format('{:g}', CASE WHEN target <= 1 THEN 100 * target ELSE target END) || '%'
+                    ELSE format('{:,}', CAST(target AS BIGINT)) || ' ' || coalesce(unit, '') END
+            || CASE WHEN coalesce(target_period, '') = '' THEN '' ELSE '（' || target_period || '）' END
+    END AS target_text,
+    coalesce(target_document, '') AS target_document,
+    CASE WHEN is_target_expired THEN '目标期已结束' ELSE '' END AS expired_text,
+    CASE quality WHEN 'partial' THEN '数据不全' WHEN 'missing' THEN '数据缺失' ELSE '' END AS quality_text,
+    coalesce(quality, 'missing') AS quality,
+    coalesce(quality_note, '') AS quality_note,
+    coalesce(bars, '') AS bars
+FROM joined

@@ -1,0 +1,2 @@
+-- What each indicator means, as published with the data.
+SELECT * FROM kpi_definitions

@@ -1,0 +1,201 @@
+"""What Superset needs at run time and does not have: serving files by name, a cache that follows them, query limits,
+a Chinese login page and a map of the districts. Imported by ``superset_config`` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flask_caching.backends.filesystemcache import FileSystemCache
+from sqlalchemy.engine.url import URL
+
+SERVING_FILES = ("cockpit", "analyst")
+"""Names of the serving files Superset may open; the database part of a SQLAlchemy URI is one of these."""
+
+DUCKDB_LOCKDOWN: Mapping[str, Any] = {
+    "threads": 2,
+    "memory_limit": "1GB",
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "lock_configuration": True,
+}
+"""DuckDB start-up settings of every connection. ``access_mode=read_only`` alone is no sandbox: read_csv() and COPY TO
+still reach the file system, so external access is off and the configuration is locked."""
+
+# Wrong or missing strings of Superset's Chinese language pack ("Sign in" is translated as "Not In").
+ZH_CORRECTIONS = {
+    "Sign in": "登录",
+    "Sign in with": "登录方式",
+    "Enter your login and password below:": "请输入用户名和密码",
+    "Username:": "用户名",
+    "Password:": "密码",
+    "Filters and controls": "筛选",
+    "Apply filters": "应用",
+    "Clear all": "清除",
+    "No filter": "全部",
+    "No filters": "全部",
+    "SQL Lab": "SQL 查询",
+    "Dashboards": "驾驶舱",
+    "Forbidden": "无权访问",
+    "You don't have permission to access this page.": "您没有权限访问此页面。",
+}
+
+LOGO_SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 40" width="300" height="40">
+<rect x="1" y="3" width="34" height="34" rx="8" fill="#0b4f9e"/>
+<path d="M8 28 L15 18 L20 23 L28 11" fill="none" stroke="#fff" stroke-width="3.4" stroke-linecap="round"
+ stroke-linejoin="round"/><circle cx="28" cy="11" r="3.2" fill="#ffb020"/>
+<text x="45" y="28" font-size="22" font-weight="700" fill="#10243e"
+ font-family="'Noto Sans CJK SC','PingFang SC','Microsoft YaHei',sans-serif">上海体育数据平台</text></svg>"""
+
+
+def serving_file(name: str) -> Path:
+    """Path of one serving file.
+
+    Raises ``ValueError`` for a name outside :data:`SERVING_FILES`: a database object edited by hand must not be able
+    to open another audience's file.
+    """
+    if name not in SERVING_FILES:
+        raise ValueError(f"TIYU-COCKPIT-0002 不允许打开的数据文件：{name}。处理办法：数据库连接只能是 duckdb:///cockpit 或 duckdb:///analyst")
+    return Path(os.environ["TIYU_SERVING_ROOT"]) / f"{name}.duckdb"
+
+
+def mutate_connection(
+    uri: URL, params: dict[str, Any], username: str | None, security_manager: Any, source: Any
+) -> tuple[URL, dict[str, Any]]:
+    """``DB_CONNECTION_MUTATOR``: turn ``duckdb:///cockpit`` into the locked-down, read-only serving file.
+
+    The assets therefore hold no machine path, and nothing an administrator types into a database object can loosen
+    the sandbox: the DuckDB configuration is replaced, not merged.
+    """
+    del username, security_manager, source
+    if uri.get_backend_name() != "duckdb":
+        raise ValueError(f"TIYU-COCKPIT-0003 驾驶舱只连接 DuckDB 服务文件，不连接 {uri.get_backend_name()}。处理办法：删除该数据库连接")
+    path = serving_file((uri.database or "").strip("/"))
+    connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
+    return uri.set(database=str(path), query={}), {**params, "connect_args": connect_args}
+
+
+def serving_stamp() -> str:
+    """Identity of the serving files now in place: changes whenever one of them is replaced."""
+    parts = []
+    for name in SERVING_FILES:
+        with contextlib.suppress(FileNotFoundError, KeyError):
+            stat = serving_file(name).stat()
+            parts.append(f"{stat.st_mtime_ns:x}-{stat.st_ino:x}-{stat.st_size:x}")
+    return "_".join(parts) or "none"
+
+
+class ServingCache(FileSystemCache):
+    """A file cache whose entries are valid only for the serving files they were computed from.
+
+    Publishing replaces a serving file by rename, so the next read asks under a new stamp and misses. Nobody has to
+    call Superset after a publication, and no screen shows yesterday's figures until a timer ends.
+    """
+
+    @classmethod
+    def factory(cls, app: Any, config: Mapping[str, Any], args: list[Any], kwargs: dict[str, Any]) -> ServingCache:
+        """Entry point Flask-Caching calls for a class named in ``CACHE_TYPE``."""
+        del app
+        args.insert(0, config["CACHE_DIR"])
+        kwargs.update(threshold=config["CACHE_THRESHOLD"], default_timeout=config["CACHE_DEFAULT_TIMEOUT"])
+        return cls(*args, **kwargs)
+
+    def _get_filename(self, key: str) -> str:
+        # cachelib's own counter file must stay where it is, or pruning would lose count at each publication.
+        stamped = key if key == self._fs_count_file else f"{serving_stamp()}:{key}"
+        return super()._get_filename(stamped)
+
+
+def install_statement_timeout(seconds: float) -> None:
+    """Abort a DuckDB statement after ``seconds``.
+
+    DuckDB has no statement timeout, Superset's SQLLAB_TIMEOUT uses SIGALRM (main thread only, never a gthread worker)
+    and raw DB-API cursors bypass SQLAlchemy events; the cursor wrapper of duckdb-engine is what every query passes.
+    """
+    import duckdb
+    import duckdb_engine
+
+    original: Callable[..., Any] = duckdb_engine.CursorWrapper.execute
+    if getattr(original, "tiyu_timeout", None) is not None:
+        return
+
+    def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = self._CursorWrapper__c
+        fired = threading.Event()
+
+        def stop() -> None:
+            fired.set()
+            connection.interrupt()
+
+        timer = threading.Timer(seconds, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            return original(self, *args, **kwargs)
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if fired.is_set():
+                raise duckdb.OperationalError(
+                    f"TIYU-COCKPIT-0004 查询超过 {seconds:.0f} 秒，已被中止。处理办法：缩小日期范围或先汇总再查询"
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+
+    execute.tiyu_timeout = seconds  # type: ignore[attr-defined]
+    duckdb_engine.CursorWrapper.execute = execute
+
+
+def chinese_language_pack(superset_root: Path) -> bytes:
+    """Superset's Chinese language pack with our corrections, as JSON bytes."""
+    pack = json.loads((superset_root / "translations/zh/LC_MESSAGES/messages.json").read_text("utf8"))
+    pack["locale_data"]["superset"].update({key: [value] for key, value in ZH_CORRECTIONS.items()})
+    return json.dumps(pack, ensure_ascii=False).encode()
+
+
+def replaced_map_asset(superset_root: Path) -> str:
+    """URL of the built-in country map we answer with the districts.
+
+    Superset's country map has no setting for one's own borders. The file of a country we never show (Singapore) is
+    answered with ours. Raises ``RuntimeError`` when an upgrade moved it: better no start than a silently wrong map.
+    """
+    for bundle in sorted((superset_root / "static/assets").glob("*.entry.js")):
+        match = re.search(r'singapore:\w+\.p\+"([0-9a-f]+\.geojson)"', bundle.read_text("utf8", "ignore"))
+        if match:
+            return f"/static/assets/{match.group(1)}"
+    raise RuntimeError("TIYU-COCKPIT-0005 未找到 Superset 地图资源（版本已变化？）。处理办法：检查 dashboards/runtime.py 的地图替换规则")
+
+
+def flask_app_mutator(app: Any) -> None:
+    """``FLASK_APP_MUTATOR``: Chinese before login, districts for the map, and the cockpit as a leader's first page."""
+    import superset
+    from flask import Response, redirect, request
+
+    root = Path(superset.__file__).parent
+    pack = chinese_language_pack(root)
+    map_path = replaced_map_asset(root)
+    geojson = Path(os.environ.get("TIYU_MAP_GEOJSON") or Path(os.environ["TIYU_COCKPIT_HOME"]) / "districts.geojson")
+
+    @app.before_request
+    def answer_overrides() -> Any:
+        if request.path == "/superset/language_pack/zh/":
+            return Response(pack, mimetype="application/json", headers={"Cache-Control": "public, max-age=3600"})
+        if request.path == map_path:
+            if not geojson.is_file():
+                return Response("TIYU-COCKPIT-0006 缺少区界示意图文件", status=503, mimetype="text/plain; charset=utf-8")
+            headers = {"Cache-Control": "no-cache"}
+            return Response(geojson.read_bytes(), mimetype="application/geo+json", headers=headers)
+        if request.path in ("/", "/superset/welcome/"):
+            from flask_login import current_user
+
+            roles = {role.name for role in getattr(current_user, "roles", [])}
+            if roles and roles <= {"leader"}:
+                return redirect("/superset/dashboard/cockpit/")
+        return None
