@@ -1,0 +1,132 @@
+"""`tiyu exchange`: deliveries to the city big-data center."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import AsJson, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(
+        help="Scheduled deliveries to the city big-data center: run, verify, status.", no_args_is_help=True
+    )
+
+    @group.command("run")
+    def run(
+        date: Annotated[str | None, typer.Option(help="Business date YYYY-MM-DD; default yesterday.")] = None,
+        resource: Annotated[str | None, typer.Option(help="Only this resource, e.g. venue.register.")] = None,
+        sequence: Annotated[
+            int | None, typer.Option(min=1, help="Batch number of the day; 2, 3 … are corrections.")
+        ] = None,
+        resend: Annotated[
+            bool, typer.Option("--resend", help="Rebuild a batch the receiver lost; byte for byte or refused.")
+        ] = False,
+        full_resync: Annotated[
+            bool, typer.Option("--full-resync", help="Start an increment over when its base version is gone.")
+        ] = False,
+        as_json: AsJson = False,
+    ) -> None:
+        """Deliver what is due. Running it again writes nothing."""
+        import datetime
+
+        from lake.errors import EXIT_USAGE, TiyuError
+        from sharing.exchange.run import run_exchange
+
+        try:
+            day = datetime.date.fromisoformat(date) if date else None
+        except ValueError:
+            raise TiyuError("TIYU-EXC-0016", "日期不合法", "写成 YYYY-MM-DD", EXIT_USAGE, date=date) from None
+        report = run_exchange(day, resource=resource, sequence=sequence, resend=resend, full_resync=full_resync)
+        actions = {
+            "sent": "已交付",
+            "already_sent": "早已交付，未写任何文件",
+            "adopted": "补记台账",
+            "resent": "已重发",
+        }
+        emit(
+            report.as_dict(),
+            as_json,
+            table=[
+                {
+                    "资源": d.resource,
+                    "批次": d.batch_id,
+                    "结果": actions[d.action],
+                    "行数": d.row_count,
+                    "新增": d.insert_count,
+                    "修改": d.update_count,
+                    "删除": d.delete_count,
+                }
+                for d in report.deliveries
+            ],
+            title=f"数据交换 业务日期 {report.business_date}",
+            note="\n".join(f"目录：{d.path}" for d in report.deliveries),
+        )
+
+    @group.command("verify")
+    def verify(
+        folder: Annotated[Path, typer.Argument(help="One delivery folder, a day, or a whole outbox.")],
+        as_json: AsJson = False,
+    ) -> None:
+        """Check deliveries from their files alone; exit code 1 when any check fails."""
+        from sharing.exchange.verify import find_deliveries
+        from sharing.exchange.verify import verify as verify_one
+
+        reports = [verify_one(path) for path in find_deliveries(folder)]
+        words = {"pass": "通过", "fail": "不通过", "error": "未能检查"}
+        emit(
+            {"ok": all(r.ok for r in reports), "examined": len(reports), "deliveries": [r.as_dict() for r in reports]},
+            as_json,
+            table=[
+                {
+                    "交付": r.folder.name,
+                    "代码": c.code,
+                    "检查": c.title_zh,
+                    "结果": words[c.outcome],
+                    "查了": c.examined,
+                    "问题": "；".join(c.problems),
+                }
+                for r in reports
+                for c in r.results
+            ],
+            title="交付核对",
+            note=f"核对 {len(reports)} 个交付，{sum(r.ok for r in reports)} 个通过",
+        )
+        if not all(r.ok for r in reports):
+            raise typer.Exit(1)
+
+    @group.command("status")
+    def show(
+        days: Annotated[int, typer.Option(min=1, help="How many business dates back.")] = 7,
+        as_json: AsJson = False,
+    ) -> None:
+        """Due, sent and late deliveries by calendar; exit code 1 when something is overdue."""
+        from lake.clock import SHANGHAI
+        from sharing.exchange.run import STATES_ZH, status
+
+        calendar = status(days)
+        emit(
+            {"overdue": sum(item.state == "overdue" for item in calendar), "calendar": calendar},
+            as_json,
+            table=[
+                {
+                    "业务日期": item.business_date,
+                    "资源": item.resource,
+                    "方式": {"F": "全量", "I": "增量"}[item.mode],
+                    "应交": f"{item.due_at.astimezone(SHANGHAI):%m-%d %H:%M}",
+                    "已交": f"{item.sent_at.astimezone(SHANGHAI):%m-%d %H:%M}" if item.sent_at else "",
+                    "状态": STATES_ZH[item.state] + (f" {item.late_hours} 小时" if item.late_hours else ""),
+                    "行数": item.row_count,
+                }
+                for item in calendar
+            ],
+            title="交付日历（北京时间）",
+        )
+        if any(item.state == "overdue" for item in calendar):
+            raise typer.Exit(1)
+
+    app.add_typer(group, name="exchange")

@@ -1,0 +1,194 @@
+"""What is delivered: exchange contracts joined with the delivery settings of ``deliveries.yaml``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stdnum.cn import uscc as gb32100
+
+from lake.clock import SHANGHAI
+from lake.errors import EXIT_USAGE, TiyuError
+from lake.settings import settings
+
+_FILE = Path(__file__).with_name("deliveries.yaml")
+NULL_TOKEN = r"\N"
+DELIMITER = ","
+SYSTEM_COLUMNS = ("_op", "_src_pk", "_src_update_time", "_batch_id")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the contract lists it; ``type`` is the DuckDB type name."""
+
+    name: str
+    title_zh: str
+    type: str
+    grade: str
+    pi_mark: str
+    unit: str | None = None
+    code_list: str | None = None
+    required: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Who delivers. ``uscc`` is a valid GB 32100 code."""
+
+    uscc: str
+    name: str
+    operator: str
+    is_synthetic: bool
+
+
+@dataclass(frozen=True)
+class DeliverySpec:
+    """One regular delivery: everything needed to build it, nothing read from the data."""
+
+    resource: str
+    title_zh: str
+    contract_id: str
+    contract_version: str
+    table: str
+    mode: str  # F full | I incremental
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    resource_code: str
+    control_sums: tuple[str, ...]
+    update_time: str | None
+    complete_days: str | None
+    cycle_zh: str
+    due_time: time
+    max_grade: str
+    rows_per_part: int
+    provider: Provider
+
+    @property
+    def grade(self) -> str:
+        """Highest grade of the columns delivered."""
+        return max(column.grade for column in self.columns)
+
+    def batch_id(self, business_date: date, sequence: int) -> str:
+        """Stable id of one delivery; the value of ``_batch_id`` in every row."""
+        return f"{self.resource_code.replace('/', '-')}_{business_date:%Y%m%d}_{sequence:04d}"
+
+    def stem(self, business_date: date, sequence: int) -> str:
+        """File name without the part: ``{uscc}_{code}_{F|I}_{yyyymmdd}_{batch}`` (reference §3.3)."""
+        code = self.resource_code.replace("/", "-")
+        return f"{self.provider.uscc}_{code}_{self.mode}_{business_date:%Y%m%d}_{sequence:04d}"
+
+    def due_at(self, business_date: date) -> datetime:
+        """Due instant: the day after the business date at the contract's due time, Shanghai."""
+        return datetime.combine(business_date + timedelta(days=1), self.due_time, tzinfo=SHANGHAI)
+
+
+def raw_config() -> dict[str, Any]:
+    """The parsed ``deliveries.yaml``."""
+    return yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+
+
+def provider() -> Provider:
+    """The provider, ``TIYU_EXCHANGE_USCC`` first.
+
+    Raises TIYU-EXC-0001 when the code fails its GB 32100 check.
+    """
+    config = raw_config()["provider"]
+    override = os.environ.get("TIYU_EXCHANGE_USCC")
+    code = override or config["uscc"]
+    if not uscc_valid(code):
+        raise TiyuError(
+            "TIYU-EXC-0001",
+            "提供方统一社会信用代码校验不通过",
+            "改正 TIYU_EXCHANGE_USCC（18 位，GB 32100）",
+            EXIT_USAGE,
+            uscc=code,
+        )
+    return Provider(code, config["name"], config["operator"], override is None)
+
+
+def uscc_valid(code: str) -> bool:
+    """GB 32100-2015: alphabet, length and check character."""
+    return code == code.upper() and bool(gb32100.is_valid(code))
+
+
+def manifest_schema_path() -> Path:
+    """The published JSON Schema of a manifest; the code validates with the very file the receiver gets."""
+    return settings().repo_root / "docs" / "interface_spec" / "manifest.schema.json"
+
+
+def load() -> list[DeliverySpec]:
+    """All deliveries, by resource name.
+
+    Raises TIYU-EXC-0002 when an exchange contract has no delivery settings, or settings have no contract: nothing is
+    silently left undelivered.
+    """
+    from catalog.contracts import load_all
+
+    config = raw_config()
+    by_table = {contract.output.table: contract for contract in load_all("exchange").values() if contract.output}
+    configured = config["deliveries"]
+    if set(by_table) != set(configured):
+        raise TiyuError(
+            "TIYU-EXC-0002",
+            "交换契约与交付配置不一一对应",
+            "在 sharing/exchange/deliveries.yaml 与交换契约中补齐同名数据表",
+            EXIT_USAGE,
+            only_contract=sorted(set(by_table) - set(configured)) or None,
+            only_config=sorted(set(configured) - set(by_table)) or None,
+        )
+    who = provider()
+    specs = [_spec(by_table[table], options, config, who) for table, options in configured.items()]
+    return sorted(specs, key=lambda spec: spec.resource)
+
+
+def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any], who: Provider) -> DeliverySpec:
+    columns = tuple(
+        Column(
+            item.name,
+            item.title_zh,
+            item.type,
+            item.grade,
+            item.pi_mark,
+            item.unit,
+            item.code_list,
+            item.required,
+            item.description,
+        )
+        for item in contract.root.properties
+    )
+    names = {column.name for column in columns}
+    update_time = options.get("update_time")
+    return DeliverySpec(
+        resource=options["resource"],
+        title_zh=contract.title,
+        contract_id=contract.id,
+        contract_version=contract.version,
+        table=contract.output.table,
+        mode="F" if contract.output.mode == "full" else "I",
+        key=tuple(contract.output.key),
+        columns=columns,
+        resource_code=options["resource_code"],
+        control_sums=tuple(name for name in options.get("control_sums", ()) if name in names),
+        update_time=update_time if update_time in names else None,
+        complete_days=options.get("complete_days"),
+        cycle_zh=contract.update_cycle_zh,
+        due_time=time.fromisoformat(contract.due_time or "08:00"),
+        max_grade=config["max_grade"],
+        rows_per_part=int(config["rows_per_part"]),
+        provider=who,
+    )
+
+
+def find(resource: str) -> DeliverySpec:
+    """The delivery of one resource; raises TIYU-EXC-0003 for a name that is not delivered."""
+    for spec in load():
+        if spec.resource == resource:
+            return spec
+    raise TiyuError(
+        "TIYU-EXC-0003", "没有这个交换资源", "用 tiyu exchange status 查看资源名", EXIT_USAGE, resource=resource
+    )
