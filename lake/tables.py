@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import polars as pl
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.settings import settings
@@ -99,22 +99,54 @@ def _metadata(metadata: Mapping[str, Any] | None, part_dates: Iterable[date] | N
     return result
 
 
-def _retry(name: str, commit):
-    """Run a commit, reloading the table and trying again when a concurrent writer won the race."""
+def _retry(name: str, commit: Callable[[], int]) -> int:
+    """Run a commit, reloading the table and trying again when a concurrent writer won the race.
+
+    Delta's own messages may preview the refused rows, so they never leave this function.
+    """
     for attempt in range(_ATTEMPTS):
         try:
             return commit()
-        except CommitFailedError as error:
-            if attempt + 1 == _ATTEMPTS:
-                raise TiyuError(
-                    "TIYU-LAKE-0002",
-                    "多次重试后仍无法提交数据表",
-                    "确认没有别的任务在写同一张表，然后重跑",
-                    EXIT_INTERNAL,
-                    table=name,
-                ) from error
+        except CommitFailedError:
             time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-    return None
+        except DeltaError as error:
+            kind = "约束检查" if "validation check" in str(error) else type(error).__name__
+            raise TiyuError(
+                "TIYU-LAKE-0004",
+                "数据表拒绝了这次写入",
+                "检查写入的行是否都在声明的日期窗口和列结构之内",
+                EXIT_INTERNAL,
+                table=name,
+                reason=kind,
+            ) from None
+    raise TiyuError(
+        "TIYU-LAKE-0002",
+        "多次重试后仍无法提交数据表",
+        "确认没有别的任务在写同一张表，然后重跑",
+        EXIT_INTERNAL,
+        table=name,
+    )
+
+
+def _once(name: str, data: Any, commit: Callable[[], int]) -> int:
+    """Commit with retries, except for a stream: a reader is consumed by the first attempt, so losing a race is final
+    (the caller, who holds the table's writer pool, runs the step again)."""
+    if not isinstance(data, pa.RecordBatchReader):
+        return _retry(name, commit)
+
+    def single() -> int:
+        try:
+            return commit()
+        except CommitFailedError:
+            raise TiyuError(
+                "TIYU-LAKE-0002",
+                "另一个任务同时写了这张表",
+                "确认没有别的任务在写同一张表，然后重跑",
+                EXIT_INTERNAL,
+                table=name,
+            ) from None
+
+    return _retry(name, single)
 
 
 def _part_dates_of(data: Data) -> list[date] | None:
@@ -186,17 +218,21 @@ def replace_table(
     """Replace the whole content (and schema) of a table in one commit; returns the new version."""
     properties = CommitProperties(custom_metadata=_metadata(metadata, None))
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
-    write_deltalake(
-        path(name),
-        arrow,
-        mode="overwrite",
-        schema_mode="overwrite" if exists(name) else None,
-        partition_by=list(partition_by) or None,
-        writer_properties=_WRITER,
-        commit_properties=properties,
-        storage_options=_storage_options(),
-    )
-    return open_table(name).version()
+
+    def commit() -> int:
+        write_deltalake(
+            path(name),
+            arrow,
+            mode="overwrite",
+            schema_mode="overwrite" if exists(name) else None,
+            partition_by=list(partition_by) or None,
+            writer_properties=_WRITER,
+            commit_properties=properties,
+            storage_options=_storage_options(),
+        )
+        return open_table(name).version()
+
+    return _once(name, arrow, commit)
 
 
 def replace_window(
@@ -224,16 +260,20 @@ def replace_window(
 
     if not exists(name):
         _create(name, arrow.schema, partition_by)
-    write_deltalake(
-        path(name),
-        arrow,
-        mode="overwrite",
-        predicate=f"{column} >= '{start.isoformat()}' AND {column} <= '{end.isoformat()}'",
-        writer_properties=_WRITER,
-        commit_properties=properties,
-        storage_options=_storage_options(),
-    )
-    return open_table(name).version()
+
+    def commit() -> int:
+        write_deltalake(
+            path(name),
+            arrow,
+            mode="overwrite",
+            predicate=f"{column} >= '{start.isoformat()}' AND {column} <= '{end.isoformat()}'",
+            writer_properties=_WRITER,
+            commit_properties=properties,
+            storage_options=_storage_options(),
+        )
+        return open_table(name).version()
+
+    return _once(name, arrow, commit)
 
 
 def merge(
