@@ -59,7 +59,6 @@ FOLDER = Path(__file__).resolve().parent
 DOMAINS = ("venue", "event", "training", "fitness", "supervision", "reference")
 TECHNICAL_COLUMNS = ("_batch_id", "_record_no", "_source_object", "_ingested_at", "part_date")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
-_EXPRESSION_KINDS = {"compare": ("left", "right")}
 
 
 @cache
@@ -219,6 +218,8 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
         if not properties:
             problems.append(f"{where}: no columns")
         return None
+    if root.kind == "source" and not (tiyu.dedup and (tiyu.part_date or tiyu.parent)):
+        problems.append(f"{where}.tiyu: an object of a source needs dedup and either partDate or parent")
     table = root.output.table if root.output else f"ods_{parts[0]}__{name}"
     by_name = {p.name: p for p in properties}
     prefix = table.removeprefix("ods_").replace("__", ".") if root.kind == "source" else ".".join(parts)
@@ -270,8 +271,10 @@ def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems:
     grade = item.get("classification")
     if grade not in GRADES:
         problems.append(f"{where}.classification: column is not graded (L1…L4), found {grade!r}")
-    if name and (not _NAME.match(name) or name in TECHNICAL_COLUMNS or name.startswith("raw__")):
+    if name and (not _NAME.match(name) or name.startswith("raw__")):
         problems.append(f"{where}: column name is not allowed")
+    if root and root.kind == "source" and name in TECHNICAL_COLUMNS:
+        problems.append(f"{where}: the name belongs to the platform's technical columns")
     if item.get("physicalType") and not types.is_known(item["physicalType"]):
         problems.append(f"{where}.physicalType: unknown type {item['physicalType']}")
     if tiyu is None or len(problems) > before:

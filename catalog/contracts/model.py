@@ -255,10 +255,13 @@ class Parent(Strict):
 
 
 class TiyuObject(Strict):
-    """Object level. partDate: the column whose Shanghai calendar date is `part_date` (absent on child objects)."""
+    """Object level. partDate: the column whose Shanghai calendar date is `part_date`; child objects name a parent instead.
+
+    dedup: columns that make a row unique. Both are required on objects of a source (checked by the loader).
+    """
 
     part_date: str | None = None
-    dedup: list[str] = Field(min_length=1)
+    dedup: list[str] = []
     late: Late | None = None
     drift: Drift = Drift()
     rules: list[DeclaredRule] = []
@@ -266,8 +269,8 @@ class TiyuObject(Strict):
 
     @model_validator(mode="after")
     def _one_date(self) -> TiyuObject:
-        if (self.part_date is None) == (self.parent is None):
-            raise ValueError("an object needs either partDate (root record) or parent (child record)")
+        if self.part_date is not None and self.parent is not None:
+            raise ValueError("a child record inherits part_date; partDate belongs to the root record")
         return self
 
 
