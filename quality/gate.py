@@ -119,7 +119,8 @@ def ods_checks(contract: Contract, table: str) -> TableChecks:
         checks.not_null(column, f"{obj.rule_prefix}.{column}.technical")
         for column in ("part_date", "_batch_id", "_record_no", "_source_object", "_ingested_at")
     ]
-    skipped, references = [], set()
+    skipped: list[str] = []
+    references: set[str] = set()
     for rule in obj.rules:
         if rule.severity != "quarantine":
             continue
@@ -128,8 +129,7 @@ def ods_checks(contract: Contract, table: str) -> TableChecks:
             continue
         compiled = rules.compile(rule)
         wanted.append(checks.Check(rule.rule_id, "row", rule.message_zh, compiled.predicate, tuple(rule.columns)))
-        if rule.kind == "reference":
-            references.add(str(rule.params["table"]))
+        references |= {name for name, _ in compiled.references}
     return TableChecks(table, tuple(wanted), not obj.is_root, "part_date", tuple(sorted(references)), tuple(skipped))
 
 
@@ -156,7 +156,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, table: str, contract: Contract | No
     target = Target(table_checks, head, ranges)
     work.verdict.partitions = None if work.days is None else len(work.days)
     work.verdict.rule_count = len(table_checks.checks) + 1
-    count = f"SELECT count(*) FROM ({rows_sql(table, head, ranges, table_checks.part_column)}) AS judged"  # noqa: S608
+    count = f"SELECT count(*) FROM ({rows_sql(table, head, ranges, table_checks.part_column)}) AS judged"
     work.verdict.examined = int(con.execute(count).fetchall()[0][0])
     if work.verdict.examined == 0:
         return _nothing_there(con, work, target)
@@ -170,7 +170,7 @@ def _nothing_there(con: duckdb.DuckDBPyConnection, work: _Work, target: Target) 
     before = 0
     if verdict.checked_from is not None:
         rows = rows_sql(table, verdict.checked_from, target.ranges, target.checks.part_column)
-        before = int(con.execute(f"SELECT count(*) FROM ({rows}) AS seen").fetchall()[0][0])  # noqa: S608
+        before = int(con.execute(f"SELECT count(*) FROM ({rows}) AS seen").fetchall()[0][0])
     after = -1 if verdict.checked_from is None else verdict.checked_from
     withdrawn = any(withdrawal.WITHDRAWN in entry for entry in tables.history(table, after, target.version))
     if target.checks.may_be_empty or (before == 0 and withdrawn):
@@ -188,10 +188,10 @@ def _new_batches(con: duckdb.DuckDBPyConnection, work: _Work) -> set[str]:
     if target is None:
         return set()
     head = rows_sql(target.table, target.version, target.ranges)
-    sql = f"SELECT DISTINCT _batch_id FROM ({head}) AS judged"  # noqa: S608
+    sql = f"SELECT DISTINCT _batch_id FROM ({head}) AS judged"
     if work.verdict.checked_from is not None:
         seen = rows_sql(target.table, work.verdict.checked_from, target.ranges)
-        sql += f" EXCEPT SELECT DISTINCT _batch_id FROM ({seen}) AS seen"  # noqa: S608
+        sql += f" EXCEPT SELECT DISTINCT _batch_id FROM ({seen}) AS seen"
     return {row[0] for row in con.execute(sql).fetchall() if row[0] is not None}
 
 

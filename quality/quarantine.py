@@ -78,7 +78,7 @@ def counts(resource: str | None = None) -> dict[tuple[str, str], int]:
     try:
         query.register(con, TABLE, version="head", view="quarantine")
         where, values = ("WHERE resource = ?", [resource]) if resource else ("", [])
-        sql = f"SELECT resource, batch_id, count(*) FROM quarantine {where} GROUP BY ALL"  # noqa: S608
+        sql = f"SELECT resource, batch_id, count(*) FROM quarantine {where} GROUP BY ALL"
         return {(res, batch): n for res, batch, n in con.execute(sql, values).fetchall()}
     finally:
         con.close()

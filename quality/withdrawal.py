@@ -65,7 +65,7 @@ def _rows_by_date(table: str, batch_ids: list[str], ranges: tuple[Range, ...] | 
     con = query.connect()
     try:
         sql = (
-            f"SELECT part_date, count(*) FROM ({rows_sql(table, head, ranges)}) AS head"  # noqa: S608
+            f"SELECT part_date, count(*) FROM ({rows_sql(table, head, ranges)}) AS head"
             f" WHERE _batch_id IN ({literal_list(batch_ids)}) GROUP BY part_date"
         )
         return dict(con.execute(sql).fetchall())
@@ -82,7 +82,7 @@ def _quarantine(contract: Contract, batch_id: str, ranges: tuple[Range, ...] | N
     con = query.connect()
     try:
         sql = (
-            f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"  # noqa: S608
+            f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"
             f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
         )
         rows = con.execute(sql).to_arrow_table()

@@ -1,0 +1,1 @@
+"""How data is seen outside: serving files, exchange deliveries, open data, static pages."""

@@ -1,0 +1,158 @@
+"""Chinese descriptions for the serving files: tables and columns from the catalogue, and the catalogue's own tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import yaml
+
+from lake.settings import settings
+from sharing.serving.policy import Column
+
+LAYER_ZH = {"ods": "贴源层", "dim": "维度层", "dwd": "明细层", "dws": "汇总层", "ads": "应用层", "ops": "运行层"}
+TECHNICAL_ZH = {
+    "_batch_id": "入湖批次号",
+    "_record_no": "在来源对象中的记录号",
+    "_source_object": "来源对象的内容指纹（SHA-256）",
+    "_ingested_at": "入湖时间",
+    "part_date": "分区日期（业务发生的上海日历日）",
+}
+_UTC = pl.Datetime("us")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table is. `resource` is the contract id of an ODS table."""
+
+    name: str
+    title: str = ""
+    grain: str = ""
+    description: str = ""
+    resource: str | None = None
+
+
+@dataclass(frozen=True)
+class CatalogTable:
+    """A table of the catalogue inside a serving file: Chinese comment and columns (type, Chinese comment)."""
+
+    comment: str
+    columns: dict[str, tuple[Any, str]] = field(default_factory=dict)
+
+
+CATALOG_TABLES = CatalogTable(
+    "表目录：本文件中有哪些表，一行说的是什么，数据到哪一天",
+    {
+        "table_name": (pl.String, "表名"),
+        "schema_name": (pl.String, "模式（层）"),
+        "layer": (pl.String, "层的中文名"),
+        "title": (pl.String, "中文名"),
+        "grain": (pl.String, "粒度：一行代表什么"),
+        "description": (pl.String, "说明"),
+        "grade": (pl.String, "分级（所含列的最高级）"),
+        "column_count": (pl.Int64, "可用列数"),
+        "row_count": (pl.Int64, "行数"),
+        "latest_part_date": (pl.Date, "最新分区日期"),
+        "resource": (pl.String, "数据资源（契约编号）"),
+        "delta_version": (pl.Int64, "所读的已检查版本"),
+    },
+)
+CATALOG_COLUMNS = CatalogTable(
+    "列目录：每一列的含义、单位、分级，以及对本受众做了什么处理",
+    {
+        "table_name": (pl.String, "表名"),
+        "column_name": (pl.String, "列名"),
+        "position": (pl.Int64, "次序"),
+        "data_type": (pl.String, "类型（不提供的列为空）"),
+        "title": (pl.String, "中文名"),
+        "description": (pl.String, "说明"),
+        "unit": (pl.String, "单位"),
+        "grade": (pl.String, "分级 L1 至 L4"),
+        "pi_mark": (pl.String, "个人信息标记：N 非个人信息，P 个人信息，S 敏感个人信息"),
+        "treatment": (pl.String, "对本受众的处理"),
+        "is_available": (pl.Boolean, "是否可查询"),
+    },
+)
+CATALOG_VERSIONS = CatalogTable(
+    "读取版本：本文件的每张表取自湖中哪个已检查版本",
+    {
+        "table_name": (pl.String, "表名"),
+        "delta_version": (pl.Int64, "Delta 版本号"),
+        "shape": (pl.String, "列形状指纹"),
+    },
+)
+CATALOG_NOTICE = CatalogTable(
+    "使用须知：数据声明、受众、时间口径",
+    {"position": (pl.Int64, "次序"), "name": (pl.String, "事项"), "text": (pl.String, "内容")},
+)
+CATALOG_FRESHNESS = CatalogTable(
+    "数据新鲜度：每个数据资源是否按更新周期到达，收到的记录去了哪里",
+    {
+        "resource": (pl.String, "数据资源（契约编号）"),
+        "title": (pl.String, "中文名"),
+        "update_cycle": (pl.String, "更新周期"),
+        "state": (pl.String, "状态：fresh 正常，late 迟到，failed 失败，never 从未到达"),
+        "latest_data_date": (pl.Date, "最新数据日期"),
+        "last_success_at": (_UTC, "最近一次成功时间（上海时间）"),
+        "due_at": (_UTC, "下次应到时间（上海时间）"),
+        "received_count": (pl.Int64, "收到记录数 = 接受 + 隔离 + 重复"),
+        "accepted_count": (pl.Int64, "接受记录数"),
+        "quarantined_count": (pl.Int64, "隔离记录数"),
+        "duplicate_count": (pl.Int64, "重复记录数"),
+    },
+)
+KPI_DEFINITIONS = CatalogTable("指标说明：定义、分子、分母、单位、目标及其出处", {"kpi_code": (pl.String, "指标编号")})
+
+
+def _get(row: Any, name: str) -> Any:
+    return row.get(name) if isinstance(row, dict) else getattr(row, name, None)
+
+
+def columns() -> dict[str, dict[str, Column]]:
+    """Described columns per table and name, from the catalogue."""
+    from catalog import columns as catalog_columns
+
+    found: dict[str, dict[str, Column]] = {}
+    for row in catalog_columns.describe_all():
+        column = Column(
+            table=_get(row, "table"),
+            name=_get(row, "column"),
+            type=_get(row, "type") or "",
+            title_zh=_get(row, "title_zh") or _get(row, "column"),
+            description=_get(row, "description") or "",
+            unit=_get(row, "unit"),
+            grade=_get(row, "grade"),
+            pi_mark=_get(row, "pi_mark"),
+            identifier_kind=_get(row, "identifier_kind"),
+        )
+        found.setdefault(column.table, {})[column.name] = column
+    return found
+
+
+def tables() -> dict[str, Table]:
+    """Described tables: ODS from their contracts, the rest from the model files of the dbt project."""
+    from catalog import contracts
+
+    found: dict[str, Table] = {}
+    for contract in contracts.load_all("source").values():
+        for obj in contract.objects:
+            found[obj.table] = Table(obj.table, obj.title_zh, obj.grain, obj.description, contract.id)
+    for file in sorted((settings().repo_root / "dbt_project" / "models").rglob("*.yml")):
+        document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        for model in document.get("models") or []:
+            meta = {**(model.get("meta") or {}), **((model.get("config") or {}).get("meta") or {})}
+            description = str(model.get("description") or "").strip()
+            title = str(meta.get("title") or meta.get("title_zh") or description.split("。")[0].split("：")[0])
+            found[model["name"]] = Table(model["name"], title, str(meta.get("grain") or ""), description)
+    return found
+
+
+def comment_parts(table: Table) -> list[str]:
+    """The pieces of a table's COMMENT."""
+    parts = [table.title or table.name]
+    if table.description and table.description != table.title:
+        parts.append(table.description.rstrip("。"))
+    if table.grain:
+        parts.append(f"一行代表：{table.grain.rstrip('。')}")
+    return parts

@@ -1,0 +1,479 @@
+"""Publishing the serving files: what is checked, cut to an audience, swapped in by one rename.
+
+A file is built aside from the previous one: only tables whose checked version moved are touched, and of those only
+the partitions their commits name. When nothing moved the file stays as it is, byte for byte. Every table and column
+carries a Chinese COMMENT, and the tables `catalog_tables`, `catalog_columns`, `catalog_freshness`, `kpi_definitions`,
+`catalog_versions` and `catalog_notice` (schema `main`) say what there is, how fresh it is and which versions were read.
+All `_at` columns are Shanghai local time (TIMESTAMP without zone).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+from filelock import FileLock
+
+from lake import clock, ledger, properties, query, tables
+from lake.query import quote_literal, quote_name, scan_sql
+from lake.settings import settings
+from quality.engine import ranges_of, rows_sql
+from sharing.serving import describe, policy
+from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
+
+#: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
+LAYOUT = 1
+FRESHNESS = "ops_ingest__freshness"
+KPI = "ods_reference__kpi"
+_SHANGHAI = "AT TIME ZONE 'Asia/Shanghai'"
+
+
+@dataclass
+class FileReport:
+    """One serving file. `changed` False means not a byte was written."""
+
+    audience: str
+    path: str
+    changed: bool
+    rebuilt: bool = False
+    tables: int = 0
+    rows: int = 0
+    replaced: dict[str, int] = field(default_factory=dict)  # table → partitions replaced, 0 = the whole table
+    undescribed: list[str] = field(default_factory=list)  # columns left out because nobody described or graded them
+    bytes: int = 0
+
+
+@dataclass
+class ServingReport:
+    """All serving files of one run."""
+
+    files: list[FileReport]
+
+    @property
+    def changed(self) -> bool:
+        return any(file.changed for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"changed": self.changed, "files": [asdict(file) for file in self.files]}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one lake table appears in a file."""
+
+    table: str
+    version: int
+    columns: tuple[tuple[Column, Treatment], ...]  # in stored order, absent ones included
+    types: dict[str, str]
+
+    @property
+    def schema(self) -> str:
+        return tables.layer_of(self.table)
+
+    @property
+    def target(self) -> str:
+        return f"{self.schema}.{quote_name(self.table)}"
+
+    @property
+    def shown(self) -> list[tuple[Column, Treatment]]:
+        return [(column, treatment) for column, treatment in self.columns if treatment != "absent"]
+
+    @property
+    def shape(self) -> str:
+        """Fingerprint of the columns shown: when it changes the table is written anew."""
+        text = json.dumps(
+            [[c.name, self.types[c.name], t, comment_of(c, t)] for c, t in self.shown], ensure_ascii=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def served_name(column: Column, treatment: Treatment) -> str:
+    """The column's name in the file (a birth year becomes `age_band`)."""
+    return "age_band" if treatment == "age_band" else column.name
+
+
+def comment_of(column: Column, treatment: Treatment) -> str:
+    """Chinese COMMENT of a column: meaning, unit, grade and mark, and what was done to it."""
+    parts = [column.title_zh]
+    if column.description and column.description != column.title_zh:
+        parts.append(column.description)
+    if column.unit:
+        parts.append(f"单位：{column.unit}")
+    parts.append(f"分级：{column.grade or '未定级'}{f'（{column.pi_mark}）' if column.pi_mark else ''}")
+    if treatment != "plain":
+        parts.append(TREATMENT_ZH[treatment])
+    return "；".join(part.rstrip("。；") for part in parts if part)
+
+
+# --- reading the lake ----------------------------------------------------------------------------------------------
+
+
+def _plans(con: duckdb.DuckDBPyConnection, who: Audience, report: FileReport) -> list[_Plan]:
+    """Every checked table the audience may have, with the treatment of each column."""
+    described = describe.columns()
+    plans = []
+    for table, version in sorted(ledger.checked_versions().items()):
+        if not policy.table_allowed(who, table):
+            continue
+        stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(table, version)}").fetchall()
+        known = described.get(table, {})
+        columns: list[tuple[Column, Treatment]] = []
+        all_columns = [_stored(table, row[0], row[1], known) for row in stored]
+        person_level = policy.is_person_level(all_columns)
+        for column in all_columns:
+            treatment = policy.decide(who, column, person_level=person_level)
+            if column.grade is None and column.name not in policy.TECHNICAL:
+                report.undescribed.append(f"{table}.{column.name}")
+            columns.append((column, treatment))
+        plan = _Plan(table, version, tuple(columns), {row[0]: row[1] for row in stored})
+        if any(treatment != "absent" and column.name not in policy.TECHNICAL for column, treatment in plan.columns):
+            plans.append(plan)
+    return plans
+
+
+def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Column:
+    if name in known:
+        return known[name]
+    if name in policy.TECHNICAL:
+        return Column(table, name, type_, describe.TECHNICAL_ZH[name], "", None, "L1", "N", None)
+    return Column(table, name, type_, name, "", None, None, None, None)
+
+
+def _select(plan: _Plan, rows: str) -> str:
+    """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`."""
+    items, joins = [], []
+    for number, (column, treatment) in enumerate(plan.shown):
+        name = f"src.{quote_name(column.name)}"
+        zoned = plan.types[column.name].upper() == "TIMESTAMP WITH TIME ZONE"
+        local = f"({name} {_SHANGHAI})" if zoned else name
+        if treatment == "token":
+            joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = {name}")
+            items.append(f"r{number}.rekeyed AS {quote_name(column.name)}")
+        elif treatment == "hour":
+            items.append(f"date_trunc('hour', {local}) AS {quote_name(column.name)}")
+        elif treatment == "age_band":
+            items.append(f"{_age_band(plan, name)} AS age_band")
+        else:
+            items.append(f"{local} AS {quote_name(column.name)}")
+    return f"SELECT {', '.join(items)} FROM ({rows}) AS src {' '.join(joins)}"
+
+
+def _age_band(plan: _Plan, name: str) -> str:
+    """Ten-year band of the age reached in the year of the row; without a part_date there is no year to compare with."""
+    if "part_date" not in plan.types:
+        return "CAST(NULL AS VARCHAR)"
+    decade = f"((year(src.part_date) - {name}) // 10 * 10)"
+    return (
+        f"CASE WHEN {name} IS NULL THEN NULL WHEN {decade} < 0 OR {decade} > 110 THEN '不详' "
+        f"WHEN {decade} >= 80 THEN '80岁及以上' ELSE {decade} || '-' || ({decade} + 9) || '岁' END"
+    )
+
+
+def _load_tokens(con: duckdb.DuckDBPyConnection, audience_name: str, sources: list[tuple[_Plan, str]]) -> int:
+    """Make the temporary table `rekeyed` (token → audience token) for every distinct token in the rows to be written."""
+    from protection import tokens
+
+    distinct = [
+        f"SELECT {quote_name(column.name)} AS token FROM ({rows}) AS t"
+        for plan, rows in sources
+        for column, treatment in plan.shown
+        if treatment == "token"
+    ]
+    con.execute("CREATE OR REPLACE TEMP TABLE rekeyed (token VARCHAR PRIMARY KEY, rekeyed VARCHAR)")
+    if not distinct:
+        return 0
+    frame = con.execute(
+        f"SELECT DISTINCT token FROM ({' UNION ALL '.join(distinct)}) WHERE token IS NOT NULL ORDER BY token"
+    ).pl()
+    mapped = frame.with_columns(tokens.tokenise("token", frame["token"], purpose=audience_name).alias("rekeyed"))
+    con.register("mapped", mapped.to_arrow())
+    con.execute("INSERT INTO rekeyed SELECT token, rekeyed FROM mapped")
+    con.unregister("mapped")
+    return mapped.height
+
+
+# --- writing a file ------------------------------------------------------------------------------------------------
+
+
+def _previous(path: Path) -> tuple[str, dict[str, tuple[int, str]]]:
+    """Fingerprint and per-table (version, shape) recorded in the file that is being served, if any can be read."""
+    if not path.is_file():
+        return "", {}
+    try:
+        con = duckdb.connect(str(path), read_only=True)
+    except duckdb.Error:
+        return "", {}  # damaged, or written by another storage version: build a new one
+    try:
+        rows = con.execute("SELECT table_name, delta_version, shape FROM main.catalog_versions").fetchall()
+        stamp = con.execute("SELECT text FROM main.catalog_notice WHERE name = '构建指纹'").fetchall()
+    except duckdb.Error:
+        return "", {}
+    finally:
+        con.close()
+    return (stamp[0][0] if stamp else ""), {name: (int(version), shape) for name, version, shape in rows}
+
+
+def _fingerprint(audience_name: str, who: Audience) -> str:
+    """What besides the data decides a file's content: layout, policy, keys, demo flag."""
+    from protection import keys
+
+    kid = keys.provider().current(audience_name)[0] if "token" in who.identifiers.values() else ""
+    parts = [LAYOUT, audience_name, who.model_dump(), kid, properties.demo_banner(), duckdb.__version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    spill = settings().home / "tmp" / f"serving-{os.getpid()}"
+    con = duckdb.connect(str(path), config={"threads": 2, "memory_limit": "2GB", "temp_directory": str(spill)})
+    try:
+        query.load_delta(con)
+        con.execute("SET TimeZone = 'UTC'")
+        yield con
+        con.execute("CHECKPOINT")
+    finally:
+        con.close()
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _changed_rows(plan: _Plan, before: tuple[int, str] | None) -> tuple[str, list[str]] | None:
+    """(rows to write, deletions to make first), or None when the table is already right. No deletion = write anew."""
+    if before == (plan.version, plan.shape):
+        return None
+    everything = rows_sql(plan.table, plan.version, None)
+    if before is None or before[1] != plan.shape or "part_date" not in plan.types or before[0] > plan.version:
+        return everything, []
+    days = tables.touched_dates(plan.table, before[0], plan.version)
+    if days is None:
+        return everything, []
+    if not days:
+        return "", [""]  # newer version, same rows
+    ranges = ranges_of(days)
+    deletions = [
+        f"DELETE FROM {plan.target} WHERE part_date BETWEEN DATE '{start}' AND DATE '{end}'" for start, end in ranges
+    ]
+    return rows_sql(plan.table, plan.version, ranges), deletions
+
+
+def _publish_audience(name: str, *, full: bool) -> FileReport:
+    who = policy.audience(name)
+    final = settings().serving_root / who.file
+    report = FileReport(name, str(final), changed=False)
+    probe = query.connect()
+    try:
+        plans = _plans(probe, who, report)
+    finally:
+        probe.close()
+    stamp = _fingerprint(name, who)
+    old_stamp, before = _previous(final)
+    extra = {table: version for table in (FRESHNESS, KPI) if (version := ledger.checked_version(table)) is not None}
+    rebuild = full or old_stamp != stamp or not before
+    if rebuild:
+        before = {}
+    wanted = {plan.table: (plan.version, plan.shape) for plan in plans}
+    wanted |= {table: (version, "") for table, version in extra.items() if table not in wanted}
+    if not rebuild and wanted == before:
+        return report
+    aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    if not rebuild:
+        shutil.copyfile(final, aside)
+    try:
+        with _writer(aside) as con:
+            _write(con, name, who, plans, before, extra, stamp, report)
+        os.replace(aside, final)
+    finally:
+        aside.unlink(missing_ok=True)
+        aside.with_name(f"{aside.name}.wal").unlink(missing_ok=True)
+    report.changed, report.rebuilt, report.bytes = True, rebuild, final.stat().st_size
+    return report
+
+
+def _write(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    who: Audience,
+    plans: list[_Plan],
+    before: dict[str, tuple[int, str]],
+    extra: dict[str, int],
+    stamp: str,
+    report: FileReport,
+) -> None:
+    for schema in sorted({plan.schema for plan in plans}):
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    for gone in sorted(set(before) - {plan.table for plan in plans} - set(extra)):
+        con.execute(f"DROP TABLE IF EXISTS {tables.layer_of(gone)}.{quote_name(gone)}")
+    work = [(plan, change) for plan in plans if (change := _changed_rows(plan, before.get(plan.table))) is not None]
+    _load_tokens(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
+    for plan, (rows, deletions) in work:
+        if not deletions:
+            con.execute(f"DROP TABLE IF EXISTS {plan.target}")
+            con.execute(f"CREATE TABLE {plan.target} AS {_select(plan, rows)}")
+            _comment(con, plan)
+            report.replaced[plan.table] = 0
+        elif rows:
+            for statement in deletions:
+                con.execute(statement)
+            con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows)}")
+            report.replaced[plan.table] = len(deletions)
+    con.execute("DROP TABLE IF EXISTS rekeyed")
+    counts = _write_catalog(con, who, plans, extra, stamp)
+    report.tables, report.rows = len(counts), sum(counts.values())
+
+
+def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan) -> None:
+    table = describe.tables().get(plan.table)
+    grade = max((column.grade or "L4" for column, _ in plan.shown), default="L4")
+    text = "；".join(
+        part for part in [*(describe.comment_parts(table) if table else [plan.table]), f"分级：{grade}"] if part
+    )
+    con.execute(f"COMMENT ON TABLE {plan.target} IS {quote_literal(text)}")
+    for column, treatment in plan.shown:
+        con.execute(
+            f"COMMENT ON COLUMN {plan.target}.{quote_name(served_name(column, treatment))}"
+            f" IS {quote_literal(comment_of(column, treatment))}"
+        )
+
+
+# --- the catalogue inside the file -----------------------------------------------------------------------------------
+
+
+def _write_catalog(
+    con: duckdb.DuckDBPyConnection, who: Audience, plans: list[_Plan], extra: dict[str, int], stamp: str
+) -> dict[str, int]:
+    described = describe.tables()
+    counts: dict[str, int] = {}
+    table_rows, column_rows, version_rows = [], [], []
+    for plan in plans:
+        latest = "max(part_date)" if "part_date" in plan.types else "NULL::DATE"
+        count, last = con.execute(f"SELECT count(*), {latest} FROM {plan.target}").fetchall()[0]
+        counts[plan.table] = count
+        about = described.get(plan.table) or describe.Table(plan.table)
+        table_rows.append(
+            {
+                "table_name": plan.table,
+                "schema_name": plan.schema,
+                "layer": describe.LAYER_ZH[plan.schema],
+                "title": about.title,
+                "grain": about.grain,
+                "description": about.description,
+                "grade": max((column.grade or "L4" for column, _ in plan.shown), default="L4"),
+                "column_count": len(plan.shown),
+                "row_count": count,
+                "latest_part_date": last,
+                "resource": about.resource,
+                "delta_version": plan.version,
+            }
+        )
+        column_rows += [
+            {
+                "table_name": plan.table,
+                "column_name": served_name(column, treatment),
+                "position": position,
+                "data_type": None if treatment == "absent" else _served_type(plan, column, treatment),
+                "title": column.title_zh,
+                "description": column.description,
+                "unit": column.unit,
+                "grade": column.grade,
+                "pi_mark": column.pi_mark,
+                "treatment": TREATMENT_ZH[treatment],
+                "is_available": treatment != "absent",
+            }
+            for position, (column, treatment) in enumerate(plan.columns, 1)
+        ]
+        version_rows.append({"table_name": plan.table, "delta_version": plan.version, "shape": plan.shape})
+    version_rows += [
+        {"table_name": table, "delta_version": version, "shape": ""}
+        for table, version in extra.items()
+        if table not in counts
+    ]
+    _catalog_table(con, "catalog_tables", describe.CATALOG_TABLES, table_rows)
+    _catalog_table(con, "catalog_columns", describe.CATALOG_COLUMNS, column_rows)
+    _catalog_table(con, "catalog_versions", describe.CATALOG_VERSIONS, version_rows)
+    for target, source, comments in (
+        ("catalog_freshness", FRESHNESS, describe.CATALOG_FRESHNESS),
+        ("kpi_definitions", KPI, describe.KPI_DEFINITIONS),
+    ):
+        _copy(con, target, source, extra.get(source), comments)
+    notices = {
+        "数据声明": properties.demo_banner() or "正式数据",
+        "受众": who.title,
+        "业务截至": clock.as_of().astimezone(clock.SHANGHAI).strftime("%Y-%m-%d %H:%M 上海时间"),
+        "时间口径": "所有 _at 列为上海时间；part_date 与 _date 列为上海日历日",
+        "构建指纹": stamp,
+    }
+    rows = [{"position": n, "name": key, "text": text} for n, (key, text) in enumerate(notices.items(), 1)]
+    _catalog_table(con, "catalog_notice", describe.CATALOG_NOTICE, rows)
+    return counts
+
+
+def _served_type(plan: _Plan, column: Column, treatment: Treatment) -> str:
+    if treatment in ("token", "age_band"):
+        return "VARCHAR"
+    stored = plan.types[column.name]
+    return "TIMESTAMP" if stored.upper() == "TIMESTAMP WITH TIME ZONE" else stored
+
+
+def _catalog_table(
+    con: duckdb.DuckDBPyConnection, name: str, spec: describe.CatalogTable, rows: list[dict[str, Any]]
+) -> None:
+    frame = pl.DataFrame(rows, schema={column: kind for column, (kind, _) in spec.columns.items()}, orient="row")
+    con.register("incoming", frame.to_arrow())
+    con.execute(f"CREATE OR REPLACE TABLE main.{name} AS SELECT * FROM incoming")
+    con.unregister("incoming")
+    con.execute(f"COMMENT ON TABLE main.{name} IS {quote_literal(spec.comment)}")
+    for column, (_, comment) in spec.columns.items():
+        con.execute(f"COMMENT ON COLUMN main.{name}.{column} IS {quote_literal(comment)}")
+
+
+def _copy(
+    con: duckdb.DuckDBPyConnection, target: str, source: str, version: int | None, comments: describe.CatalogTable
+) -> None:
+    """Copy a small checked table into the catalogue (empty but typed while the source has nothing checked)."""
+    if version is None:
+        _catalog_table(con, target, comments, [])
+        return
+    stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(source, version)}").fetchall()
+    items = [
+        f"({quote_name(row[0])} {_SHANGHAI}) AS {quote_name(row[0])}"
+        if row[1].upper() == "TIMESTAMP WITH TIME ZONE"
+        else quote_name(row[0])
+        for row in stored
+        if row[0] not in policy.TECHNICAL
+    ]
+    con.execute(f"CREATE OR REPLACE TABLE main.{target} AS SELECT {', '.join(items)} FROM {scan_sql(source, version)}")
+    con.execute(f"COMMENT ON TABLE main.{target} IS {quote_literal(comments.comment)}")
+    described = describe.columns().get(source, {})
+    for row in stored:
+        if row[0] in policy.TECHNICAL:
+            continue
+        text = comments.columns[row[0]][1] if row[0] in comments.columns else ""
+        if not text and row[0] in described:
+            text = comment_of(described[row[0]], "plain")
+        con.execute(f"COMMENT ON COLUMN main.{target}.{quote_name(row[0])} IS {quote_literal(text or row[0])}")
+
+
+def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -> ServingReport:
+    """Publish the serving files of the given audiences (default: all declared), each only if something changed.
+
+    `full` builds the files anew (after an erasure, so that no freed page keeps old bytes). One writer at a time;
+    readers keep the file they opened. Raises TIYU-SRV-0001/0002 for a faulty or unknown policy.
+    """
+    root = settings().serving_root
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".publish.lock"):
+        for leftover in root.glob(".*.tmp*"):  # a killed run's file: nobody reads it
+            leftover.unlink(missing_ok=True)
+        return ServingReport(
+            [_publish_audience(name, full=full) for name in audiences or list(policy.load().audiences)]
+        )
