@@ -174,6 +174,16 @@ class Client:
         if errors := (answer.get("create") or {}).get("errors"):
             raise RuntimeError(f"pools could not be created: {errors}")
 
+    def ensure_connections(self, uris: Mapping[str, str]) -> None:
+        """Store the sources' credentials as Airflow connections ``tiyu_<name>`` (encrypted by Airflow's key)."""
+        entities = [
+            {"connection_id": f"tiyu_{name}", "conn_type": "generic", "extra": json.dumps({"uri": uri})} for name, uri in uris.items()
+        ]
+        body = {"actions": [{"action": "create", "entities": entities, "action_on_existence": "overwrite"}]}
+        answer = self._request("PATCH", "/api/v2/connections", json=body)
+        if errors := (answer.get("create") or {}).get("errors"):
+            raise RuntimeError(f"connections could not be created: {errors}")
+
     def trigger(self, dag_id: str) -> str:
         """Start a run; returns its id."""
         return str(self._request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"])

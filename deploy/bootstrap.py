@@ -208,7 +208,7 @@ def build_airflow_template() -> None:
 
 def build_superset_template() -> None:
     """A migrated Superset metadata database with the roles, made by the cockpit's own bootstrap."""
-    run([str(VENV_COCKPIT / "bin" / "python"), "-m", "dashboards.bootstrap", "template"], quiet=True)
+    run([str(VENV_COCKPIT / "bin" / "python"), "-m", "dashboards.bootstrap", "template", "--out", str(TEMPLATES / "superset.db")], quiet=True)
 
 
 def parse_dbt() -> None:
@@ -267,7 +267,8 @@ def setup(dev: bool) -> int:
         lambda: (build_airflow_template(), write_stamp(TEMPLATES / "airflow.stamp", airflow_hash))[0],
     )
 
-    superset_sources = [ROOT / "requirements/cockpit.txt", *(ROOT / "dashboards").glob("*.py")]
+    cockpit_files = [path for path in (ROOT / "dashboards").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    superset_sources = [ROOT / "requirements/cockpit.txt", *cockpit_files]
     superset_hash = digest(superset_sources)
     steps.step(
         "template of the Superset metadata",

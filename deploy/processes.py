@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,7 +32,10 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def mark_of(home: Path) -> str:
-    """The mark of one state folder: two demos on different folders do not touch each other."""
+    """The mark of one state folder: two demos on different folders do not touch each other.
+
+    A run appends its own word (``mark:word``): the guardian of a killed run must not touch the run that follows it.
+    """
     return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:24]
 
 
@@ -54,7 +58,7 @@ def free_port(preferred: int, taken: set[int] | None = None) -> int:
 
 
 def marked(mark: str, *, besides: set[int] | None = None) -> list[int]:
-    """Process ids, zombies excluded, whose environment carries the mark."""
+    """Process ids whose environment carries the mark: of one run (``mark:word``), or of all runs (``mark``)."""
     needle = f"{MARK}={mark}".encode()
     besides = besides or set()
     found = []
@@ -63,7 +67,7 @@ def marked(mark: str, *, besides: set[int] | None = None) -> list[int]:
             continue
         try:
             environment = Path("/proc", entry, "environ").read_bytes()
-            if needle in environment.split(b"\0"):
+            if any(item == needle or item.startswith(needle + b":") for item in environment.split(b"\0")):
                 found.append(int(entry))
         except OSError:  # gone, or another user's
             continue
@@ -125,12 +129,13 @@ class Processes:
     log_folder: Path
     children: list[Child] = field(default_factory=list)
     guardian: subprocess.Popen[bytes] | None = None
+    word: str = field(default_factory=lambda: secrets.token_hex(8))
     _pipe: int = -1
 
     @property
     def mark(self) -> str:
-        """The mark every process of this demo carries."""
-        return mark_of(self.home)
+        """The mark every process of this run carries."""
+        return f"{mark_of(self.home)}:{self.word}"
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """Environment of a child: ours, the mark, and ``extra``."""

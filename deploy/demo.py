@@ -1,0 +1,453 @@
+"""The demonstration: start the simulated city, Airflow, the cockpit and the pages; run the real DAGs; show every door.
+
+``python -m deploy.demo [--size small] [--headless]`` (``make demo``). It only starts processes and triggers DAGs; everything that
+happens to the data happens in the DAGs. Stops with Ctrl-C, and then nothing it started is left (see ``deploy.processes``).
+
+Exit codes: 0 ok · 1 a DAG or a door failed · 2 wrong use (another demo runs on this state folder, other city in it) · 130 interrupted
+while starting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.table import Table
+
+from deploy import airflow, doors, state
+from deploy.display import Display
+from deploy.measure import MemorySampler
+from deploy.processes import Child, Processes, free_port, mark_of, sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+COCKPIT_PYTHON = ROOT / ".venv-cockpit" / "bin" / "python"
+COCKPIT_TEMPLATE = ROOT / "build" / "templates" / "superset.db"
+FIRST = "ingest_venue_register"
+"""What other sources refer to is loaded before them."""
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message is for the person at the console (Chinese)."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass
+class Demo:
+    """One run of the demonstration on one state folder."""
+
+    home: Path
+    size: str
+    seed: int
+    headless: bool
+    port_base: int
+    parallelism: int = 2
+    display: Display = field(default_factory=Display)
+    processes: Processes = field(init=False)
+    secrets: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    client: airflow.Client | None = None
+    cockpit: Child | None = None
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.processes = Processes(self.home, self.home / "demo" / "log")
+
+    # -------------------------------------------------------------- start
+    def claim(self) -> Any:
+        """Take the state folder for us alone, and end whatever a killed demo left running."""
+        folder = self.home / "demo"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DemoError(f"已有一个演示在使用 {self.home}。请先在它的窗口按 Ctrl-C，或换一个 TIYU_HOME。", 2) from None
+        if killed := sweep(mark_of(self.home)):
+            self.display.say(f"清理了上次未正常结束留下的 {killed} 个进程")
+        self.processes.start_guardian()
+        return lock
+
+    def ports(self) -> dict[str, int]:
+        """Free loopback ports; the preferred ones are stable so that bookmarks keep working."""
+        taken: set[int] = set()
+        names = ("site", "airflow", "cockpit", "venue", "fitness", "worker_log", "trigger_log", "scheduler_health")
+        return {name: free_port(self.port_base + offset, taken) for offset, name in enumerate(names)}
+
+    def environment(self, ports: Mapping[str, int]) -> dict[str, str]:
+        """Environment of every process of the platform: state folder, pinned business clock, services' secrets."""
+        from simulation import sizes
+
+        variables = {
+            "TIYU_HOME": str(self.home),
+            "TIYU_TODAY": sizes.LAST_DATE.isoformat(),
+            "TIYU_AS_OF": sizes.as_of().isoformat(),
+            "TIYU_SCHEDULE": "manual",
+            "TIYU_TASK_RETRY_S": "2",
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "DO_NOT_TRACK": "1",
+            "GX_ANALYTICS_ENABLED": "false",
+            "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
+            os.environ.pop(name, None)
+        del ports
+        return self.processes.environment(variables)
+
+    def child(self, *arguments: str, python: str | Path = sys.executable, env: Mapping[str, str] | None = None) -> str:
+        """Run a short command to its end; returns its standard output, raises DemoError with the reason."""
+        command = [str(python), *arguments]
+        result = subprocess.run(command, cwd=ROOT, env={**self.env, **(env or {})}, capture_output=True, text=True)
+        if result.returncode:
+            raise DemoError(f"{' '.join(arguments[:4])} 失败（{result.returncode}）：{(result.stderr or result.stdout)[-1500:]}")
+        return result.stdout
+
+    def wait_for(self, title: str, ready: Callable[[], bool], seconds: float) -> None:
+        """Poll until ``ready``; stop early when a process of ours has ended."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            self.processes.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{title} 在 {seconds:.0f} 秒内没有就绪，日志在 {self.processes.log_folder}")
+            time.sleep(0.2)
+
+    # -------------------------------------------------------------- the city
+    @property
+    def city(self) -> Path:
+        """Folder of the simulated city."""
+        return self.home / "city"
+
+    def generate_city(self) -> Child | None:
+        """Generate the city on the first run; an existing one is used unchanged."""
+        world = self.city / "world.json"
+        if world.is_file():
+            known = json.loads(world.read_text(encoding="utf-8"))
+            if (known["size"], int(known["seed"])) != (self.size, self.seed):
+                raise DemoError(
+                    f"{self.home} 里已有另一座城市（{known['size']}，种子 {known['seed']}）。请换一个 TIYU_HOME，或先 make clean。", 2
+                )
+            return None
+        partial = self.home / "city.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        arguments = ["generate", "--size", self.size, "--seed", str(self.seed), "--out", str(partial)]
+        return self.processes.spawn("generate", [sys.executable, "-m", "simulation", *arguments], env=self.env, cwd=ROOT)
+
+    def finish_city(self, child: Child | None) -> dict[str, Any]:
+        """Wait for the generator; the folder gets its name only when it is complete."""
+        if child is not None:
+            while (code := child.process.poll()) is None:
+                time.sleep(0.1)
+            self.processes.children.remove(child)
+            if code:
+                raise DemoError(f"模拟城市生成失败：{child.tail()}")
+            (self.home / "city.partial").replace(self.city)
+        return dict(json.loads((self.city / "world.json").read_text(encoding="utf-8")))
+
+    def start_sources(self, ports: Mapping[str, int]) -> None:
+        """The REST source systems."""
+        command = [sys.executable, "-m", "simulation", "serve", "--dir", str(self.city)]
+        command += ["--port-venue", str(ports["venue"]), "--port-fitness", str(ports["fitness"])]
+        self.processes.spawn("city", command, env=self.env, cwd=ROOT)
+
+    def connections(self, ports: Mapping[str, int], world: Mapping[str, Any]) -> dict[str, str]:
+        """Source credentials as URIs, by connection name."""
+        tokens = _tokens(self.city, world)
+        return {
+            "city_drop": f"file://{self.city / 'drops'}",
+            "venue_api": f"http://:{tokens['venue']}@127.0.0.1:{ports['venue']}",
+            "fitness_api": f"http://:{tokens['fitness']}@127.0.0.1:{ports['fitness']}",
+        }
+
+    # -------------------------------------------------------------- services
+    def start_airflow(self, ports: Mapping[str, int]) -> airflow.Client:
+        """Start Airflow's services (they come up while the city is generated)."""
+        airflow.prepare(self.home, self.secrets["airflow_admin"])
+        numbers = airflow.Ports(ports["airflow"], ports["worker_log"], ports["trigger_log"], ports["scheduler_health"])
+        settings = airflow.environment(self.home, numbers, self.secrets, self.parallelism)
+        airflow.start(self.processes, {**self.env, **settings})
+        self.client = airflow.Client(self.urls["airflow"], self.secrets["airflow_admin"])
+        return self.client
+
+    def cockpit_environment(self) -> dict[str, str]:
+        """Environment of Superset."""
+        return {
+            "SUPERSET_SECRET_KEY": self.secrets["superset_key"],
+            "TIYU_COCKPIT_HOME": str(self.home / "cockpit"),
+            "TIYU_SERVING_ROOT": str(self.home / "serving"),
+            "TIYU_COCKPIT_ADMIN_PASSWORD": self.secrets["cockpit_admin"],
+            "TIYU_COCKPIT_LEADER_PASSWORD": self.secrets["cockpit_leader"],
+            "TIYU_COCKPIT_ANALYST_PASSWORD": self.secrets["cockpit_analyst"],
+        }
+
+    def start_cockpit(self, ports: Mapping[str, int]) -> Child:
+        """Start Superset from its template."""
+        command = [str(COCKPIT_PYTHON), "-m", "dashboards.bootstrap", "start-from-template"]
+        command += ["--template", str(COCKPIT_TEMPLATE), "--port", str(ports["cockpit"])]
+        (self.home / "cockpit").mkdir(parents=True, exist_ok=True)
+        self.cockpit = self.processes.spawn("cockpit", command, env={**self.env, **self.cockpit_environment()}, cwd=ROOT)
+        return self.cockpit
+
+    def start_site(self, ports: Mapping[str, int]) -> None:
+        """Static server of the start page and the portal preview."""
+        command = [sys.executable, "-m", "deploy.static_server", "--port", str(ports["site"])]
+        command += ["--mount", f"/open={self.home / 'open'}", "--mount", f"/={self.home / 'site'}"]
+        self.processes.spawn("site", command, env=self.env, cwd=ROOT)
+
+    # -------------------------------------------------------------- the DAGs
+    def run_dags(self, dag_ids: list[str], timeout_s: float) -> None:
+        """Trigger some DAGs together and wait for all; each is a line of the time table."""
+        assert self.client is not None
+        client, steps, runs = self.client, {}, {}
+        for dag_id in dag_ids:
+            steps[dag_id] = self.display.begin(f"DAG {dag_id}")
+            runs[dag_id] = client.trigger(dag_id)
+
+        def ended(dag_id: str, run_state: str, seconds: float) -> None:
+            del seconds
+            note = self.describe(dag_id, runs[dag_id]) if run_state == "success" else ""
+            self.display.end(steps.pop(dag_id), note, ok=run_state == "success")
+
+        try:
+            client.wait(runs, timeout_s=timeout_s, alive=self.processes.check, on_change=ended)
+        finally:
+            for step in steps.values():
+                self.display.end(step, ok=False)
+
+    def describe(self, dag_id: str, run_id: str) -> str:
+        """One phrase about what a DAG did, from what its tasks returned."""
+        assert self.client is not None
+        if not dag_id.startswith("ingest_"):
+            return ""
+        report = self.client.report(dag_id, run_id, "ingest")
+        if not isinstance(report, dict):
+            return ""
+        names = {"object_count": "对象", "decoded_count": "收到", "accepted_count": "接收", "quarantined_count": "隔离", "duplicate_count": "重复"}
+        return "，".join(f"{label} {report[key]}" for key, label in names.items() if report.get(key) is not None)
+
+    # -------------------------------------------------------------- the whole way
+    def start(self) -> bool:
+        """Everything up to the start page; True when every door answered with data."""
+        display = self.display
+        ports = self.ports()
+        self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("site", "airflow", "cockpit", "venue", "fitness")}
+        self.secrets = state.load_secrets(self.home)
+        self.env = self.environment(ports)
+
+        generator = self.generate_city()
+        city_step = display.begin("模拟城市" + ("（首次生成）" if generator else "（已有，不变）"))
+        airflow_step = display.begin("Airflow 启动")
+        client = self.start_airflow(ports)
+        world = self.finish_city(generator)
+        self.start_sources(ports)
+        display.end(city_step, f"{self.size}，种子 {self.seed}，截至 {world['last_date']}")
+        with display.step("密钥与演示标记"):
+            self.child("-m", "deploy.prepare", "--scale", str(world["demo_scale"]))
+        expected = self.expected_dags()
+        self.wait_for("Airflow", client.healthy, 120)
+        self.wait_for("DAG 解析", lambda: expected <= client.dag_ids(), 60)
+        client.ensure_pools(_pools())
+        client.ensure_connections(self.connections(ports, world))
+        display.end(airflow_step, self.urls["airflow"])
+        self.wait_for("源系统", lambda: all(_answers(self.urls[name]) for name in ("venue", "fitness")), 30)
+
+        self.run_dags([FIRST], 300)
+        others = sorted(name for name in expected if name.startswith("ingest_") and name != FIRST)
+        self.run_dags(others, 3600)
+        # The layers run one after another and leave a core free: the moment to start the cockpit.
+        cockpit_step = display.begin("驾驶舱启动")
+        self.start_cockpit(ports)
+        self.start_site(ports)
+        self.run_dags(["layers"], 3600)
+        self.run_dags(["serve", "exchange", "open_data"], 1800)
+        self.wait_for("驾驶舱", lambda: _answers(self.urls["cockpit"] + "/login/"), 180)
+        display.end(cockpit_step, self.urls["cockpit"])
+        with display.step("驾驶舱资产") as step:
+            report = self.child(
+                "-m", "dashboards.deploy", "--url", self.urls["cockpit"], "--json",
+                python=COCKPIT_PYTHON, env=self.cockpit_environment(),
+            )  # fmt: skip
+            step.note = f"{json.loads(report)['charts']} 个图表"
+        with display.step("起始页"):
+            self.build_start_page()
+        results = self.check_doors()
+        return all(door.ok for door in results)
+
+    def expected_dags(self) -> set[str]:
+        """DAG ids that must be there: one per source contract, and four more."""
+        contracts = (ROOT / "catalog" / "contracts" / "sources").rglob("*.odcs.yaml")
+        names = {f"ingest_{path.parent.name}_{path.name.removesuffix('.odcs.yaml')}" for path in contracts}
+        return names | {"layers", "serve", "exchange", "open_data"}
+
+    def endpoints(self) -> dict[str, Any]:
+        """What the start page shows: addresses and the accounts of the demo."""
+        return {
+            "cockpit": self.urls["cockpit"],
+            "airflow": self.urls["airflow"],
+            "site": self.urls["site"],
+            "open": self.urls["site"] + "/open/",
+            "accounts": [
+                {"door": "驾驶舱（领导）", "user": "leader", "password": self.secrets["cockpit_leader"]},
+                {"door": "SQL 查询（分析师）", "user": "analyst", "password": self.secrets["cockpit_analyst"]},
+                {"door": "Superset 管理", "user": "admin", "password": self.secrets["cockpit_admin"]},
+                {"door": "Airflow", "user": "admin", "password": self.secrets["airflow_admin"]},
+            ],
+        }
+
+    def build_start_page(self) -> None:
+        """The start page is built by the sharing room, in a process of its own; the accounts travel in a private file."""
+        path = self.home / "demo" / "endpoints.json"
+        state.write_private(path, json.dumps(self.endpoints(), ensure_ascii=False))
+        self.child("-m", "sharing.sites.start_page", str(path))
+
+    def check_doors(self) -> list[doors.Door]:
+        """Ask every door for data, and show the answers."""
+        checks: list[tuple[str, Callable[[], doors.Door]]] = [
+            ("驾驶舱（领导）", lambda: doors.cockpit(self.urls["cockpit"], self.secrets["cockpit_leader"])),
+            ("SQL 查询（分析师）", lambda: doors.analyst(self.urls["cockpit"], self.secrets["cockpit_analyst"])),
+            ("数据交换（市大数据中心）", lambda: doors.exchange(self.env)),
+            ("开放数据（公众）", lambda: doors.open_data(self.urls["site"])),
+        ]
+        results = []
+        for title, check in checks:
+            step = self.display.begin(f"检查 {title}")
+            door = doors.safely(title, check)
+            self.display.end(step, door.note, ok=door.ok)
+            results.append(door)
+        return results
+
+    def show_summary(self, memory: MemorySampler, seconds: float) -> None:
+        """Time table, memory, addresses and accounts."""
+        console = self.display.console
+        console.print(self.display.timetable())
+        console.print(
+            f"到起始页 {seconds:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）", soft_wrap=True
+        )
+        table = Table(title="演示数据，非真实统计", title_justify="left", show_edge=False)
+        for column in ("入口", "地址", "账号", "口令（仅演示）"):
+            table.add_column(column, overflow="fold")
+        where = {"Airflow": self.urls["airflow"]}
+        table.add_row("起始页", self.urls["site"] + "/", "", "")
+        for account in self.endpoints()["accounts"]:
+            table.add_row(account["door"], where.get(account["door"], self.urls["cockpit"]), account["user"], account["password"])
+        console.print(table)
+
+    def stay(self) -> None:
+        """Stay up until somebody stops us or a service ends."""
+        url = self.urls["site"] + "/"
+        if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+            webbrowser.open(url)
+        self.display.say(f"起始页：{url}    按 Ctrl-C 结束演示")
+        while True:
+            self.processes.check()
+            time.sleep(1.0)
+
+    def stop(self) -> None:
+        """Stop everything and make sure that nothing is left."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.display.close()
+        if self.client is not None:
+            self.client.close()
+        killed = self.processes.stop()
+        self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
+
+
+def _pools() -> dict[str, str]:
+    """Pools as the DAGs declare them, asked in a child: this process need not import Airflow."""
+    result = subprocess.run([sys.executable, "-m", "dags.pools"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name: item["description"] for name, item in json.loads(result.stdout).items()}
+
+
+def _tokens(city: Path, world: Mapping[str, Any]) -> dict[str, str]:
+    """Bearer tokens of the simulated source systems."""
+    named = world.get("tokens_file") or world.get("tokens") or "tokens.json"
+    if isinstance(named, dict):
+        return {key: str(value) for key, value in named.items()}
+    return {key: str(value) for key, value in json.loads((city / Path(str(named)).name).read_text(encoding="utf-8")).items()}
+
+
+def _answers(url: str) -> bool:
+    """True when a server answers there at all below 500."""
+    try:
+        return httpx.get(url, timeout=5.0, trust_env=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived."""
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    del number, frame
+    # one is enough: a second Ctrl-C must not disturb the orderly end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Interrupted
+
+
+def main() -> int:
+    """Entry point of ``make demo``."""
+    parser = argparse.ArgumentParser(description="Run the Tiyu Lakehouse on a simulated city.")
+    parser.add_argument("--size", default="small", choices=["tiny", "small", "city"])
+    parser.add_argument("--seed", type=int, default=20260101)
+    parser.add_argument("--headless", action="store_true", help="check every door, then exit 0, or non-zero with the reason")
+    parser.add_argument("--home", type=Path, default=Path(os.environ.get("TIYU_HOME") or ROOT / "var"))
+    parser.add_argument("--port-base", type=int, default=int(os.environ.get("TIYU_DEMO_PORT", "8600")))
+    parser.add_argument("--parallelism", type=int, default=2, help="tasks at the same time (default 2)")
+    options = parser.parse_args()
+    demo = Demo(options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism)
+    started = time.monotonic()
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    memory = MemorySampler(demo.processes.mark)
+    code = 0
+    try:
+        _lock = demo.claim()  # held until this process ends
+        memory.start()
+        ok = demo.start()
+        demo.display.close()
+        memory.sample()
+        demo.show_summary(memory, time.monotonic() - started)
+        if not ok:
+            code = 1
+            demo.display.say("[red]有入口没有正常应答，见上。[/red]")
+        if not demo.headless:
+            demo.stay()
+    except _Interrupted:
+        code = 0 if demo.client is not None and not demo.headless else 130
+    except DemoError as error:
+        demo.display.close()
+        demo.display.say(f"[red]演示无法继续：[/red]{error}")
+        code = error.exit_code
+    except (RuntimeError, OSError, httpx.HTTPError) as error:
+        demo.display.close()
+        demo.display.console.print(f"演示失败：{error}", style="red", markup=False, soft_wrap=True)
+        demo.display.say(f"日志：{demo.processes.log_folder}")
+        code = 1
+    finally:
+        memory.stop()
+        demo.stop()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

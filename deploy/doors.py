@@ -1,0 +1,188 @@
+"""Does every door answer with data? One check per user, over the door that user goes through.
+
+A check reports how many things it looked at; one that looked at nothing fails.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Door:
+    """Result of one check."""
+
+    title: str
+    ok: bool
+    examined: int
+    note: str
+
+
+class Superset:
+    """A browser-like session: form login, CSRF token, cookies."""
+
+    def __init__(self, base_url: str, user: str, password: str) -> None:
+        self.http = httpx.Client(base_url=base_url, timeout=60.0, follow_redirects=True, trust_env=False)
+        page = self.http.get("/login/")
+        page.raise_for_status()
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text) or re.search(r'csrf_token[^"]*"[^"]*"([\w.\-]{40,})"', page.text)
+        form = {"username": user, "password": password} | ({"csrf_token": found.group(1)} if found else {})
+        self.http.post("/login/", data=form).raise_for_status()
+        answer = self.http.get("/api/v1/security/csrf_token/")
+        if answer.status_code != 200:
+            raise RuntimeError(f"login of {user} refused ({answer.status_code})")
+        self.http.headers |= {"X-CSRFToken": answer.json()["result"], "Referer": base_url}
+
+    def get(self, path: str) -> Any:
+        """GET as JSON."""
+        answer = self.http.get(path)
+        if answer.is_error:
+            raise RuntimeError(f"GET {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json()
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """POST JSON."""
+        answer = self.http.post(path, json=body)
+        if answer.is_error:
+            raise RuntimeError(f"POST {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json()
+
+
+def cockpit(base_url: str, password: str) -> Door:
+    """As leader: every chart of the dashboard answers over REST, most of them with rows."""
+    session = Superset(base_url, "leader", password)
+    dashboard = session.get("/api/v1/dashboard/cockpit")["result"]
+    charts = session.get("/api/v1/dashboard/cockpit/charts")["result"]
+    rows, empty, broken = 0, [], []
+    for chart in charts:
+        form = {**chart["form_data"], "slice_id": chart["id"], "dashboardId": dashboard["id"]}
+        try:
+            count = _chart_rows(session, chart["id"], form)
+        except (RuntimeError, KeyError, httpx.HTTPError) as error:
+            broken.append(f"{chart['slice_name']}: {error}")
+            continue
+        rows += count
+        if not count:
+            empty.append(chart["slice_name"])
+    note = f"{len(charts)} 个图表、{rows} 行" + (f"；无数据：{'、'.join(empty)}" if empty else "") + ("；出错：" + "；".join(broken) if broken else "")
+    return Door("驾驶舱（领导）", len(charts) >= 10 and rows > 0 and not broken and len(empty) <= 3, len(charts), note)
+
+
+def _chart_rows(session: Superset, chart_id: int, form: dict[str, Any]) -> int:
+    """Rows of one chart: over its stored query, or over the older interface for legacy charts."""
+    if form.get("viz_type") in {"country_map", "cal_heatmap"}:
+        answer = session.http.post("/superset/explore_json/", data={"form_data": json.dumps(form)})
+        answer.raise_for_status()
+        return len(answer.json().get("data") or [])
+    answer = session.post("/api/v1/chart/data", query_context(form))
+    first = answer["result"][0]
+    if first.get("error"):
+        raise RuntimeError(str(first["error"])[:200])
+    return int(first["rowcount"])
+
+
+def query_context(form: dict[str, Any]) -> dict[str, Any]:
+    """The data request a browser would send for a chart."""
+    number, kind = str(form["datasource"]).split("__")
+    raw = form.get("query_mode") == "raw"
+    metrics = form.get("metrics") or ([form["metric"]] if form.get("metric") else [])
+    columns = list(form.get("all_columns") or []) if raw else list(form.get("groupby") or [])
+    if not raw and form.get("x_axis"):
+        columns = [form["x_axis"], *columns]
+    filters = [
+        {"col": item["subject"], "op": item["operator"], "val": item.get("comparator")}
+        for item in form.get("adhoc_filters") or []
+        if item.get("expressionType") == "SIMPLE" and item.get("operator") != "TEMPORAL_RANGE"
+    ]
+    where = [f"({item['sqlExpression']})" for item in form.get("adhoc_filters") or [] if item.get("expressionType") == "SQL"]
+    query: dict[str, Any] = {
+        "columns": columns, "filters": filters, "extras": {"where": " AND ".join(where), "having": ""},
+        "row_limit": int(form.get("row_limit") or 1000), "orderby": [], "time_range": "No filter",
+    }  # fmt: skip
+    if not raw:
+        query["metrics"] = metrics
+    return {
+        "datasource": {"id": int(number), "type": kind},
+        "form_data": form,
+        "queries": [query],
+        "result_format": "json",
+        "result_type": "full",
+        "force": False,
+    }
+
+
+def analyst(base_url: str, password: str) -> Door:
+    """As analyst: SQL Lab answers a question about the catalogue and one about the data."""
+    session = Superset(base_url, "analyst", password)
+    databases = session.get("/api/v1/database/?q=(page_size:50)")["result"]
+    usable = [item for item in databases if item.get("expose_in_sqllab")]
+    if not usable:
+        return Door("SQL 查询（分析师）", False, 0, "没有可用的数据库")
+    questions = ("select count(*) as n from catalog_columns", "select count(*) as n from dws_venue__daily_use")
+    counts = []
+    for question in questions:
+        body = {
+            "database_id": usable[0]["id"], "sql": question, "client_id": uuid.uuid4().hex[:10], "runAsync": False,
+            "queryLimit": 10, "schema": "main", "select_as_cta": False, "expand_data": True,
+        }  # fmt: skip
+        counts.append(int(session.post("/api/v1/sqllab/execute/", body)["data"][0]["n"]))
+    return Door("SQL 查询（分析师）", all(counts), len(counts), f"目录 {counts[0]} 列，日用量 {counts[1]} 行")
+
+
+def exchange(env: Mapping[str, str]) -> Door:
+    """As receiver: every delivery in the outbox verifies from its files alone."""
+    outbox = Path(env["TIYU_HOME"]) / "exchange" / "outbox"
+    command = [sys.executable, "-m", "cli.main", "exchange", "verify", str(outbox), "--json"]
+    result = subprocess.run(command, cwd=ROOT, env=dict(env), capture_output=True, text=True)
+    folders = [path for path in outbox.glob("*/*") if path.is_dir()]
+    ok = result.returncode == 0 and len(folders) >= 2
+    note = f"{len(folders)} 个交付，校验{'通过' if ok else '不通过：' + (result.stderr or result.stdout)[-300:]}"
+    return Door("数据交换（市大数据中心）", ok, len(folders), note)
+
+
+def open_data(base_url: str, start: str = "/") -> Door:
+    """As citizen: follow the links from the portal page to the dataset pages and their files; every one must answer."""
+    seen: dict[str, int] = {}
+    broken: list[str] = []
+    with httpx.Client(base_url=base_url, timeout=30.0, follow_redirects=True, trust_env=False) as http:
+        queue = [start]
+        while queue and len(seen) < 400:
+            path = queue.pop(0)
+            if path in seen:
+                continue
+            answer = http.get(path)
+            seen[path] = len(answer.content)
+            if answer.status_code != 200 or not answer.content:
+                broken.append(f"{path} → {answer.status_code}")
+                continue
+            if "text/html" not in answer.headers.get("content-type", ""):
+                continue
+            here = str(answer.url)
+            for link in re.findall(r'(?:href|src)="([^"#]+)', answer.text):
+                target = urlsplit(urljoin(here, link))
+                if f"{target.scheme}://{target.netloc}" == base_url.rstrip("/"):
+                    queue.append(target.path)
+    files = [path for path in seen if Path(path).suffix in {".csv", ".xlsx", ".json", ".geojson", ".parquet", ".jsonld"}]
+    note = f"{len(seen)} 个地址，其中数据文件 {len(files)} 个" + (f"；打不开：{'、'.join(broken[:5])}" if broken else "")
+    return Door("开放数据（公众）", not broken and len(files) >= 8, len(seen), note)
+
+
+def safely(title: str, check: Callable[[], Door]) -> Door:
+    """A check that crashes is a closed door with the reason, not a crash of the demo."""
+    try:
+        return check()
+    except Exception as error:  # whatever the door did, the report must name it
+        return Door(title, False, 0, f"{type(error).__name__}: {error}")

@@ -1,0 +1,42 @@
+"""What a demo keeps between runs, beside the data: passwords and keys of the services, ports, which city it holds."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+from pathlib import Path
+
+PASSWORDS = ("airflow_admin", "cockpit_admin", "cockpit_leader", "cockpit_analyst")
+
+
+def load_secrets(home: Path) -> dict[str, str]:
+    """Random values of this state folder, made on first use, in a file only its owner can read (mode 0600)."""
+    path = home / "demo" / "secrets.json"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    values: dict[str, str] = {}
+    if path.is_file():
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+        values = json.loads(path.read_text(encoding="utf-8"))
+    before = dict(values)
+    for name in PASSWORDS:
+        values.setdefault(name, secrets.token_urlsafe(9))
+    for name in ("airflow_api", "airflow_jwt", "superset_key"):
+        values.setdefault(name, secrets.token_urlsafe(48))
+    values.setdefault("airflow_fernet", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    if values != before:
+        write_private(path, json.dumps(values, indent=1))
+    return values
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file with mode 0600 from its first byte, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
