@@ -11,7 +11,9 @@ from simulation.sizes import SIZES
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2: usage or foreign data in the folder)."""
-    parser = argparse.ArgumentParser(prog="python -m simulation", description="A simulated city of sports data sources.")
+    parser = argparse.ArgumentParser(
+        prog="python -m simulation", description="A simulated city of sports data sources."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("generate", help="write drops, API data and ground truth to a folder")
     make.add_argument("--size", choices=sorted(SIZES), default="small")

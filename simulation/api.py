@@ -167,7 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
             unknown = query.keys() - {"updated_since", "cursor", "limit"}
             if unknown:
                 raise BadRequest(f"unknown parameter: {', '.join(sorted(unknown))}")
-            return self._answer(200, self.server.feed.page(query.get("updated_since"), query.get("cursor"), query.get("limit")))
+            return self._answer(
+                200, self.server.feed.page(query.get("updated_since"), query.get("cursor"), query.get("limit"))
+            )
         except BadRequest as error:
             return self._error(400, "bad_request", str(error))
 
@@ -234,7 +236,9 @@ class Running:
     def __enter__(self) -> Running:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

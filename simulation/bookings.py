@@ -90,7 +90,9 @@ def booking_day(city: City, index: int, count: int) -> BookingDay:
     cancelled = np.minimum(cancelled, np.where(cancels, start - 1, NEVER))
     checked = np.where(~cancels & ~absent, np.maximum(start + rng.integers(-900, 1200, count), created + 20), NEVER)
     late = (checked < NEVER) & (rng.random(count) < 0.03) & (day < city.last_date)
-    told_checked = np.where(late, base + 86_400 + rng.integers(3_600, 9 * 3600, count), checked + rng.integers(1, 30, count))
+    told_checked = np.where(
+        late, base + 86_400 + rng.integers(3_600, 9 * 3600, count), checked + rng.integers(1, 30, count)
+    )
     told_created = created + rng.integers(1, 6, count)
     told_cancelled = np.where(cancels, cancelled + rng.integers(0, 20, count), NEVER)
     amount = np.round(rng.choice([20, 30, 40, 50, 60, 80, 100, 120, 150], count) * 1.0, 2)

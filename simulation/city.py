@@ -161,7 +161,11 @@ def day_weights(days: list[date], rng: np.random.Generator) -> np.ndarray:
 
 def _clock(venues: list[Venue], weekend: bool) -> np.ndarray:
     """Cumulative arrival probability by quarter of an hour, one row a venue, zero outside opening hours."""
-    peaks = [(10, 1.6, 1.0), (15, 1.9, 1.1), (19, 1.4, 0.9)] if weekend else [(7.5, 0.9, 0.55), (12.2, 0.9, 0.4), (19, 1.3, 1.5)]
+    peaks: list[tuple[float, float, float]] = (
+        [(10, 1.6, 1.0), (15, 1.9, 1.1), (19, 1.4, 0.9)]
+        if weekend
+        else [(7.5, 0.9, 0.55), (12.2, 0.9, 0.4), (19, 1.3, 1.5)]
+    )
     hour = (np.arange(96) + 0.5) / 4
     pmf = 0.08 + sum(h * np.exp(-(((hour - c) / w) ** 2) / 2) for c, w, h in peaks)
     start = np.arange(96) * 900
@@ -235,7 +239,11 @@ def build_city(size: Size, seed: int) -> City:
             lng, lat = geo.to_bd09(lng, lat)
         street = str(rng.choice(list(WORDS_A))) + str(rng.choice(list(WORDS_B))) + ("街道" if code in CENTRAL else "镇")
         road = str(rng.choice(list(WORDS_B))) + str(rng.choice(list(WORDS_A))) + "路"
-        hours = [(6, 21.5), (7, 21), (8, 22), (9, 21)][int(rng.integers(4))] if not is_pool[v] else [(6.5, 21), (8, 21.5), (9, 21)][int(rng.integers(3))]
+        hours = (
+            [(6, 21.5), (7, 21), (8, 22), (9, 21)][int(rng.integers(4))]
+            if not is_pool[v]
+            else [(6.5, 21), (8, 21.5), (9, 21)][int(rng.integers(3))]
+        )
         venues.append(
             Venue(
                 venue_id=f"V{code}-{number:03d}", name=name, venue_type=label, ownership=OWNERSHIP[label],
@@ -266,11 +274,11 @@ def build_city(size: Size, seed: int) -> City:
             number += 1
             sport = menu[k % len(menu)]
             court = sport in COURT
-            area, people, indoor = (COURT if court else AREA)[sport]
+            area, allowed, indoor = (COURT if court else AREA)[sport]
             area = round(area * float(rng.uniform(0.9, 1.15)), 1)
             units.append(
                 Unit(f"{venue.venue_id}-U{number:02d}", v, f"{number}号{SPORTS[sport]}{'场' if court else '区'}",
-                     "场地" if court else "区域", sport, area, people, indoor, None, None)
+                     "场地" if court else "区域", sport, area, allowed, indoor, None, None)
             )  # fmt: skip
 
     capacity = np.bincount([u.venue for u in units], weights=[u.capacity for u in units], minlength=n).astype(np.int64)

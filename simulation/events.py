@@ -91,11 +91,20 @@ def make_events(city: City) -> list[Event]:
         short = city.names[d].removesuffix("新区").removesuffix("区")
         where = short if level[i] >= 3 else ""
         name = f"2026{where}{LEVEL_NAME[level[i]]}“{word}杯”{SPORTS[sport]}{KIND.get(sport, '公开赛')}"
-        expected = int(rng.choice([60, 120, 240, 400, 800, 999, 1_000, 1_500, 4_999, 5_000], p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.03, 0.03, 0.05, 0.02, 0.02]))
+        expected = int(
+            rng.choice(
+                [60, 120, 240, 400, 800, 999, 1_000, 1_500, 4_999, 5_000],
+                p=[0.2, 0.2, 0.2, 0.15, 0.1, 0.03, 0.03, 0.05, 0.02, 0.02],
+            )
+        )
         filed_at = midnight(filed) + int(rng.integers(9 * 3600, 17 * 3600))
         announced_at = filed_at + int(rng.integers(1, 4)) * 86_400
         cancelled = bool(rng.random() < 0.05)
-        final_at = midnight(start) - int(rng.integers(1, 3)) * 86_400 + 50_000 if cancelled else midnight(end) + 86_400 + 9 * 3600 + int(rng.integers(0, 7_200))
+        final_at = (
+            midnight(start) - int(rng.integers(1, 3)) * 86_400 + 50_000
+            if cancelled
+            else midnight(end) + 86_400 + 9 * 3600 + int(rng.integers(0, 7_200))
+        )
         if cancelled:
             announced_at = min(announced_at, final_at - 3_600)
             final_at = max(final_at, filed_at + 1_800)

@@ -69,9 +69,9 @@ def crc16(data: bytes) -> int:
     """CRC of the FIT protocol. All stretches of 128 bytes advance at once; then they are joined."""
     raw = np.frombuffer(data, np.uint8)
     rows = -(-len(raw) // _STRIDE)
-    block = np.zeros(rows * _STRIDE, np.uint8)
-    block[rows * _STRIDE - len(raw) :] = raw  # leading zeros do not change a CRC that starts at zero
-    block = block.reshape(rows, _STRIDE)
+    padded = np.zeros(rows * _STRIDE, np.uint8)
+    padded[rows * _STRIDE - len(raw) :] = raw  # leading zeros do not change a CRC that starts at zero
+    block = padded.reshape(rows, _STRIDE)
     table, crc = _byte_table(), np.zeros(rows, np.uint16)
     for column in range(_STRIDE):
         crc = (crc >> 8) ^ table[(crc & 0xFF) ^ block[:, column]]

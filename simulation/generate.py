@@ -41,7 +41,9 @@ def _claim(out: Path) -> None:
     if not (out / MARKER).exists():
         foreign = [p for p in (*PARTS, "world.json") if (out / p).exists()]
         if foreign:
-            raise FileExistsError(f"{out} holds {', '.join(foreign)} that this program did not write; choose another folder")
+            raise FileExistsError(
+                f"{out} holds {', '.join(foreign)} that this program did not write; choose another folder"
+            )
         (out / MARKER).write_text("written by python -m simulation generate\n", "utf-8")
     (out / "world.json").unlink(missing_ok=True)
     for part in PARTS:
@@ -72,7 +74,12 @@ def generate(
     world_file = out / "world.json"
     if world_file.exists() and not force:
         world = json.loads(world_file.read_text("utf-8"))
-        if (world["size"], world["seed"], world["generator_version"], world["days"]) == (chosen.name, seed, GENERATOR_VERSION, chosen.days):
+        if (world["size"], world["seed"], world["generator_version"], world["days"]) == (
+            chosen.name,
+            seed,
+            GENERATOR_VERSION,
+            chosen.days,
+        ):
             _tokens(out)
             say(f"simulation: {out} already holds {chosen.name} with seed {seed}")
             return dict(world)

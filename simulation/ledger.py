@@ -27,7 +27,10 @@ class SentLedger:
     def dirt(self) -> dict[str, Any]:
         return {
             r: {
-                "duplicate_rows": {"total": sum(self.duplicates[r].values()), **dict(sorted(self.duplicates[r].items()))},
+                "duplicate_rows": {
+                    "total": sum(self.duplicates[r].values()),
+                    **dict(sorted(self.duplicates[r].items())),
+                },
                 "bad_rows": {"total": sum(self.bad[r].values()), **dict(sorted(self.bad[r].items()))},
                 "disorder": dict(sorted(self.disorder[r].items())),
                 "notes": self.notes[r],

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulation.times import midnight, spread, stream
 from simulation.sizes import LAST_DATE
+from simulation.times import midnight, spread, stream
 
 ID_WEIGHTS = np.array([7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2])
 ID_CHECK = np.array(list("10X98765432"))
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = np.array([pow(3, i, 31) for i in range(17)])
 
-SURNAMES = "赵钱孙李周吴郑王冯陈蒋沈韩杨朱秦许何吕张曹严金魏姜谢邹苏潘葛范彭马方任袁柳史唐薛雷贺汤罗毕郝安常于傅顾孟黄萧尹"
+SURNAMES = (
+    "赵钱孙李周吴郑王冯陈蒋沈韩杨朱秦许何吕张曹严金魏姜谢邹苏潘葛范彭马方任袁柳史唐薛雷贺汤罗毕郝安常于傅顾孟黄萧尹"
+)
 GIVEN = "晨晓岚霖昊辰沐阳若溪嘉宁思远雨桐子墨一诺梓涵书瑶景行知秋云舟安然亦凡清越明哲静姝浩然语嫣修远望舒念之怀瑾"
 
 
@@ -83,7 +85,11 @@ def make_people(seed: int, count: int, district_weight: np.ndarray) -> People:
     id_no = np.char.add(bodies, check_digits(bodies))
     kind = rng.choice(3, count, p=[0.95, 0.03, 0.02])
     number = np.char.zfill(index.astype("U8"), 8)
-    id_no = np.where(kind == 1, np.char.add("ZZ", number), np.where(kind == 2, np.char.add("H", (99_000_000 + index).astype("U8")), id_no))
+    id_no = np.where(
+        kind == 1,
+        np.char.add("ZZ", number),
+        np.where(kind == 2, np.char.add("H", (99_000_000 + index).astype("U8")), id_no),
+    )
     phone = (19_900_000_000 + rng.permutation(count)).astype("U11")
     reach = np.cumsum(rng.gamma(0.6, 1.0, count) + 0.02)
     return People(id_no, np.array(["resident_id", "passport", "hk_mo_tw"])[kind], phone, home, reach, bounds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,67 @@ from simulation import bookings as bk
 from simulation.city import SPORTS, City
 from simulation.events import Event
 from simulation.ledger import SentLedger
+from simulation.sizes import SHANGHAI
 from simulation.times import iso, iso_text, midnight, naive, stream, to_date
-from simulation.training import training_day
+from simulation.training import packed, training_day
 from simulation.visits import CHANNELS, METHODS, PURPOSES, VisitDay
 from simulation.water import ITEMS, UNITS, WaterDay
 
 BAD_INSTANT = "2026-02-30T08:00:00+08:00"
 NO_VENUE = "V310199-999"
-FILE_HEADER = (
-    "登记日期,场馆编码,场馆名称,场馆类型,权属,运营单位统一社会信用代码,行政区划代码,街镇,地址,经度,纬度,坐标系,是否公共场馆,开放时间,关闭时间,"
-    "联系人,联系电话,单元编码,单元名称,单元类型,运动项目,面积,核定容量,是否室内,最浅水深,最深水深"
-).split(",")
-FILING_HEADER = (
-    "填报编号,赛事名称,主办单位,主办单位统一社会信用代码,主办单位类别,运动项目,赛事级别,赛事性质,是否纳入评估,举办区划代码,场馆编码,举办地点,"
-    "开始日期,结束日期,预计人数,实际参赛人数,是否高危,公安许可编号,状态,填报日期,联系人,联系电话,更新时间"
-).split(",")
+FILE_HEADER = [
+    "登记日期",
+    "场馆编码",
+    "场馆名称",
+    "场馆类型",
+    "权属",
+    "运营单位统一社会信用代码",
+    "行政区划代码",
+    "街镇",
+    "地址",
+    "经度",
+    "纬度",
+    "坐标系",
+    "是否公共场馆",
+    "开放时间",
+    "关闭时间",
+    "联系人",
+    "联系电话",
+    "单元编码",
+    "单元名称",
+    "单元类型",
+    "运动项目",
+    "面积",
+    "核定容量",
+    "是否室内",
+    "最浅水深",
+    "最深水深",
+]
+FILING_HEADER = [
+    "填报编号",
+    "赛事名称",
+    "主办单位",
+    "主办单位统一社会信用代码",
+    "主办单位类别",
+    "运动项目",
+    "赛事级别",
+    "赛事性质",
+    "是否纳入评估",
+    "举办区划代码",
+    "场馆编码",
+    "举办地点",
+    "开始日期",
+    "结束日期",
+    "预计人数",
+    "实际参赛人数",
+    "是否高危",
+    "公安许可编号",
+    "状态",
+    "填报日期",
+    "联系人",
+    "联系电话",
+    "更新时间",
+]
 FILING_TITLE = "上海市体育赛事活动填报表（演示）"
 FILING_SHEET = "赛事填报"
 
@@ -75,7 +121,9 @@ class Api:
 
     def add(self, updated: np.ndarray, ids: pl.Series, bodies: np.ndarray) -> None:
         self.waiting.append(
-            pl.DataFrame({"updated_ts": updated.astype(np.int64), "id": ids, "body": pl.Series(bodies, dtype=pl.String)})
+            pl.DataFrame(
+                {"updated_ts": updated.astype(np.int64), "id": ids, "body": pl.Series(bodies, dtype=pl.String)}
+            )
         )
 
     def flush(self, upto: date) -> None:
@@ -106,8 +154,7 @@ class Sources:
         self.people_id = pl.Series(city.people.id_no)
         self.people_type = pl.Series(city.people.id_type)
         self.people_phone = pl.Series(city.people.phone)
-        self.copies = 0
-        self.damaged = False
+        self.tomorrow = iso_text(city.now + 86_400)
 
     def _gather(self, names: pl.Series, index: np.ndarray) -> pl.Series:
         """Names by index; -1 gives null."""
@@ -145,7 +192,9 @@ class Sources:
         self.checkin_api.add(c.updated[again], ids.gather(pl.Series(again)), lines[again])
         self.ledger.duplicates[r]["exact_copy"] += len(again)
         resident = np.flatnonzero(np.asarray(frame["id_type"] == "resident_id"))
-        for kind, share in (("bad_check_digit", 0.0004), ("unknown_venue", 0.0002), ("unknown_purpose", 0.0002), ("bad_time", 0.0001)):
+        for kind, share in (
+            ("bad_check_digit", 0.0004), ("unknown_venue", 0.0002), ("unknown_purpose", 0.0002), ("bad_time", 0.0001), ("future_time", 0.0001),
+        ):  # fmt: skip
             rows = self._some(rng, resident, len(lines), share)
             if not len(rows):
                 continue
@@ -153,13 +202,14 @@ class Sources:
             bad = []
             for i, row in enumerate(rows):
                 number = frame["id_no"][int(row)]
-                change: dict[str, Any] = {
+                changes: dict[str, dict[str, Any]] = {
                     "bad_check_digit": {"id_no": number[:17] + ("1" if number[17] != "1" else "2")},
                     "unknown_venue": {"venue_id": NO_VENUE, "unit_id": None},
                     "unknown_purpose": {"purpose": "sleep"},
                     "bad_time": {"scanned_at": BAD_INSTANT},
-                }[kind]
-                bad.append(_changed(lines[row], checkin_id=new_ids[i], **change))
+                    "future_time": {"scanned_at": self.tomorrow},
+                }
+                bad.append(_changed(lines[row], checkin_id=new_ids[i], **changes[kind]))
             self.checkin_api.add(c.updated[rows], pl.Series(new_ids), np.array(bad, dtype=object))
             self.ledger.bad[r][kind] += len(rows)
 
@@ -198,21 +248,34 @@ class Sources:
         across = across[target[across] < last_hour]
         self.ledger.duplicates[r]["within_file"] += len(within)
         self.ledger.duplicates[r]["across_files"] += len(across)
-        texts, hours, order = [lines, lines[within], lines[across]], [target, target[within], target[across] + 1], [p.passed, p.passed[within], p.passed[across]]
-        for k, (kind, share) in enumerate((("unknown_venue", 0.0004), ("unknown_direction", 0.0003), ("bad_time", 0.0002), ("text_in_number", 0.0002))):
+        texts, hours, order = (
+            [lines, lines[within], lines[across]],
+            [target, target[within], target[across] + 1],
+            [p.passed, p.passed[within], p.passed[across]],
+        )
+        for k, (kind, share) in enumerate(
+            (
+                ("unknown_venue", 0.0004),
+                ("unknown_direction", 0.0003),
+                ("bad_time", 0.0002),
+                ("text_in_number", 0.0002),
+                ("future_time", 0.0001),
+            )
+        ):
             rows = self._some(rng, np.arange(n), n, share)
             if not len(rows):
                 continue
             bad = []
             for i, row in enumerate(rows):
                 key = {"seq_no": 900_000_000_000 + int(v.day.strftime("%y%m%d")) * 1_000 + k * 100 + i}
-                change: dict[str, Any] = {
+                changes: dict[str, dict[str, Any]] = {
                     "unknown_venue": {**key, "venue_id": NO_VENUE, "unit_id": None},
                     "unknown_direction": {**key, "direction": "sideways"},
                     "bad_time": {**key, "passed_at": BAD_INSTANT},
                     "text_in_number": {"seq_no": "未知"},
-                }[kind]
-                bad.append(_changed(lines[row], checkin_id=None, **change))
+                    "future_time": {**key, "passed_at": self.tomorrow},
+                }
+                bad.append(_changed(lines[row], checkin_id=None, **changes[kind]))
             texts.append(np.array(bad, dtype=object))
             hours.append(target[rows])
             order.append(p.passed[rows])
@@ -259,20 +322,29 @@ class Sources:
         self.booking_api.add(b.update_at[again], ids.gather(pl.Series(again)), lines[again])
         self.ledger.duplicates[r]["exact_copy"] += len(again)
         must = b.day == self.city.yesterday  # the sample that every run has
-        for kind, share in (("unknown_venue", 0.0003), ("unknown_status", 0.0002), ("text_in_number", 0.0002), ("bad_time", 0.0002)):
+        for kind, share in (
+            ("unknown_venue", 0.0003), ("unknown_status", 0.0002), ("text_in_number", 0.0002), ("bad_time", 0.0002), ("slot_reversed", 0.0002),
+        ):  # fmt: skip
             rows = self._some(rng, np.arange(n), n, share)
             if must and n and not len(rows):
                 rows = rng.choice(n, 1)
             if not len(rows):
                 continue
             new_ids = [f"BKX{b.day:%y%m%d}{kind[:9]}{i:04d}" for i in range(len(rows))]
-            change: dict[str, Any] = {
+            changes: dict[str, dict[str, Any]] = {
                 "unknown_venue": {"venue_id": NO_VENUE, "unit_id": f"{NO_VENUE}-U01"},
                 "unknown_status": {"status": "vanished", "cancelled_at": None, "checked_in_at": None},
                 "text_in_number": {"amount": "面议"},
                 "bad_time": {"slot_start": BAD_INSTANT},
-            }[kind]
-            bad = [_changed(lines[row], booking_id=new_ids[i], **change) for i, row in enumerate(rows)]
+                "slot_reversed": {},
+            }
+            bad = [_changed(lines[row], booking_id=new_ids[i], **changes[kind]) for i, row in enumerate(rows)]
+            if kind == "slot_reversed":
+                starts = [json.loads(x)["slot_start"] for x in bad]
+                bad = [
+                    _changed(x, slot_start=json.loads(x)["slot_end"], slot_end=s)
+                    for x, s in zip(bad, starts, strict=True)
+                ]
             self.booking_api.add(b.update_at[rows], pl.Series(new_ids), np.array(bad, dtype=object))
             self.ledger.bad[r][kind] += len(rows)
 
@@ -307,7 +379,13 @@ class Sources:
         self.ledger.duplicates[r]["within_file"] += len(within)
         self.ledger.duplicates[r]["across_files"] += len(across)
         texts, hours = [lines, lines[within], lines[across]], [target, target[within], target[across] + 1]
-        for kind, share in (("text_in_number", 0.0006), ("unknown_pool", 0.0004), ("unknown_item", 0.0003), ("bad_time", 0.0002)):
+        for kind, share in (
+            ("text_in_number", 0.0006),
+            ("unknown_pool", 0.0004),
+            ("unknown_item", 0.0003),
+            ("bad_time", 0.0002),
+            ("implausible_value", 0.0002),
+        ):
             chosen = self._some(rng, np.arange(n), n, share)
             if not len(chosen):
                 continue
@@ -322,6 +400,8 @@ class Sources:
                     pool_id = f"{NO_VENUE}-U01"
                 elif kind == "unknown_item":
                     item = "cyanide"
+                elif kind == "implausible_value":
+                    item, unit, value = "free_chlorine", "mg/L", "99.90"
                 else:
                     at = "2026-02-30 08:00:00"
                 bad.append(",".join((pool_id, device, at, item, value, unit, method)))
@@ -462,13 +542,13 @@ class Sources:
             self._file(f"training/activity/{_another_name(chosen.path, 1)}", chosen.data, r)
             self.ledger.duplicates[r]["same_bytes_other_name"] += 1
         if rng.random() < 0.05 or index == city.size.days - 4:
-            from simulation.training import packed
-
             name, data = packed(chosen.data, chosen.path, "gz")
             self._file(f"training/activity/{name}", data, r)
             self.ledger.duplicates[r]["same_content_compressed"] += 1
         if index == city.size.days - 2:
-            self._file(f"training/activity/{_another_name(chosen.path, 2)}", chosen.data[: len(chosen.data) * 6 // 10], r)
+            self._file(
+                f"training/activity/{_another_name(chosen.path, 2)}", chosen.data[: len(chosen.data) * 6 // 10], r
+            )
             self.ledger.bad[r]["truncated_fit"] += 1
             self.ledger.notes[r]["truncated_fit"] = _another_name(chosen.path, 2)
 
@@ -487,11 +567,9 @@ def _clock_text(seconds: int) -> str:
 
 def _workbook(rows: list[list[Any]], day: date) -> bytes:
     """The filing form as XLSX bytes that depend on nothing but the rows and the day."""
-    from datetime import datetime
-
     buffer = io.BytesIO()
     book = xlsxwriter.Workbook(buffer, {"in_memory": True})
-    book.set_properties({"created": datetime(day.year, day.month, day.day), "author": "演示"})
+    book.set_properties({"created": datetime(day.year, day.month, day.day, tzinfo=SHANGHAI), "author": "演示"})
     sheet = book.add_worksheet(FILING_SHEET)
     bold = book.add_format({"bold": True, "align": "center"})
     sheet.merge_range(0, 0, 0, len(FILING_HEADER) - 1, FILING_TITLE, bold)

@@ -103,7 +103,10 @@ def _track(city: City, rng: np.random.Generator, athlete: int, day: date) -> Tra
         move = (speed if speed is not None else np.zeros(n)) * step * (0.3 if sport == "football" else 1.0)
         x, y = np.cumsum(np.cos(heading) * move), np.cumsum(np.sin(heading) * move)
         limit = 60.0 if sport == "football" else 2_500.0  # out and back: the track folds at the edge of its ground
-        x, y = limit - np.abs((x + limit) % (4 * limit) - 2 * limit), limit - np.abs((y + limit) % (4 * limit) - 2 * limit)
+        x, y = (
+            limit - np.abs((x + limit) % (4 * limit) - 2 * limit),
+            limit - np.abs((y + limit) % (4 * limit) - 2 * limit),
+        )
         lng = centre[0] + x / (geo.M_PER_DEG * 0.855)
         lat = centre[1] + y / geo.M_PER_DEG
         altitude = 4 + 2 * np.sin(second / 400.0) + np.cumsum(rng.normal(0, 0.02, n))
@@ -160,13 +163,13 @@ def to_fit(t: Track, rng: np.random.Generator) -> bytes:
     session: dict[str, np.ndarray | int] = {
         "timestamp": end, "message_index": 0, "event": 8, "event_type": 1, "start_time": start, "sport": kind,
         "sub_sport": sub, "total_elapsed_time": (end - start) * 1000, "total_timer_time": (end - start) * 1000,
-        "avg_heart_rate": int(round(known.sum() / max(1, (known > 0).sum()))), "max_heart_rate": int(known.max()),
+        "avg_heart_rate": round(float(known.sum() / max(1, (known > 0).sum()))), "max_heart_rate": int(known.max()),
         "first_lap_index": 0, "num_laps": len(starts),
     }  # fmt: skip
     if t.distance is not None:
         covered = np.concatenate([[0.0], t.distance[edges[1:] - 1]])
         lap["total_distance"] = np.round(np.diff(covered) * 100)
-        session["total_distance"] = int(round(float(t.distance[-1]) * 100))
+        session["total_distance"] = round(float(t.distance[-1]) * 100)
     return fit.assemble([
         fit.message("file_id", 0, {"type": 4, "manufacturer": maker, "product": product, "serial_number": t.serial,
                                    "time_created": start}),
@@ -183,7 +186,8 @@ def to_fit(t: Track, rng: np.random.Generator) -> bytes:
 
 
 def _frame(t: Track) -> pl.DataFrame:
-    assert t.lat is not None and t.lng is not None and t.altitude is not None and t.distance is not None
+    if t.lat is None or t.lng is None or t.altitude is None or t.distance is None:
+        raise ValueError("a track without positions has no TCX or GPX form")
     return pl.DataFrame({"at": t.at, "lat": t.lat.round(6), "lng": t.lng.round(6), "alt": t.altitude.round(1),
                          "dist": t.distance.round(1), "hr": t.heart_rate}).with_columns(
         pl.from_epoch("at", time_unit="s").dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias("time")
@@ -260,7 +264,11 @@ def training_day(city: City, index: int, count: int) -> list[DeviceFile]:
         track = _track(city, rng, int(waiting.pop()), day)
         if track is None:
             continue
-        kind = str(rng.choice(["fit", "tcx", "gpx"], p=[0.86, 0.08, 0.06])) if track.sport in ("running", "cycling") else "fit"
+        kind = (
+            str(rng.choice(["fit", "tcx", "gpx"], p=[0.86, 0.08, 0.06]))
+            if track.sport in ("running", "cycling")
+            else "fit"
+        )
         data = {"fit": to_fit, "tcx": to_tcx, "gpx": to_gpx}[kind](track, rng)
         minute = track.start % 86_400 // 60
         stem = f"{to_date(track.start):%Y%m%d}{minute // 60:02d}{minute % 60:02d}_{track.sport}.{kind}"

@@ -20,6 +20,8 @@ from simulation.visits import VisitDay
 from simulation.water import WaterDay, compliant
 
 CITY_CODE = "310000"
+ALL = "all"
+"""Variant code of a KPI without variants."""
 COLUMNS = ("kpi_code", "variant_code", "period_type", "period_start_date", "period_end_date", "district_code", "numerator",
            "denominator", "value")  # fmt: skip
 TIMELY_DAYS = 20
@@ -62,9 +64,9 @@ class Truth:
         top = np.bincount(district, weights=part, minlength=16).astype(int)
         bottom = np.bincount(district, weights=whole, minlength=16).astype(int)
         for d in np.flatnonzero(bottom):
-            self.rows.append(Row(kpi, "", "day", day, day, self.codes[d], int(top[d]), int(bottom[d])))
+            self.rows.append(Row(kpi, ALL, "day", day, day, self.codes[d], int(top[d]), int(bottom[d])))
         if bottom.sum():
-            self.rows.append(Row(kpi, "", "day", day, day, CITY_CODE, int(top.sum()), int(bottom.sum())))
+            self.rows.append(Row(kpi, ALL, "day", day, day, CITY_CODE, int(top.sum()), int(bottom.sum())))
 
     def bookings(self, b: BookingDay) -> None:
         """V-04 and V-05 of the slot day."""
@@ -106,7 +108,7 @@ class Truth:
         self.rows.append(Row("V-06", "entries", "day", day, day, district, entries, None))
         self.rows.append(Row("V-06", "peak", "day", day, day, district, int(peak[load >= 0].max()), None))
         top = int(np.argmax(load))  # the first of equals has the lowest venue_id
-        self.rows.append(Row("V-07", "", "day", day, day, district, int(peak[top]), int(self.venue_capacity[top])))
+        self.rows.append(Row("V-07", ALL, "day", day, day, district, int(peak[top]), int(self.venue_capacity[top])))
 
     def _people(self, v: VisitDay) -> None:
         if self.month != (v.day.year, v.day.month):
@@ -120,7 +122,9 @@ class Truth:
         linked = p.checkin[p.is_in & (p.checkin >= 0)]
         alone = np.ones(len(c.number), bool)
         alone[linked - 1] = False
-        visits = np.bincount(city.venue_district[p.venue[p.is_in]], minlength=16) + np.bincount(here[alone], minlength=16)
+        visits = np.bincount(city.venue_district[p.venue[p.is_in]], minlength=16) + np.bincount(
+            here[alone], minlength=16
+        )
         pairs = np.unique(here.astype(np.int64) * city.size.people + c.person)
         persons = np.bincount(pairs // city.size.people, minlength=16)
         for d in range(16):
@@ -134,8 +138,8 @@ class Truth:
         start = date(self.month[0], self.month[1], 1)
         for d in range(16):
             if self.seen[d].any():
-                self.rows.append(Row("F-01", "", "month", start, end, self.codes[d], int(self.seen[d].sum()), None))
-        self.rows.append(Row("F-01", "", "month", start, end, CITY_CODE, int(self.seen.any(0).sum()), None))
+                self.rows.append(Row("F-01", ALL, "month", start, end, self.codes[d], int(self.seen[d].sum()), None))
+        self.rows.append(Row("F-01", ALL, "month", start, end, CITY_CODE, int(self.seen.any(0).sum()), None))
         self.seen[:] = False
 
     def events(self, events: list[Event]) -> None:
@@ -166,13 +170,13 @@ class Truth:
                 pair[1] += 1
         for (month, key), (top, bottom) in sorted(timely.items()):
             last = (month.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
-            self.rows.append(Row("E-03", "", "month", month, min(last, end), key, top, bottom))
+            self.rows.append(Row("E-03", ALL, "month", month, min(last, end), key, top, bottom))
 
     def write(self, folder: Path) -> None:
         """``kpi.csv`` (whole periods), ``kpi_partial.csv`` (months that began before the data) and ``daily_visits.csv``."""
         self._close_month(self.city.yesterday)
         last = self.city.last_date
-        self.rows.append(Row("D-02", "", "day", last, last, CITY_CODE, 7, 7))
+        self.rows.append(Row("D-02", ALL, "day", last, last, CITY_CODE, 7, 7))
         folder.mkdir(parents=True, exist_ok=True)
         rows = sorted(self.rows, key=lambda r: (r.kpi, r.variant, r.start, r.district))
         partial = [r for r in rows if r.period == "month" and r.start < self.city.first_date]

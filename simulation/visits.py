@@ -58,9 +58,28 @@ def _pick(rng: np.random.Generator, weight: np.ndarray, count: int) -> np.ndarra
     return np.searchsorted(cdf, rng.random(count) * cdf[-1], side="right").clip(0, len(weight) - 1)
 
 
+def _visitors(city: City, rng: np.random.Generator, venue: np.ndarray) -> np.ndarray:
+    """One person per check-in; nobody checks in twice at one venue on one day, so a scan is a stay."""
+    district = city.venue_district[venue]
+    person = city.people.choose(rng, district)
+    for attempt in range(60):
+        _, first = np.unique(venue.astype(np.int64) * city.size.people + person, return_index=True)
+        if len(first) == len(person):
+            return person
+        again = np.ones(len(person), bool)
+        again[first] = False
+        # The keen few would be drawn over and over: later attempts take anyone.
+        person[again] = (
+            city.people.choose(rng, district[again])
+            if attempt < 6
+            else rng.integers(0, city.size.people, int(again.sum()))
+        )
+    raise ValueError("more check-ins at one venue than there are persons")
+
+
 def crowded(city: City) -> tuple[int, int]:
     """The two turnstile venues of the load incident (one above 90 %, one above 100 % of capacity on yesterday)."""
-    gated = [v for v in np.flatnonzero(city.turnstile) if city.capacity[v] >= 60]
+    gated = [int(v) for v in np.flatnonzero(city.turnstile) if city.capacity[v] >= 60]
     gated.sort(key=lambda v: (city.capacity[v], v))
     return gated[0], gated[1]
 
@@ -131,7 +150,7 @@ def visit_day(city: City, index: int) -> VisitDay:
     c_unit = np.concatenate([unit[link_at], free_unit])
     scanned = np.concatenate([arrive[link_at] - rng.integers(3, 40, len(link_at)), free_at])
     c_purpose = np.concatenate([np.zeros(len(link_at), np.int64), purpose])
-    person = city.people.choose(rng, city.venue_district[c_venue])
+    person = _visitors(city, rng, c_venue)
     late = (rng.random(n_check) < 0.02) & (day < city.last_date)
     # A hand scanner that was offline uploads its scans the next morning.
     updated = scanned + rng.integers(1, 90, n_check)

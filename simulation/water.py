@@ -11,7 +11,7 @@ from simulation.city import City
 from simulation.times import midnight, stream
 
 ITEMS = ("free_chlorine", "ph", "turbidity", "water_temp", "orp")
-UNITS = ("mg/L", "", "NTU", "℃", "mV")
+UNITS = ("mg/L", "pH", "NTU", "℃", "mV")
 DIGITS = (2, 2, 2, 1, 0)
 LIMITS = ((0.3, 1.0), (7.0, 7.8), (None, 1.0), (23.0, 30.0), (650.0, None))
 """Limits of GB 37488-2019 table 4 that the ground truth judges readings by (domain reference §4.2)."""
@@ -73,11 +73,11 @@ def water_day(city: City, index: int) -> WaterDay:
         out_item.append(np.full(len(unit), item))
         out_value.append(value)
         out_time.append(when)
-    pool, item, value, when = (np.concatenate(x) for x in (out_pool, out_item, out_value, out_time))
-    order = np.lexsort((item, pool, when))
+    pool, kind, read, when = (np.concatenate(x) for x in (out_pool, out_item, out_value, out_time))
+    order = np.lexsort((kind, pool, when))
     order = order[when[order] < city.now]
-    method = np.where(item == 2, 1, 0)  # turbidity is read by hand
-    return WaterDay(day, pool[order], item[order], value[order], when[order], method[order])
+    method = np.where(kind == 2, 1, 0)  # turbidity is read by hand
+    return WaterDay(day, pool[order], kind[order], read[order], when[order], method[order])
 
 
 def compliant(item: np.ndarray, value: np.ndarray) -> np.ndarray:
