@@ -1,0 +1,24 @@
+{# Thresholds are rows of the rules table, never literals in a model. tiyu build refuses to start when a rule named
+   here does not exist. #}
+
+{# One bound ('min' or 'max') of a rule as a scalar. #}
+{% macro rule_value(rule_id, bound) -%}
+  (
+    select max(rule_row.value_{{ bound }})
+    from {{ source('ods', 'ods_reference__rule') }} as rule_row
+    where rule_row.rule_id = '{{ rule_id }}'
+  )
+{%- endmacro %}
+
+{# Share in percent; null when there is nothing to divide by. #}
+{% macro percent(part, whole) -%}
+  case when {{ whole }} > 0 then 100.0 * {{ part }} / {{ whole }} end
+{%- endmacro %}
+
+{# Ratio; null when there is nothing to divide by. #}
+{% macro ratio(part, whole) -%}
+  case when {{ whole }} > 0 then cast({{ part }} as double) / {{ whole }} end
+{%- endmacro %}
+
+{# Code of the whole city in district columns. #}
+{% macro city_code() -%} '310000' {%- endmacro %}
