@@ -66,7 +66,7 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
     con = split.connect_for(contract)
-    for chunk in decoders.decode_many(_options(contract), _plain(contract, objects, progress), contract):
+    for chunk in decoders.decode_many(contract.server, _plain(contract, objects, progress), contract):
         decoded_counts.update(chunk.root_counts)
         refused.append(_issues(chunk))
         for sha256, error in chunk.refusals.items():
@@ -122,11 +122,6 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
     result.tables = _write(contract, batch, kept.unique, children, refusals, names)
     _account(result, batch, objects, decoded_counts, kept.unique, refusals, kept.duplicates)
     return result
-
-
-def _options(contract: Contract) -> dict[str, Any]:
-    assert contract.server is not None
-    return {"type": contract.server.decoder, **contract.server.decoder_options}
 
 
 def _plain(

@@ -162,7 +162,7 @@ def _fetch_all(
     state = ledger.get_watermark(contract.id)
     while True:
         connector = connectors.create(
-            {"type": contract.server.connector, **contract.server.options},
+            contract.server,
             uri,
             partial(_is_known, known),
             from_dir=from_dir,
