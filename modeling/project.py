@@ -159,9 +159,9 @@ def specs(manifest: Manifest) -> dict[str, ModelSpec]:
 def sources(manifest: Manifest) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
     """Every declared source table: name → (schema, columns with DuckDB types).
 
-    ODS tables declare no columns here: their contract is the only place that does.
+    ODS and reference tables declare no columns here: their contract and catalog.publish are the only places that do.
     """
-    from catalog import contracts, schemas
+    from catalog import contracts, publish, schemas
     from lake.query import duckdb_type
 
     contract_columns: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -169,6 +169,8 @@ def sources(manifest: Manifest) -> dict[str, tuple[str, tuple[tuple[str, str], .
         for obj in contract.objects:
             schema = schemas.ods_schema(obj)
             contract_columns[obj.table] = tuple((field.name, duckdb_type(field.type)) for field in schema)
+    for table in publish.TABLES:
+        contract_columns[table.name] = tuple((field.name, duckdb_type(field.type)) for field in table.schema)
     found = {}
     for source in manifest.sources.values():
         declared = tuple((column.name, column.data_type) for column in source.columns.values())

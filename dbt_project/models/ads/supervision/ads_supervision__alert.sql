@@ -166,7 +166,7 @@ water as (
             case when rule_table.value_min is not null and rule_table.value_max is not null then '，' else '' end,
             coalesce(concat('不高于 ', {{ text_number('rule_table.value_max', 1) }}), '')
         ) as threshold_text,
-        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note_zh) as basis_text,
+        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note) as basis_text,
         rule_table.provenance,
         rule_table.is_law,
         episodes.opened_at,
@@ -227,7 +227,7 @@ loads as (
             {{ text_int('load_days.capacity_count') }}, ' 人，承载率 ', {{ text_number('load_days.load_pct', 1) }}, '%'
         ) as observed_text,
         concat('承载率不超过 ', {{ text_number('rule_table.value_min', 0) }}, '%') as threshold_text,
-        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note_zh) as basis_text,
+        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note) as basis_text,
         rule_table.provenance,
         rule_table.is_law,
         load_days.peak_at as opened_at,
@@ -256,7 +256,7 @@ late_resources as (
         cast(null as double) as observed_value,
         concat('最新数据日期 ', coalesce(cast(freshness.latest_data_date as varchar), '无')) as observed_text,
         concat('应于 ', coalesce({{ shanghai_text('freshness.due_at') }}, '—'), ' 前更新') as threshold_text,
-        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note_zh) as basis_text,
+        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note) as basis_text,
         rule_table.provenance,
         rule_table.is_law,
         coalesce(freshness.due_at, {{ as_of() }}) as opened_at,
@@ -296,7 +296,7 @@ gates as (
             '检查 ', {{ text_int('gate.examined_count') }}, ' 行，不合格 ', {{ text_int('gate.failed_count') }}, ' 行'
         ) as observed_text,
         concat('规则 ', gate.rule_id) as threshold_text,
-        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note_zh) as basis_text,
+        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note) as basis_text,
         rule_table.provenance,
         rule_table.is_law,
         gate.checked_at as opened_at,
