@@ -128,8 +128,8 @@ class Api:
 
     def flush(self, upto: date) -> None:
         """Write all rows updated on or before ``upto``; later rows wait."""
-        if not self.waiting:
-            return
+        if not self.waiting or upto < self.first:
+            return  # the backlog belongs to the file of the first day, which is written once
         rows = pl.concat(self.waiting)
         edge = midnight(upto + timedelta(days=1))
         self.waiting = [rows.filter(pl.col("updated_ts") >= edge)]

@@ -1,0 +1,116 @@
+"""Dirt is what the ledger says it is: recounted from the files that were sent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import sent
+
+
+@pytest.fixture(scope="module")
+def dirt(tiny: Path) -> dict[str, Any]:
+    return dict(json.loads((tiny / "truth/dirt.json").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def counts(tiny: Path) -> dict[str, Any]:
+    return dict(json.loads((tiny / "truth/counts.json").read_text("utf-8")))
+
+
+def test_counts_balance_for_all_seven_resources(counts: dict[str, Any]) -> None:
+    assert len(counts) == 7
+    for c in counts.values():
+        assert c["distinct_true_records"] > 0
+        assert c["records_sent"] == c["distinct_true_records"] + c["duplicate_records"] + c["bad_records"]
+
+
+def test_entries(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> None:
+    files, d, c = sent.entries(tiny), dirt["venue.entry"], counts["venue.entry"]
+    lines = [x for f in files for x in f]
+    assert len(lines) == c["records_sent"]
+    assert len(files) == c["objects"]
+    assert sent.repeated(lines) == d["duplicate_rows"]["total"] > 0
+    assert sum(sent.repeated(f) for f in files) == d["duplicate_rows"]["within_file"]
+    rows = [json.loads(x) for x in set(lines)]
+    as_of = "2026-11-20T12:00:00+08:00"
+    bad = {
+        "unknown_venue": [r for r in rows if r["venue_id"] == "V310199-999"],
+        "unknown_direction": [r for r in rows if r["direction"] not in ("in", "out")],
+        "bad_time": [r for r in rows if "-02-30" in r["passed_at"]],
+        "text_in_number": [r for r in rows if not isinstance(r["seq_no"], int)],
+        "future_time": [r for r in rows if r["passed_at"] > as_of],
+    }
+    assert {k: len(v) for k, v in bad.items() if v} == {k: n for k, n in d["bad_rows"].items() if k != "total"}
+    # A bad row never shares the key of a true one, or deduplication could drop the truth.
+    assert sent.repeated([(r["device_id"], r["seq_no"]) for r in rows if isinstance(r["seq_no"], int)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "resource", "mark"), [("checkins", "fitness.checkin", "CKX"), ("bookings", "venue.booking", "BKX")]
+)
+def test_apis(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any], name: str, resource: str, mark: str) -> None:
+    lines = sent.api(tiny, name)
+    assert len(lines) == counts[resource]["records_sent"]
+    assert sent.repeated(lines) == dirt[resource]["duplicate_rows"]["total"] > 0
+    ids = [json.loads(x)[f"{name[:-1]}_id"] for x in set(lines)]
+    assert sum(i.startswith(mark) for i in ids) == dirt[resource]["bad_rows"]["total"]
+    if name == "bookings":
+        assert all(dirt[resource]["bad_rows"][k] >= 1 for k in ("unknown_venue", "slot_reversed", "text_in_number"))
+        keys = [(json.loads(x)["booking_id"], json.loads(x)["updated_at"]) for x in set(lines)]
+        assert sent.repeated(keys) == 0
+
+
+def test_water(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> None:
+    files = sent.water(tiny)
+    rows = [tuple(r.values()) for f in files for r in f]
+    resource = "supervision.water_reading"
+    assert len(rows) == counts[resource]["records_sent"]
+    assert sent.repeated(rows) == dirt[resource]["duplicate_rows"]["total"]
+    keys = [
+        (r["pool_id"], r["item"], r["sampled_at"]) for r in {tuple(r.values()): r for f in files for r in f}.values()
+    ]
+    assert len(keys) > 1_000
+    assert sent.repeated(keys) == 0
+
+
+def test_register_has_bad_rows_and_one_bad_byte(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> None:
+    files = sorted((tiny / "drops/venue/register").glob("*.csv"))
+    undecodable = 0
+    rows: list[dict[str, str]] = []
+    per_file = []
+    for path in files:
+        lines = path.read_bytes().split(b"\r\n")[:-1]
+        per_file.append(sent.repeated(lines))
+        for line in lines:
+            try:
+                line.decode("gb18030")
+            except UnicodeDecodeError:
+                undecodable += 1
+        rows += csv.DictReader(io.StringIO(path.read_bytes().decode("gb18030", errors="replace")))
+    assert undecodable == dirt["venue.register"]["bad_rows"]["bad_byte"] == 1
+    assert len(rows) == counts["venue.register"]["records_sent"]
+    assert sum(per_file) == dirt["venue.register"]["duplicate_rows"]["total"]
+    assert sum(r["面积"].startswith("-") for r in rows) == dirt["venue.register"]["bad_rows"]["negative_area"]
+    assert sum(not r["核定容量"].isdigit() for r in rows) == dirt["venue.register"]["bad_rows"]["text_in_number"]
+
+
+def test_filings(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> None:
+    rows = [tuple(r.values()) for r in sent.filings(tiny)]
+    assert len(rows) == counts["event.filing"]["records_sent"]
+    assert sent.repeated(rows) == dirt["event.filing"]["duplicate_rows"]["total"]
+    bad = {str(r[0]) for r in rows if str(r[0]) >= "EV2026900000"}
+    assert len(bad) == dirt["event.filing"]["bad_rows"]["total"] > 0
+
+
+def test_device_files(tiny: Path, counts: dict[str, Any]) -> None:
+    files = [p for p in (tiny / "drops/training/activity").rglob("*") if p.is_file()]
+    c = counts["training.activity"]
+    assert len(files) == c["objects"] == c["records_sent"]
+    assert c["bad_records"] == 1
+    assert c["duplicate_records"] >= 2
