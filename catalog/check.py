@@ -131,11 +131,11 @@ def check_outputs(found: list[Contract], rows: list[ColumnRow], report: CheckRep
         for prop in contract.root.properties:
             report.count("output_columns", 1)
             where = f"{contract.id}.{prop.name}"
-            row = table.get(prop.source_name or prop.name)
-            if row is None:
+            described = table.get(prop.source_name or prop.name)
+            if described is None:
                 report.add("output_column", where, f"输出列不在表 {contract.output.table} 中")
                 continue
-            grade = max(prop.grade, row["grade"] if row["grade"] in GRADES else "L4")
+            grade = max(str(prop.grade), described["grade"] if described["grade"] in GRADES else "L4")
             if grade > limit:
                 report.add("output_grade", where, f"级别 {grade} 高于该出口允许的 {limit}")
 
@@ -143,7 +143,9 @@ def check_outputs(found: list[Contract], rows: list[ColumnRow], report: CheckRep
 def check_declarations(found: list[Contract], rows: list[ColumnRow], report: CheckReport) -> None:
     """Code lists, rules table and KPIs read well; KPI sources exist."""
     try:
-        report.count("code_lists", len(vocabularies.names()))
+        for name in vocabularies.names():
+            vocabularies.load(name)
+            report.count("code_lists", 1)
         report.count("rule_rows", len(rules_table.load_all()))
         known = {c.id for c in found} | {row["table"] for row in rows}
         for kpi in kpis.load_all().values():

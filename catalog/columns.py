@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import pyarrow as pa
 
@@ -52,7 +52,7 @@ def _row(table: str, column: str, origin: str, **values: Any) -> ColumnRow:
     empty: dict[str, Any] = dict.fromkeys(
         ("type", "title_zh", "description", "unit", "grade", "pi_mark", "identifier_kind")
     )
-    return ColumnRow(table=table, column=column, origin=origin, **{**empty, **values})
+    return cast(ColumnRow, {"table": table, "column": column, **empty, **values, "origin": origin})
 
 
 def _contract_rows() -> list[ColumnRow]:
@@ -179,7 +179,9 @@ def table_titles(dbt_models: Path | None = None) -> dict[str, str]:
     """Table name → Chinese title or description."""
     from catalog.publish import TABLES
 
-    titles = {o.table: f"{o.title_zh}：{o.description}" for c in contracts.load_all("source").values() for o in c.objects}
+    titles = {
+        o.table: f"{o.title_zh}：{o.description}" for c in contracts.load_all("source").values() for o in c.objects
+    }
     titles |= {table.name: table.title_zh for table in TABLES}
     folder = dbt_models or dbt_models_dir()
     if folder.is_dir():

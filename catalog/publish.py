@@ -57,7 +57,9 @@ def demo_scale() -> float:
     except ValueError:
         scale = -1.0
     if not 0 < scale <= 1:
-        raise TiyuError("TIYU-CAT-0010", "演示比例不合法", "demo_scale 应大于 0 且不大于 1", EXIT_USAGE, demo_scale=text)
+        raise TiyuError(
+            "TIYU-CAT-0010", "演示比例不合法", "demo_scale 应大于 0 且不大于 1", EXIT_USAGE, demo_scale=text
+        )
     return scale
 
 

@@ -92,7 +92,9 @@ def _load(key: tuple[tuple[str, int, int], ...]) -> tuple[RuleRow, ...]:
         seen.add(row.rule_id)
     for n, a in enumerate(rows):
         for b in rows[n + 1 :]:
-            overlap = a.effective_from <= (b.effective_to or date.max) and b.effective_from <= (a.effective_to or date.max)
+            overlap = a.effective_from <= (b.effective_to or date.max) and b.effective_from <= (
+                a.effective_to or date.max
+            )
             if (a.subject, a.item) == (b.subject, b.item) and overlap:
                 problems.append(f"{a.rule_id}, {b.rule_id}: two rules for {a.subject}.{a.item} at the same time")
     if problems:
@@ -110,8 +112,6 @@ def load_all(folder: Path = FOLDER) -> list[RuleRow]:
 def get(rule_id: str, on: date | None = None) -> RuleRow:
     """One row by id; with `on`, it must be in force that day. Raises KeyError otherwise."""
     for row in load_all():
-        if row.rule_id == rule_id and (
-            on is None or row.effective_from <= on <= (row.effective_to or date.max)
-        ):
+        if row.rule_id == rule_id and (on is None or row.effective_from <= on <= (row.effective_to or date.max)):
             return row
     raise KeyError(rule_id)

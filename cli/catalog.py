@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
         emit(
             report.as_dict(),
             as_json,
-            table=[{"问题": p.code, "位置": p.where, "说明": p.message_zh} for p in report.problems] if report.problems else None,
+            table=[{"问题": p.code, "位置": p.where, "说明": p.message_zh} for p in report.problems]
+            if report.problems
+            else None,
             title="编目检查发现的问题",
             note=f"检查了 {examined}；{'没有问题' if report.ok else f'发现 {len(report.problems)} 个问题'}",
         )
@@ -48,7 +50,9 @@ def register(app: typer.Typer) -> None:
 
         written = publish_reference()
         files = [str(path) for path in dictionary.build()]
-        emit({"written": written, "files": files}, as_json, note="\n".join([*(f"已发布：{t}" for t in written), *files]))
+        emit(
+            {"written": written, "files": files}, as_json, note="\n".join([*(f"已发布：{t}" for t in written), *files])
+        )
 
     @group.command("list")
     def list_resources(as_json: AsJson = False) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+from collections import Counter
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft201909Validator
 from open_data_contract_standard.model import OpenDataContractStandard
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from catalog import types, units, vocabularies, yamlfile
 from catalog.contracts.model import (
@@ -81,7 +82,7 @@ def _dropped(raw: Any, kept: Any, where: str) -> list[str]:
     return []
 
 
-def _tiyu(element: dict[str, Any], model: type, where: str, problems: list[str]) -> Any:
+def _tiyu(element: dict[str, Any], model: type[BaseModel], where: str, problems: list[str]) -> Any:
     """The one `tiyu` custom property of a level as a strict model; None (and a problem) when it is not acceptable."""
     properties = element.get("customProperties") or []
     names = [p.get("property") for p in properties]
@@ -97,22 +98,32 @@ def _tiyu(element: dict[str, Any], model: type, where: str, problems: list[str])
         return None
 
 
+@lru_cache(maxsize=64)
+def _standard(text: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The parsed file and where it departs from ODCS v3.2; None instead of the file when its shape cannot be trusted.
+
+    Cached by content: the standard's schema takes some 0.1 s a file, and the result depends on the text alone.
+    """
+    raw = yamlfile.loads(text)
+    errors = sorted(_validator().iter_errors(raw), key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        return None, tuple(f"{'.'.join(map(str, e.absolute_path)) or 'contract'}: {e.message[:200]}" for e in errors)
+    kept = OpenDataContractStandard.model_validate(raw).model_dump(by_alias=True, exclude_unset=True)
+    return raw, tuple(_dropped(raw, kept, "contract"))
+
+
 def read_contract(path: Path, *, text: str | None = None) -> Contract:
     """Read and check one contract file; `text` replaces the file's content (used by editors and tests).
 
     Raises DeclarationError TIYU-CAT-0001 with every problem found.
     """
-    problems: list[str] = []
     try:
-        raw = yamlfile.loads(path.read_text(encoding="utf-8") if text is None else text)
+        raw, found = _standard(path.read_text(encoding="utf-8") if text is None else text)
     except yaml.YAMLError as error:
         raise _refused(path, [f"YAML: {error}"]) from None
-    for error in sorted(_validator().iter_errors(raw), key=lambda e: [str(p) for p in e.absolute_path]):
-        problems.append(f"{'.'.join(map(str, error.absolute_path)) or 'contract'}: {error.message[:200]}")
-    if problems:
-        raise _refused(path, problems)
-    kept = OpenDataContractStandard.model_validate(raw).model_dump(by_alias=True, exclude_unset=True)
-    problems += _dropped(raw, kept, "contract")
+    if raw is None:
+        raise _refused(path, list(found))
+    problems = list(found)
     contract = _build(path, raw, problems)
     if problems or contract is None:
         raise _refused(path, problems)
@@ -121,7 +132,11 @@ def read_contract(path: Path, *, text: str | None = None) -> Contract:
 
 def _refused(path: Path, problems: list[str]) -> DeclarationError:
     return DeclarationError(
-        "TIYU-CAT-0001", "数据契约不合格，拒绝使用", "按列出的位置修改契约文件后再运行 tiyu catalog check", problems, file=path.name
+        "TIYU-CAT-0001",
+        "数据契约不合格，拒绝使用",
+        "按列出的位置修改契约文件后再运行 tiyu catalog check",
+        problems,
+        file=path.name,
     )
 
 
@@ -170,8 +185,8 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str]) -> Contract | N
     for item in objects:
         if item.parent and (item.parent not in by_table or set(item.parent_key) - set(by_table[item.parent].by_name)):
             problems.append(f"contract.schema.{item.name}: parent {item.parent} or its key does not exist")
-    duplicates = [r for r in (r.rule_id for o in objects for r in o.rules)]
-    for rule_id in {r for r in duplicates if duplicates.count(r) > 1}:
+    uses = Counter(rule.rule_id for o in objects for rule in o.rules)
+    for rule_id in (name for name, count in uses.items() if count > 1):
         problems.append(f"rule {rule_id}: the id is used twice; give one of them an id")
     cycle = next(c for c in vocabularies.load("update_cycle") if c["code"] == root.update_cycle.cycle)
     description = raw["description"]
@@ -223,8 +238,14 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
     table = root.output.table if root.output else f"ods_{parts[0]}__{name}"
     by_name = {p.name: p for p in properties}
     prefix = table.removeprefix("ods_").replace("__", ".") if root.kind == "source" else ".".join(parts)
-    readable = set(by_name) | {p.raw_name for p in properties} | {f"raw__{p.source_name}" for p in properties if p.protection}
-    for column in [*tiyu.dedup, *([tiyu.part_date] if tiyu.part_date else []), *(tiyu.parent.key if tiyu.parent else [])]:
+    readable = (
+        set(by_name) | {p.raw_name for p in properties} | {f"raw__{p.source_name}" for p in properties if p.protection}
+    )
+    for column in [
+        *tiyu.dedup,
+        *([tiyu.part_date] if tiyu.part_date else []),
+        *(tiyu.parent.key if tiyu.parent else []),
+    ]:
         if column not in by_name:
             problems.append(f"{where}: column {column} (key or date) does not exist")
     if tiyu.part_date and tiyu.part_date in by_name and by_name[tiyu.part_date].type not in ("DATE", "TIMESTAMPTZ"):
@@ -239,8 +260,9 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
         spec = _declared_rule(rule, by_name, parts, table, prefix)
         if missing := set(spec.columns) - readable:
             problems.append(f"{where}: rule {spec.rule_id} reads unknown columns {sorted(missing)}")
-        if spec.kind == "in_list" and rule.code_list and rule.code_list not in vocabularies.names():
-            problems.append(f"{where}: rule {spec.rule_id} names unknown code list {rule.code_list}")
+        code_list = spec.params.get("code_list")
+        if code_list and not vocabularies.exists(code_list):
+            problems.append(f"{where}: rule {spec.rule_id} names unknown code list {code_list}")
         rules.append(spec)
     return ObjectSpec(
         name=name,
@@ -268,7 +290,7 @@ def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems:
     for key in ("name", "businessName", "description", "physicalType"):
         if not item.get(key):
             problems.append(f"{where}.{key}: missing")
-    grade = item.get("classification")
+    grade: Any = item.get("classification")
     if grade not in GRADES:
         problems.append(f"{where}.classification: column is not graded (L1…L4), found {grade!r}")
     if name and (not _NAME.match(name) or name.startswith("raw__")):
@@ -279,7 +301,7 @@ def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems:
         problems.append(f"{where}.physicalType: unknown type {item['physicalType']}")
     if tiyu is None or len(problems) > before:
         return None
-    if tiyu.code_list and tiyu.code_list not in vocabularies.names():
+    if tiyu.code_list and not vocabularies.exists(tiyu.code_list):
         problems.append(f"{where}: unknown code list {tiyu.code_list}")
     if tiyu.unit and not units.is_known(tiyu.unit):
         problems.append(f"{where}: unknown unit {tiyu.unit}")
@@ -387,7 +409,9 @@ def _automatic_rules(properties: list[PropertySpec], parts: list[str], table: st
 def _declared_rule(
     rule: DeclaredRule, by_name: dict[str, PropertySpec], parts: list[str], table: str, prefix: str
 ) -> RuleSpec:
-    params = rule.model_dump(exclude={"id", "kind", "severity", "message_zh", "when", "column", "columns"}, exclude_none=True)
+    params = rule.model_dump(
+        exclude={"id", "kind", "severity", "message_zh", "when", "column", "columns"}, exclude_none=True
+    )
     if rule.kind == "compare":
         columns = [rule.left, rule.right]
         default_id = f"{rule.left}.compare"
@@ -451,7 +475,12 @@ def tiyu_json_schema() -> dict[str, Any]:
     """JSON Schema of the four `tiyu` property values, as published in tiyu.schema.json."""
     from pydantic.json_schema import models_json_schema
 
-    levels = {"root": TiyuRoot, "server": TiyuServer, "object": TiyuObject, "property": TiyuProperty}
+    levels: dict[str, type[BaseModel]] = {
+        "root": TiyuRoot,
+        "server": TiyuServer,
+        "object": TiyuObject,
+        "property": TiyuProperty,
+    }
     _, definitions = models_json_schema(
         [(model, "validation") for model in levels.values()], ref_template="#/$defs/{model}"
     )

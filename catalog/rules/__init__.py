@@ -67,7 +67,9 @@ def check_digit_gb11643(expression: str, as_of: str) -> str:
     The region code is not judged: retired codes stay valid in old numbers. 15-digit numbers are refused.
     """
     v = normalised(expression)
-    total = " + ".join(f"{w} * try_cast(substr({v}, {n}, 1) AS INTEGER)" for n, w in enumerate(GB11643_WEIGHTS, start=1))
+    total = " + ".join(
+        f"{w} * try_cast(substr({v}, {n}, 1) AS INTEGER)" for n, w in enumerate(GB11643_WEIGHTS, start=1)
+    )
     birth = f"CAST(try_strptime(substr({v}, 7, 8), '%Y%m%d') AS DATE)"
     today = f"CAST(timezone('Asia/Shanghai', {as_of}) AS DATE)"
     return (
@@ -95,14 +97,15 @@ def phone(expression: str) -> str:
     return rf"regexp_full_match({v}, '(\+?86)?1[3-9][0-9]{{9}}')"
 
 
-def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:  # noqa: A001 - the name of the interface
+def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:
     """Compile one rule. `as_of` defaults to the business instant of `lake.clock`.
 
     Raises TiyuError TIYU-CAT-0005 for a kind this compiler does not know.
     """
     instant = (as_of or clock.as_of()).astimezone(UTC)
     moment = f"TIMESTAMPTZ '{instant:%Y-%m-%d %H:%M:%S.%f}+00:00'"
-    params, references = rule.params, []
+    params = rule.params
+    references: list[tuple[str, str]] = []
     column = quote(rule.columns[0])
     nullable = [column]
     match rule.kind:
@@ -136,7 +139,9 @@ def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:  
         case "expression":
             test, nullable = params["sql"].replace("{as_of}", moment), [quote(c) for c in rule.columns]
         case _:
-            raise TiyuError("TIYU-CAT-0005", "不认识的规则种类", "修改契约中的规则", 4, rule_id=rule.rule_id, kind=rule.kind)
+            raise TiyuError(
+                "TIYU-CAT-0005", "不认识的规则种类", "修改契约中的规则", 4, rule_id=rule.rule_id, kind=rule.kind
+            )
     predicate = " OR ".join([*(f"{c} IS NULL" for c in nullable), f"coalesce(({test}), FALSE)"])
     if rule.when:
         condition = rule.when.replace("{as_of}", moment)

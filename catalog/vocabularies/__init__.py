@@ -20,18 +20,14 @@ _FILE_KEYS = {"title", "description", "source", "provenance", "values"}
 _CODE = re.compile(r"^[A-Za-z0-9_./%℃·²³-]+$")
 
 
-@lru_cache(maxsize=4)
-def _load(key: tuple[tuple[str, int, int], ...]) -> dict[str, dict[str, Any]]:
-    lists: dict[str, dict[str, Any]] = {}
-    for file, _, _ in key:
-        path = Path(file)
-        content = yamlfile.read(path)
-        if problems := check_vocabulary(content):
-            raise DeclarationError(
-                "TIYU-CAT-0003", "代码表不合格，拒绝使用", "按列出的位置修改代码表文件", problems, file=path.name
-            )
-        lists[path.stem] = content
-    return lists
+@lru_cache(maxsize=256)
+def _read(path: Path, _modified: int, _size: int) -> dict[str, Any]:
+    content = yamlfile.read(path)
+    if problems := check_vocabulary(content):
+        raise DeclarationError(
+            "TIYU-CAT-0003", "代码表不合格，拒绝使用", "按列出的位置修改代码表文件", problems, file=path.name
+        )
+    return content
 
 
 def check_vocabulary(content: Any) -> list[str]:
@@ -60,7 +56,12 @@ def _normal(text: str) -> str:
 
 def names() -> list[str]:
     """Names of all vocabularies."""
-    return sorted(_load(yamlfile.fingerprint(FOLDER, "*.yaml")))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def exists(name: str) -> bool:
+    """Whether there is a vocabulary of that name."""
+    return name.isidentifier() and (FOLDER / f"{name}.yaml").is_file()
 
 
 def title(name: str) -> str:
@@ -69,10 +70,11 @@ def title(name: str) -> str:
 
 
 def _get(name: str) -> dict[str, Any]:
-    lists = _load(yamlfile.fingerprint(FOLDER, "*.yaml"))
-    if name not in lists:
-        raise TiyuError("TIYU-CAT-0004", "没有这个代码表", f"可用的代码表：{'、'.join(lists)}", 2, code_list=name)
-    return lists[name]
+    path = FOLDER / f"{name}.yaml"
+    if not exists(name):
+        raise TiyuError("TIYU-CAT-0004", "没有这个代码表", f"可用的代码表：{'、'.join(names())}", 2, code_list=name)
+    state = path.stat()
+    return _read(path, state.st_mtime_ns, state.st_size)
 
 
 def load(name: str) -> list[dict[str, Any]]:
@@ -91,7 +93,9 @@ def codes(name: str) -> list[str]:
 def mapping(name: str) -> dict[str, str]:
     """Every accepted spelling (lower case, trimmed) with its code."""
     return {
-        _normal(text): row["code"] for row in load(name) for text in (row["code"], row["name"], *row.get("spellings", []))
+        _normal(text): row["code"]
+        for row in load(name)
+        for text in (row["code"], row["name"], *row.get("spellings", []))
     }
 
 
