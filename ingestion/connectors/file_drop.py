@@ -49,7 +49,7 @@ class FileDrop:
 
     Options: ``path`` folder below the connection's folder (default: itself) · ``pattern`` glob of the path below it,
     ``**`` spans folders (default ``**/*``) · ``settle_seconds`` how long a freshly written file must stay unchanged
-    (default 2; a file older than that is taken at once). ``from_dir`` replaces the folder and takes every file below
+    (default 1; a file older than that is taken at once). ``from_dir`` replaces the folder and takes every file below
     it, whatever its name.
     """
 
@@ -65,7 +65,7 @@ class FileDrop:
     ):
         check_options(self.name, options, self.options)
         self._is_seen = is_seen
-        self._settle_seconds = float(options.get("settle_seconds", 2))
+        self._settle_seconds = float(options.get("settle_seconds", 1))
         self._pattern = options.get("pattern", "**/*")
         if from_dir is not None:
             self._root = Path(from_dir)
@@ -115,8 +115,13 @@ class FileDrop:
             raise unavailable(
                 "TIYU-ING-0110", "数据源目录不存在或不可读", "请检查连接配置和挂载", folder=str(self._root.name)
             )
+        fixed = self._pattern.split("/")[:-1]
+        fixed = fixed[: next((number for number, part in enumerate(fixed) if set(part) & set("*?[")), len(fixed))]
+        begin = self._root.joinpath(*fixed)
+        if not begin.is_dir():  # the source has not delivered anything yet; freshness tells when that is late
+            return []
         entries: list[_Seen] = []
-        stack = [(str(self._root), "")]
+        stack = [(str(begin), "".join(part + "/" for part in fixed))]
         while stack:
             folder, prefix = stack.pop()
             try:

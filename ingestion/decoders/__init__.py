@@ -86,7 +86,8 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
         kind, options = decoder_options.decoder, snake_case(decoder_options.decoder_options)
         options.pop("kind", None)
     if kind == "activity":
-        from ingestion.decoders import activity  # the device-file libraries load only where they are needed
+        # The device-file libraries load only where they are needed.
+        import ingestion.decoders.activity as activity
 
         check_decoder_options("activity", options, activity.OPTIONS)
         return lambda chunk: activity.decode_chunk(options, chunk), activity.CHUNK_BYTES

@@ -34,7 +34,9 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
             texts.append(None)
             issues.append(_whole(sha, content, UNDECODABLE))
     con = connection()
-    con.register("_pages", pa.table({"page": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts)}))
+    con.register(
+        "_pages", pa.table({"page": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
+    )
     quoted = "'" + path.replace("'", "''") + "'"
     every = "'" + path.replace("'", "''") + "[*]'"
     try:

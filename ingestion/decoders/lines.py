@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Lines:
         shift = int(self.skipped[number]) - int(self.base[number])
         return int(self.start[index]) + shift, int(self.end[index]) + shift
 
-    def text_range(self, index: int) -> bytes:
+    def text_range(self, index: int | np.integer[Any]) -> bytes:
         return self.buffer[int(self.start[index]) : int(self.end[index])]
 
 
