@@ -67,8 +67,13 @@ def iso(value: datetime | None) -> str | None:
 
 def schema_version(spec: DeliverySpec) -> str:
     """Contract version plus a fingerprint of the columns: changes whenever the layout does."""
-    layout = json.dumps([[c.name, c.type, c.unit, c.code_list, c.required] for c in spec.columns], ensure_ascii=False)
-    return f"{spec.contract_version}-{files.sm3_bytes(layout.encode())[:8]}"
+    return schema_version_of(spec.contract_version, spec.columns)
+
+
+def schema_version_of(contract_version: str, columns: tuple[Column, ...]) -> str:
+    """See :func:`schema_version`."""
+    layout = json.dumps([[c.name, c.type, c.unit, c.code_list, c.required] for c in columns], ensure_ascii=False)
+    return f"{contract_version}-{files.sm3_bytes(layout.encode())[:8]}"
 
 
 def described_grades(table: str) -> dict[str, str]:
@@ -147,10 +152,12 @@ def _view(
         query.quote_name(c.name) if c.name in present else f"cast(null as {c.type}) as {query.quote_name(c.name)}"
         for c in spec.columns
     )
-    where = ""
+    day, where = "cast(null as date)", ""
     if spec.complete_days and spec.complete_days in present:
-        where = f" where {query.quote_name(spec.complete_days)} <= date '{upto.isoformat()}'"
-    con.execute(f"create or replace view {view} as select {select} from {scan}{where}")
+        day = query.quote_name(spec.complete_days)
+        where = f" where {day} <= date '{upto.isoformat()}'"
+    # _day never leaves: it only tells late rows apart and keeps the running day out.
+    con.execute(f"create or replace view {view} as select {select}, {day} as _day from {scan}{where}")
 
 
 def _check_key(con: duckdb.DuckDBPyConnection, spec: DeliverySpec) -> int:
@@ -192,13 +199,13 @@ def _fill(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) -> Non
         )
         con.execute(
             f"""create or replace temp view changes as
-            select case when p.{key[0]} is null then 'I' else 'U' end as _op, {", ".join(f"c.{query.quote_name(c.name)}" for c in spec.columns)}
+            select case when p.{key[0]} is null then 'I' else 'U' end as _op, c._day, {", ".join(f"c.{query.quote_name(c.name)}" for c in spec.columns)}
             from cur c left join prev p using ({using}) where p.{key[0]} is null or {differs}
             union all by name
             select 'D' as _op, {", ".join("p." + k for k in key)} from prev p anti join cur c using ({using})"""
         )
     else:
-        con.execute(f"create or replace temp view changes as select 'I' as _op, {columns} from cur")
+        con.execute(f"create or replace temp view changes as select 'I' as _op, _day, {columns} from cur")
     update_time = next((c for c in spec.columns if c.name == spec.update_time), None)
     stamp = query.quote_literal(plan.planned_at.astimezone(SHANGHAI).strftime("%Y-%m-%dT%H:%M:%S.%f") + "+08:00")
     updated = (
@@ -220,8 +227,8 @@ def _statistics(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) 
         for name in spec.control_sums
     )
     late = "0"
-    if spec.complete_days and plan.window_start is not None and any(c.name == spec.complete_days for c in spec.columns):
-        late = f"count(*) filter (where _op <> 'D' and {query.quote_name(spec.complete_days)} < '{plan.window_start.date().isoformat()}')"
+    if plan.window_start is not None:
+        late = f"(select count(*) from changes where _op <> 'D' and _day < date '{plan.window_start.date().isoformat()}')"
     cursor = con.execute(
         f"""select count(*) as row_count, count(*) filter (where _op = 'I') as insert_count,
         count(*) filter (where _op = 'U') as update_count, count(*) filter (where _op = 'D') as delete_count,

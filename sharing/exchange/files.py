@@ -99,6 +99,6 @@ def write_if_changed(path: Path, data: bytes) -> bool:
 def exclusive(lock_file: Path) -> Iterator[None]:
     """Hold an advisory lock: two runs at once take turns. Released by the kernel when the process dies."""
     lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("w") as handle:
+    with lock_file.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -269,9 +270,7 @@ def test_crash_at_any_moment_is_repaired(filled, monkeypatch, moment):
             patch.setattr(run, "_publish", lambda built, target: (original(built, target), die()))
         with pytest.raises(Killed):
             run.run_exchange()
-    visible = [p for p in (filled / "exchange" / "outbox").rglob("*_F_*/*")] + [
-        p for p in (filled / "exchange" / "outbox").rglob("*_I_*/*")
-    ]
+    visible = list((filled / "exchange" / "outbox").rglob("*_F_*/*")) + list((filled / "exchange" / "outbox").rglob("*_I_*/*"))
     assert len(visible) == (4 if moment == "after_rename" else 0), "a delivery appears whole or not at all"
     report = run.run_exchange()
     assert [d.action for d in report.deliveries] == (
@@ -357,7 +356,7 @@ def test_calendar_shows_due_sent_late_overdue_and_merged(filled, monkeypatch):
 
 def readme_commands(folder: Path) -> list[tuple[str, str]]:
     lines = (folder / "README.txt").read_text(encoding="utf-8").splitlines()
-    return [(a[2:], b[2:]) for a, b in zip(lines, lines[1:], strict=False) if a.startswith("$ ") and b.startswith("> ")]
+    return [(a[2:], b[2:]) for a, b in itertools.pairwise(lines) if a.startswith("$ ") and b.startswith("> ")]
 
 
 def run_command(folder: Path, command: str) -> str:

@@ -1,0 +1,82 @@
+"""What must be true before a dataset leaves: grades, and for aggregates k-anonymity without totals beside gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from lake.errors import TiyuError
+from sharing.exchange import build as exchange_build
+from sharing.open_data.config import DatasetSpec
+
+_GRADES = ("L1", "L2", "L3", "L4")
+TOTAL_CODES = ("310000",)
+SUPPRESSED = "is_suppressed"
+
+
+def check_grades(spec: DatasetSpec) -> int:
+    """Refuse ungraded columns and columns above the grade that may be opened; returns the number examined.
+
+    Raises TIYU-OPEN-0002. The higher of the contract's and the lake table's grade counts; personal marks are refused.
+    """
+    in_lake = exchange_build.described_grades(spec.table)
+    refused: dict[str, str] = {}
+    for column in spec.columns:
+        grades = [column.grade, in_lake.get(column.name)]
+        if any(grade not in _GRADES for grade in grades):
+            refused[column.name] = "未定级"
+        elif max(str(grade) for grade in grades) > spec.max_grade:
+            refused[column.name] = max(str(grade) for grade in grades)
+        elif column.pi_mark != "N":
+            refused[column.name] = f"个人信息标识 {column.pi_mark}"
+    if refused or not spec.columns:
+        raise TiyuError(
+            "TIYU-OPEN-0002",
+            "字段等级或个人信息标识不允许开放，拒绝发布",
+            "从开放契约中移除该字段，或先脱敏降级并重新定级",
+            dataset=spec.name,
+            allowed=spec.max_grade,
+            columns=refused or "契约没有字段",
+        )
+    return len(spec.columns)
+
+
+def check_aggregate(spec: DatasetSpec, frame: pl.DataFrame) -> int:
+    """Check an aggregated dataset before projection to its public columns; returns the number of cells examined.
+
+    Rules (reference §2.6, DESIGN): a shown cell rests on at least k distinct tokens; a suppressed cell shows nothing;
+    no total stands beside suppressed cells, because subtraction would bring them back.
+    Raises TIYU-OPEN-0003. A dataset without ``k`` in its contract is not an aggregate: 0 cells, nothing to check.
+    """
+    if spec.k is None:
+        return 0
+    count_column = spec.count_column or "person_count"
+    missing = [name for name in (SUPPRESSED, count_column) if name not in frame.columns]
+    if missing:
+        _refuse(spec, "缺少判断抑制所需的字段", columns=missing)
+    public = {column.name for column in spec.columns}
+    measures = [
+        name for name, kind in frame.schema.items() if kind.is_numeric() and name not in spec.key and (name in public or name == count_column)
+    ]
+    suppressed = pl.col(SUPPRESSED).fill_null(True)
+    below = frame.filter(~suppressed & (pl.col(count_column).fill_null(0) < spec.k)).height
+    leaking = frame.filter(suppressed & pl.any_horizontal(pl.col(name).is_not_null() for name in measures)).height
+    unmarked = frame.filter(pl.col(SUPPRESSED).is_null()).height
+    totals = 0
+    if "district_code" in frame.columns:
+        totals = frame.filter(pl.col("district_code").is_null() | pl.col("district_code").is_in(TOTAL_CODES)).height
+    if below or leaking or totals or unmarked:
+        _refuse(spec, None, below_k=below or None, values_in_suppressed=leaking or None, totals=totals or None, unmarked=unmarked or None)
+    return frame.height
+
+
+def _refuse(spec: DatasetSpec, message: str | None, **context: Any) -> None:
+    raise TiyuError(
+        "TIYU-OPEN-0003",
+        message or "存在小于 k 的单元格、未清空的抑制单元格或合计行，拒绝发布",
+        "修正 ADS 模型的抑制规则后重跑",
+        dataset=spec.name,
+        k=spec.k,
+        **context,
+    )

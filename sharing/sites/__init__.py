@@ -1,0 +1,1 @@
+"""Pages outside Superset and Airflow: start page, open-data preview, interface specification; one style, no script."""
