@@ -1,4 +1,4 @@
-"""The SQLAlchemy dialect through which Great Expectations reads the lake (`duckdb+lake://`)."""
+"""The SQLAlchemy dialects through which Great Expectations reads judged rows."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from duckdb_engine import Dialect
 from lake import query
 
 
-class LakeDialect(Dialect):
-    """DuckDB with the offline Delta extension loaded and without transactions.
-
-    Reading needs none, and inside one a single crashing rule would abort every rule after it.
-    """
+class JudgedDialect(Dialect):
+    """DuckDB without transactions (`duckdb+judged://`): reading needs none, and inside one a single crashing rule
+    would abort every rule after it."""
 
     supports_statement_cache = False
-
-    def connect(self, *args: Any, **kwargs: Any) -> Any:
-        connection = super().connect(*args, **kwargs)
-        query.load_delta(connection)
-        connection.execute("SET TimeZone = 'UTC'")
-        return connection
 
     def do_begin(self, connection: Any) -> None:
         """Nothing to begin."""
@@ -31,3 +23,15 @@ class LakeDialect(Dialect):
 
     def do_rollback(self, connection: Any) -> None:
         """Nothing to roll back."""
+
+
+class LakeDialect(JudgedDialect):
+    """The same with the offline Delta extension (`duckdb+lake://`), for the rare view that reads the lake itself."""
+
+    supports_statement_cache = False
+
+    def connect(self, *args: Any, **kwargs: Any) -> Any:
+        connection = super().connect(*args, **kwargs)
+        query.load_delta(connection)
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection

@@ -28,7 +28,6 @@ from typing import Any, Literal
 
 import duckdb
 
-from lake import query
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
 from quality.checks import Check, TableChecks
@@ -94,6 +93,26 @@ def judged_sql(target: Target) -> str:
     return f"SELECT *{''.join(', ' + flag for flag in flags)} FROM ({rows}) AS judged"
 
 
+def _lay_out(con: duckdb.DuckDBPyConnection, name: str, target: Target) -> bool:
+    """Make the relation GX reads: a table with every predicate evaluated once over one scan of the lake.
+
+    Only what the checks need is kept: the flags, the keys, or all columns where a group condition names them. When a
+    predicate raises, a view takes the table's place, so that exactly the rules concerned become errors. Returns
+    whether it is a table.
+    """
+    whole = any(check.kind == "table" for check in target.checks.checks)
+    keys = [column for check in target.checks.checks if check.kind == "key" for column in check.columns]
+    part = [target.checks.part_column] if target.checks.part_column else []
+    flags = [f"_broken_{number}" for number, check in enumerate(target.checks.checks) if check.kind == "row"]
+    columns = "*" if whole else ", ".join(quote_name(column) for column in dict.fromkeys([*part, *keys, *flags]))
+    try:
+        con.execute(f"CREATE TABLE {name} AS SELECT {columns} FROM ({judged_sql(target)}) AS judged")
+    except duckdb.Error:
+        con.execute(f"CREATE VIEW {name} AS {judged_sql(target)}")
+        return False
+    return True
+
+
 def _keys(target: Target, check: Check) -> str:
     part = [target.checks.part_column] if target.checks.part_column else []
     return ", ".join(quote_name(column) for column in dict.fromkeys([*part, *check.columns]))
@@ -154,8 +173,19 @@ def _great_expectations() -> Any:
     if "duckdb" not in [str(getattr(entry, "value", entry)) for entry in engine._PERSISTED_CONNECTION_DIALECTS]:
         dialect = enum.Enum("dialect", {"DUCKDB": "duckdb"}, type=str)
         engine._PERSISTED_CONNECTION_DIALECTS = (*engine._PERSISTED_CONNECTION_DIALECTS, dialect.DUCKDB)
+    registry.register("duckdb.judged", "quality.duckdb_dialect", "JudgedDialect")
     registry.register("duckdb.lake", "quality.duckdb_dialect", "LakeDialect")
     return gx
+
+
+def _ephemeral_context(gx: Any, folder: Path) -> Any:
+    """A GX context in memory; the docs folder it always creates goes where it will be removed with the views."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        return gx.get_context(mode="ephemeral")
+    finally:
+        tempfile.tempdir = before
 
 
 def _exception_class(info: Any) -> str | None:
@@ -171,11 +201,13 @@ def _exception_class(info: Any) -> str | None:
     return None
 
 
-def judge(targets: Sequence[Target], registered: dict[str, int] | None = None) -> dict[str, list[Judgement]]:
+def judge(
+    con: duckdb.DuckDBPyConnection, targets: Sequence[Target], registered: dict[str, int] | None = None
+) -> dict[str, list[Judgement]]:
     """Let Great Expectations judge every check of every target; returns judgements per table, in check order.
 
-    `registered` are further lake tables (name → version) that predicates may name. A check for which GX gives no
-    result is an error, never a pass.
+    `con` is a lake connection in which the tables that predicates name are registered as views; `registered` says at
+    which versions. A check for which GX gives no result is an error, never a pass.
     """
     if not targets:
         return {}
@@ -186,20 +218,26 @@ def judge(targets: Sequence[Target], registered: dict[str, int] | None = None) -
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="gate-", dir=root))
     try:
-        file = folder / "judged_views.duckdb"
-        config = {"threads": 2, "memory_limit": "2GB", "temp_directory": str(folder / "spill")}
-        con = duckdb.connect(str(file), config=config)
-        query.load_delta(con)
-        for name, version in (registered or {}).items():
-            con.execute(f"CREATE VIEW {quote_name(name)} AS SELECT * FROM {scan_sql(name, version)}")
-        for number, target in enumerate(targets):
-            con.execute(f"CREATE VIEW judged_{number} AS {judged_sql(target)}")
-        con.close()
+        file = folder / "judged_rows.duckdb"
+        con.execute(f"ATTACH {quote_literal(str(file))} AS judged_rows")
+        try:
+            laid_out = [_lay_out(con, f"judged_rows.main.judged_{n}", target) for n, target in enumerate(targets)]
+            if not all(laid_out):
+                for name, version in (registered or {}).items():
+                    con.execute(
+                        f"CREATE VIEW judged_rows.main.{quote_name(name)} AS SELECT * FROM {scan_sql(name, version)}"
+                    )
+        finally:
+            con.execute("DETACH judged_rows")
 
-        context = gx.get_context(mode="ephemeral")
+        context = _ephemeral_context(gx, folder)
         context.variables.progress_bars = {"globally": False}
         source = context.data_sources.add_sql(
-            "lake", connection_string=f"duckdb+lake:///{file}", kwargs={"connect_args": {"config": config}}
+            "lake",
+            connection_string=f"duckdb+{'judged' if all(laid_out) else 'lake'}:///{file}",
+            kwargs={
+                "connect_args": {"config": {"threads": 2, "memory_limit": "2GB", "allow_unsigned_extensions": True}}
+            },
         )
         verdicts: dict[str, list[Judgement]] = {}
         for number, target in enumerate(targets):

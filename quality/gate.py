@@ -272,12 +272,10 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     run_id = run_id or f"gate-{utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     contracts, ads = _contracts_of(list(dict.fromkeys(names)))
     report = GateReport(run_id, [])
-    for contract in contracts:
-        for table, rows in withdrawal.repair(contract).items():
-            report.repaired[table] = rows
-
     con = query.connect()
     try:
+        for contract in contracts:
+            report.repaired |= withdrawal.repair(con, contract)
         groups: list[tuple[Contract | None, list[_Work]]] = [
             (contract, [_prepare(con, obj.table, contract) for obj in contract.objects]) for contract in contracts
         ]
@@ -307,7 +305,7 @@ def _judge(con: duckdb.DuckDBPyConnection, works: list[_Work]) -> None:
     for work in pending:
         if work.target is not None:
             work.target = engine.bindable(con, work.target)
-    verdicts = engine.judge([work.target for work in pending if work.target is not None], registered)
+    verdicts = engine.judge(con, [work.target for work in pending if work.target is not None], registered)
     for work in pending:
         _settle(work, verdicts[work.verdict.table])
 
@@ -346,7 +344,7 @@ def _conclude(
             for work in works:
                 if work.target is not None:
                     days = None if work.days is None or days is None else days | work.days
-            withdrawal.withdraw(contract, withdrawn, reason, ranges_of(days) if days else None)
+            withdrawal.withdraw(con, contract, withdrawn, reason, ranges_of(days) if days else None)
             report.withdrawn[contract.id] = withdrawn
     message = (
         "质量规则执行出错" if crashed else "质量闸门未通过，批次已撤回" if withdrawn else "质量闸门未通过，数据未放行"
@@ -388,4 +386,8 @@ def withdraw_batches(resource: str, batch_ids: list[str], reason: str) -> dict[s
     """
     from catalog import contracts
 
-    return withdrawal.withdraw(contracts.load(resource), batch_ids, reason)
+    con = query.connect()
+    try:
+        return withdrawal.withdraw(con, contracts.load(resource), batch_ids, reason)
+    finally:
+        con.close()

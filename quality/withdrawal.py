@@ -16,9 +16,10 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
+import duckdb
 import sqlalchemy as sa
 
-from lake import ledger, query, tables
+from lake import ledger, tables
 from lake.clock import utc_now
 from quality import quarantine
 from quality.engine import Range, literal_list, rows_sql
@@ -57,45 +58,41 @@ def decide(batch_id: str, reason: str) -> bool:
         return bool(changed)
 
 
-def _rows_by_date(table: str, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[date, int]:
+Con = duckdb.DuckDBPyConnection
+
+
+def _rows_by_date(con: Con, table: str, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[date, int]:
     """Rows of the batches at the head of a table, per part_date."""
     head = tables.version(table)
     if head is None or not batch_ids:
         return {}
-    con = query.connect()
-    try:
-        sql = (
-            f"SELECT part_date, count(*) FROM ({rows_sql(table, head, ranges)}) AS head"
-            f" WHERE _batch_id IN ({literal_list(batch_ids)}) GROUP BY part_date"
-        )
-        return dict(con.execute(sql).fetchall())
-    finally:
-        con.close()
+    sql = (
+        f"SELECT part_date, count(*) FROM ({rows_sql(table, head, ranges)}) AS head"
+        f" WHERE _batch_id IN ({literal_list(batch_ids)}) GROUP BY part_date"
+    )
+    return dict(con.execute(sql).fetchall())
 
 
-def _quarantine(contract: Contract, batch_id: str, ranges: tuple[Range, ...] | None, reason: str) -> int:
+def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range, ...] | None, reason: str) -> int:
     """Write one quarantine row per root record of the batch; a second time nothing is written."""
     root = contract.root.table
     head = tables.version(root)
     if head is None:
         return 0
-    con = query.connect()
-    try:
-        sql = (
-            f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"
-            f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
-        )
-        rows = con.execute(sql).to_arrow_table()
-    finally:
-        con.close()
+    sql = (
+        f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"
+        f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
+    )
+    rows = con.execute(sql).to_arrow_table()
     if rows.num_rows:
+        objects = rows.column("_source_object").to_pylist()
         quarantine.append_quarantine(
             quarantine.build(
                 batch_id=batch_id,
                 resource=contract.id,
                 table_name=root,
-                source_object=rows.column("_source_object").to_pylist(),
-                object_name=_object_names(batch_id, rows.column("_source_object").to_pylist()),
+                source_object=objects,
+                object_name=_object_names(batch_id, objects),
                 record_no=rows.column("_record_no").to_pylist(),
                 rule_id=RULE_ID,
                 reason=reason,
@@ -112,11 +109,11 @@ def _object_names(batch_id: str, objects: list[str]) -> list[str | None]:
     return [names.get(sha256) for sha256 in objects]
 
 
-def _erase(contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[str, int]:
+def _erase(con: Con, contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[str, int]:
     """Delete the batches' rows from the head of every table of the contract, children first; rows deleted per table."""
     deleted: dict[str, int] = {}
     for obj in sorted(contract.objects, key=lambda item: item.is_root):
-        found = _rows_by_date(obj.table, batch_ids, ranges)
+        found = _rows_by_date(con, obj.table, batch_ids, ranges)
         if not found:
             continue
         low, high = min(found), max(found)
@@ -132,7 +129,7 @@ def _erase(contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] |
 
 
 def withdraw(
-    contract: Contract, batch_ids: list[str], reason: str, ranges: tuple[Range, ...] | None = None
+    con: Con, contract: Contract, batch_ids: list[str], reason: str, ranges: tuple[Range, ...] | None = None
 ) -> dict[str, int]:
     """Withdraw batches from all tables of a contract; returns rows deleted per table.
 
@@ -141,8 +138,8 @@ def withdraw(
     """
     for batch_id in batch_ids:
         decide(batch_id, reason)
-        _quarantine(contract, batch_id, ranges, reason)
-    return _erase(contract, batch_ids, ranges)
+        _quarantine(con, contract, batch_id, ranges, reason)
+    return _erase(con, contract, batch_ids, ranges)
 
 
 def _window(batches: list[dict[str, object]]) -> tuple[Range, ...] | None:
@@ -155,19 +152,19 @@ def _window(batches: list[dict[str, object]]) -> tuple[Range, ...] | None:
     return ((min(days), max(days)),) if days else None
 
 
-def repair(contract: Contract) -> dict[str, int]:
+def repair(con: Con, contract: Contract) -> dict[str, int]:
     """Finish withdrawals that a crash interrupted; returns rows deleted per table (empty when nothing was left)."""
     withdrawn = ledger.batches(contract.id, "withdrawn")
     if not withdrawn:
         return {}
     ranges = _window(withdrawn)
     batch_ids = [str(batch["batch_id"]) for batch in withdrawn]
-    if not any(_rows_by_date(obj.table, batch_ids, ranges) for obj in contract.objects):
+    if not any(_rows_by_date(con, obj.table, batch_ids, ranges) for obj in contract.objects):
         return {}
     reasons = {str(batch["batch_id"]): _reason(str(batch["batch_id"])) for batch in withdrawn}
     for batch_id, reason in reasons.items():
-        _quarantine(contract, batch_id, ranges, reason)
-    return _erase(contract, batch_ids, ranges)
+        _quarantine(con, contract, batch_id, ranges, reason)
+    return _erase(con, contract, batch_ids, ranges)
 
 
 def _reason(batch_id: str) -> str:
