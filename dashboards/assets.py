@@ -121,8 +121,9 @@ class Dashboard:
         return key_uuid("dashboard", self.slug)
 
     def charts(self) -> list[Chart]:
-        """Charts in reading order."""
-        return [chart for page in self.pages for row in page.rows for chart, _, _ in row]
+        """Charts in reading order, each once (a chart may stand on several pages)."""
+        placed = (chart for page in self.pages for row in page.rows for chart, _, _ in row)
+        return list({chart.key: chart for chart in placed}.values())
 
 
 def template(name: str) -> str:
@@ -299,7 +300,7 @@ def _position(dashboard: Dashboard, numbers: dict[str, int]) -> dict[str, Any]:
             position[row_id] = {"id": row_id, "type": "ROW", "children": [], "parents": ["ROOT_ID", tabs, tab],
                                 "meta": {"background": "BACKGROUND_TRANSPARENT"}}  # fmt: skip
             for chart, width, height in row:
-                chart_id = f"CHART-{chart.key}"
+                chart_id = f"CHART-{page.key}-{chart.key}"
                 position[row_id]["children"].append(chart_id)
                 position[chart_id] = {
                     "id": chart_id, "type": "CHART", "children": [], "parents": ["ROOT_ID", tabs, tab, row_id],
@@ -425,7 +426,9 @@ def archive(bundle: dict[str, str]) -> bytes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dashboards.assets", description="Write the asset bundle to a folder")
+    parser = argparse.ArgumentParser(
+        prog="python -m dashboards.assets", description="Write the asset bundle to a folder"
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     for name, text in build().items():

@@ -185,13 +185,15 @@ def set_passwords(metadata_uri: str) -> int:
     Works on the metadata database directly (no Superset import: a second instead of eight). A password that already
     matches is left alone, so running sessions survive. Raises :class:`MissingPassword` when a variable is missing.
     """
+    missing = [password_variable(user) for user in ACCOUNTS if not os.environ.get(password_variable(user))]
+    if missing:
+        print(
+            f"TIYU-COCKPIT-0007 缺少账号口令：{'、'.join(missing)}。处理办法：设置这些环境变量后重试", file=sys.stderr
+        )
+        raise MissingPassword(2)
     import sqlalchemy
     from werkzeug.security import check_password_hash, generate_password_hash
 
-    missing = [password_variable(user) for user in ACCOUNTS if not os.environ.get(password_variable(user))]
-    if missing:
-        print(f"TIYU-COCKPIT-0007 缺少账号口令：{'、'.join(missing)}。处理办法：设置这些环境变量后重试", file=sys.stderr)
-        raise MissingPassword(2)
     changed = 0
     engine = sqlalchemy.create_engine(metadata_uri)
     with engine.begin() as connection:

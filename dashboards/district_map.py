@@ -68,7 +68,9 @@ def write(out: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dashboards.district_map", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m dashboards.district_map", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     print(f"{write(options.out)} 个区 → {options.out}")

@@ -44,6 +44,17 @@ ZH_CORRECTIONS = {
     "No filters": "全部",
     "SQL Lab": "SQL 查询",
     "Dashboards": "驾驶舱",
+    "Select all": "全选",
+    "Users": "用户",
+    "Current": "本期",
+    "Extra Controls": "更多",
+    "More filters": "更多筛选",
+    "View as table": "以表格查看",
+    "Drill by": "按维度下钻",
+    "entries": "行",
+    "entries per page": "行／页",
+    "Show %s entries": "显示 %s 行",
+    "N/A": "无",
     "Forbidden": "无权访问",
     "You don't have permission to access this page.": "您没有权限访问此页面。",
 }
@@ -63,7 +74,9 @@ def serving_file(name: str) -> Path:
     to open another audience's file.
     """
     if name not in SERVING_FILES:
-        raise ValueError(f"TIYU-COCKPIT-0002 不允许打开的数据文件：{name}。处理办法：数据库连接只能是 duckdb:///cockpit 或 duckdb:///analyst")
+        raise ValueError(
+            f"TIYU-COCKPIT-0002 不允许打开的数据文件：{name}。处理办法：数据库连接只能是 duckdb:///cockpit 或 duckdb:///analyst"
+        )
     return Path(os.environ["TIYU_SERVING_ROOT"]) / f"{name}.duckdb"
 
 
@@ -77,7 +90,9 @@ def mutate_connection(
     """
     del username, security_manager, source
     if uri.get_backend_name() != "duckdb":
-        raise ValueError(f"TIYU-COCKPIT-0003 驾驶舱只连接 DuckDB 服务文件，不连接 {uri.get_backend_name()}。处理办法：删除该数据库连接")
+        raise ValueError(
+            f"TIYU-COCKPIT-0003 驾驶舱只连接 DuckDB 服务文件，不连接 {uri.get_backend_name()}。处理办法：删除该数据库连接"
+        )
     path = serving_file((uri.database or "").strip("/"))
     connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
     return uri.set(database=str(path), query={}), {**params, "connect_args": connect_args}
@@ -160,17 +175,31 @@ def chinese_language_pack(superset_root: Path) -> bytes:
     return json.dumps(pack, ensure_ascii=False).encode()
 
 
-def replaced_map_asset(superset_root: Path) -> str:
-    """URL of the built-in country map we answer with the districts.
+TELEMETRY = re.compile(r"https://apachesuperset\.gateway\.scarf\.sh/pixel/[^`\"']*")
+EMPTY_PICTURE = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
-    Superset's country map has no setting for one's own borders. The file of a country we never show (Singapore) is
-    answered with ours. Raises ``RuntimeError`` when an upgrade moved it: better no start than a silently wrong map.
+
+def frontend_overrides(superset_root: Path) -> tuple[str, dict[str, bytes]]:
+    """(URL of the built-in map to answer with the districts, URL → script without the telemetry picture).
+
+    Superset's country map has no setting for one's own borders, so the file of a country we never show (Singapore) is
+    answered with ours. Every page also asks a foreign host for a tracking picture, with no switch in the released
+    package; the content security policy blocks it, and the script served is one that does not ask. Raises
+    ``RuntimeError`` when an upgrade moved the map: better no start than a silently wrong one.
     """
+    map_path, scripts = None, {}
     for bundle in sorted((superset_root / "static/assets").glob("*.entry.js")):
-        match = re.search(r'singapore:\w+\.p\+"([0-9a-f]+\.geojson)"', bundle.read_text("utf8", "ignore"))
+        text = bundle.read_text("utf8", "ignore")
+        match = re.search(r'singapore:\w+\.p\+"([0-9a-f]+\.geojson)"', text)
         if match:
-            return f"/static/assets/{match.group(1)}"
-    raise RuntimeError("TIYU-COCKPIT-0005 未找到 Superset 地图资源（版本已变化？）。处理办法：检查 dashboards/runtime.py 的地图替换规则")
+            map_path = f"/static/assets/{match.group(1)}"
+        if "gateway.scarf.sh" in text:
+            scripts[f"/static/assets/{bundle.name}"] = TELEMETRY.sub(EMPTY_PICTURE, text).encode()
+    if map_path is None:
+        raise RuntimeError(
+            "TIYU-COCKPIT-0005 未找到 Superset 地图资源（版本已变化？）。处理办法：检查 dashboards/runtime.py 的地图替换规则"
+        )
+    return map_path, scripts
 
 
 def flask_app_mutator(app: Any) -> None:
@@ -180,16 +209,21 @@ def flask_app_mutator(app: Any) -> None:
 
     root = Path(superset.__file__).parent
     pack = chinese_language_pack(root)
-    map_path = replaced_map_asset(root)
+    map_path, scripts = frontend_overrides(root)
     geojson = Path(os.environ.get("TIYU_MAP_GEOJSON") or Path(os.environ["TIYU_COCKPIT_HOME"]) / "districts.geojson")
 
     @app.before_request
     def answer_overrides() -> Any:
         if request.path == "/superset/language_pack/zh/":
             return Response(pack, mimetype="application/json", headers={"Cache-Control": "public, max-age=3600"})
+        if request.path in scripts:
+            headers = {"Cache-Control": "public, max-age=3600"}
+            return Response(scripts[request.path], mimetype="application/javascript", headers=headers)
         if request.path == map_path:
             if not geojson.is_file():
-                return Response("TIYU-COCKPIT-0006 缺少区界示意图文件", status=503, mimetype="text/plain; charset=utf-8")
+                return Response(
+                    "TIYU-COCKPIT-0006 缺少区界示意图文件", status=503, mimetype="text/plain; charset=utf-8"
+                )
             headers = {"Cache-Control": "no-cache"}
             return Response(geojson.read_bytes(), mimetype="application/geo+json", headers=headers)
         if request.path in ("/", "/superset/welcome/"):

@@ -6,7 +6,7 @@ SELECT
         WHEN 'monthly' THEN '每月' ELSE update_cycle END AS update_cycle,
     CASE state WHEN 'fresh' THEN '✓ 及时' WHEN 'late' THEN '! 迟到' WHEN 'failed' THEN '✕ 失败' ELSE '— 从未到达' END AS state_name,
     latest_data_date,
-    strftime(last_success_at AT TIME ZONE 'Asia/Shanghai', '%m-%d %H:%M') AS last_success_text,
+    strftime(last_success_at, '%m-%d %H:%M') AS last_success_text,
     received_count, accepted_count, quarantined_count, duplicate_count,
     CASE WHEN received_count = accepted_count + quarantined_count + duplicate_count THEN '✓ 平衡' ELSE '✕ 不平衡' END AS balance
 FROM ads.ads_cockpit__freshness

@@ -1,8 +1,10 @@
 -- Latest value of each core indicator for the whole city, with everything its tile must admit:
 -- period, as-of, coverage, quality, numerator and denominator, target and whether the target's period has ended.
+-- Times in the serving file are Shanghai local time.
 WITH wanted (position, kpi_code, variant_code) AS (
     VALUES (1, 'V-06', 'entries'), (2, 'V-06', 'peak'), (3, 'V-07', NULL), (4, 'V-04', NULL), (5, 'V-05', NULL),
-           (6, 'F-01', NULL), (7, 'R-03', NULL), (8, 'E-01', 'platform'), (9, 'E-03', NULL), (10, 'D-02', NULL)
+           (6, 'F-01', NULL), (7, 'R-03', NULL), (8, 'E-01', 'platform'), (9, 'E-03', NULL), (10, 'D-02', NULL),
+           (11, 'D-06', NULL)
 ),
 city AS (
     SELECT
@@ -43,7 +45,7 @@ joined AS (
 SELECT
     position,
     kpi_code,
-    kpi_name || CASE WHEN coalesce(variant_name, '') IN ('', kpi_name) THEN '' ELSE ' · ' || variant_name END AS title,
+    CASE WHEN coalesce(variant_name, '') = '' OR variant_code IN ('', 'all') THEN coalesce(kpi_name, kpi_code) ELSE variant_name END AS title,
     shown,
     CASE
         WHEN shown IS NULL THEN '—'
@@ -63,7 +65,7 @@ SELECT
         WHEN 'month' THEN strftime(period_start_date, '%Y年%-m月') || '累计'
         ELSE strftime(period_start_date, '%Y年') || '累计'
     END AS period_text,
-    strftime(as_of_at AT TIME ZONE 'Asia/Shanghai', '%-m月%-d日 %H:%M') AS as_of_text,
+    strftime(as_of_at, '%-m月%-d日 %H:%M') AS as_of_text,
     CASE
         WHEN unit = '%' AND denominator IS NOT NULL
             THEN format('{:,}', CAST(numerator AS BIGINT)) || ' ÷ ' || format('{:,}', CAST(denominator AS BIGINT))
@@ -71,8 +73,10 @@ SELECT
     END AS fraction_text,
     CASE
         WHEN shown IS NULL OR before IS NULL THEN ''
+        WHEN unit = '%' AND abs(shown - before) < 0.05 THEN '与上周同日持平'
         WHEN unit = '%' THEN '较上周同日 ' || format('{:+.1f}', shown - before) || ' 个百分点'
         WHEN before = 0 THEN ''
+        WHEN shown = before THEN '与上周同日持平'
         ELSE '较上周同日 ' || format('{:+.1f}', 100.0 * (shown - before) / before) || '%'
     END AS change_text,
     CASE WHEN coverage_pct IS NULL THEN '覆盖 —' ELSE '覆盖 ' || format('{:.0f}', coverage_pct) || '%' END AS coverage_text,

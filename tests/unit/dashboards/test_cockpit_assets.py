@@ -1,0 +1,268 @@
+"""The asset bundle: deterministic, complete, Chinese, and in step with the tables it reads."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+
+from dashboards import assets, cockpit
+from tests.unit.dashboards import cockpit_data
+
+REPO = Path(__file__).resolve().parents[3]
+CJK = re.compile(r"[\u4e00-\u9fff]")
+CHARTS = cockpit.COCKPIT.charts()
+DATASETS = assets.datasets()
+by_key = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.key)
+by_card = pytest.mark.parametrize("chart", [c for c in CHARTS if c.viz == "handlebars"], ids=lambda chart: chart.key)
+by_dataset = pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.key)
+
+
+@pytest.fixture(scope="module")
+def serving():
+    """A serving file in memory, with invented figures."""
+    connection = duckdb.connect()
+    connection.execute(cockpit_data.SCRIPT)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def declared_serving():
+    """An empty serving file made from the declarations of the tables' owners (dbt models, reference tables)."""
+    from catalog import publish
+
+    connection = duckdb.connect()
+    connection.execute("CREATE SCHEMA ads")
+    count = 0
+    for file in sorted((REPO / "dbt_project/models/ads").rglob("*.yml")):
+        for model in yaml.safe_load(file.read_text("utf8")).get("models", []):
+            # A serving file holds times as Shanghai local time without a zone.
+            columns = ", ".join(
+                f'"{c["name"]}" {"TIMESTAMP" if c["data_type"] == "timestamptz" else c["data_type"]}'
+                for c in model["columns"]
+            )
+            connection.execute(f"CREATE TABLE ads.{model['name']} ({columns})")
+            count += 1
+    assert count >= 7
+    kpis = next(table for table in publish.TABLES if table.name == "ods_reference__kpi")
+    fields = {"kpi_definitions": [column.name for column in kpis.columns], "catalog_notice": ["name", "text"]}
+    for table, names in fields.items():
+        types = [f"{name} {'DOUBLE' if name == 'target' else 'VARCHAR'}" for name in names]
+        connection.execute(f"CREATE TABLE {table} ({', '.join(types)})")
+    yield connection
+    connection.close()
+
+
+def described(connection, dataset):
+    query = dataset.query() or f"SELECT * FROM {dataset.schema}.{dataset.table}"
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
+
+
+def test_bundle_is_deterministic():
+    first, second = assets.build(), assets.build()
+    assert list(first) == list(second)
+    assert first == second
+    assert assets.archive(first) == assets.archive(second)
+    with zipfile.ZipFile(io.BytesIO(assets.archive(first))) as container:
+        assert len(container.namelist()) == len(first) > 40
+
+
+def test_uuids_are_stable_and_unique():
+    found = [c.uuid for c in CHARTS] + [d.uuid for d in DATASETS] + assets.dashboard_uuids()
+    found += [assets.COCKPIT_DATABASE_UUID, assets.ANALYST_DATABASE_UUID]
+    assert len(found) == len(set(found)) > 40
+    # A changed uuid would make every deployed object stale: these two are fixed for ever.
+    assert assets.key_uuid("dashboard", "cockpit") == "dc71fa06-eb2d-5c12-b74e-fcff9fa77668"
+    assert assets.key_uuid("database", "analyst") == "441c04d5-23cb-5056-9a58-93ea99104ab4"
+
+
+@by_key
+def test_chart_names_only_columns_and_metrics_of_its_dataset(chart):
+    columns = {column.name for column in chart.dataset.columns}
+    metrics = {metric.name for metric in chart.dataset.metrics}
+    used = assets.chart_columns(chart)
+    assert used
+    assert used <= columns
+    assert assets.chart_metrics(chart) <= metrics
+
+
+def test_the_column_check_can_fail():
+    """The check above would notice a column that is not there."""
+    chart = next(chart for chart in CHARTS if chart.key == "district_rank")
+    broken = replace(chart, params={**chart.params, "x_axis": "no_such_column"})
+    assert not assets.chart_columns(broken) <= {column.name for column in chart.dataset.columns}
+    broken = replace(chart, params={**chart.params, "metrics": ["no_such_metric"]})
+    assert not assets.chart_metrics(broken) <= {metric.name for metric in chart.dataset.metrics}
+
+
+@by_card
+def test_handlebars_template_uses_only_selected_columns(chart):
+    text = chart.params["handlebarsTemplate"]
+    names = set(re.findall(r"\{\{\{?(?:#(?:if|unless) )?([a-z][a-z_]*)\}\}\}?", text)) - {"else"}
+    assert names
+    assert names <= set(chart.params["all_columns"])
+    assert "\n" not in text
+    assert "style=" not in text
+    assert "<script" not in text
+
+
+@by_dataset
+def test_dataset_has_the_columns_it_declares(serving, dataset):
+    found = described(serving, dataset)
+    wanted = {column.name for column in dataset.columns}
+    assert wanted <= set(found)
+    for metric in dataset.metrics:
+        source = f"({dataset.query()})" if dataset.sql else f"{dataset.schema}.{dataset.table}"
+        value = serving.execute(f"SELECT {metric.expression} FROM {source} AS t").fetchone()
+        assert value is not None
+
+
+@by_dataset
+def test_dataset_fits_the_declared_tables(declared_serving, dataset):
+    """Drift check: the query binds to the tables as dbt and the catalogue declare them."""
+    assert {column.name for column in dataset.columns} <= set(described(declared_serving, dataset))
+
+
+def test_everything_on_screen_is_chinese():
+    texts = [chart.title for chart in CHARTS] + [page.title for page in cockpit.COCKPIT.pages]
+    texts += [item.title for dataset in DATASETS for item in (*dataset.columns, *dataset.metrics)]
+    texts += [dataset.title for dataset in DATASETS] + [cockpit.COCKPIT.title, cockpit.COCKPIT.description]
+    assert len(texts) > 100
+    assert [text for text in texts if not CJK.search(text)] == []
+
+
+def test_pages_hold_at_most_twelve_cards_and_fill_the_grid():
+    for page in cockpit.COCKPIT.pages:
+        assert 1 <= sum(len(row) for row in page.rows) <= 12
+        for row in page.rows:
+            assert sum(width for _, width, _ in row) == 12
+    assert len(CHARTS) >= 10
+
+
+def test_no_si_abbreviations_and_no_dashboard_colour_scheme():
+    text = json.dumps([chart.params for chart in CHARTS]) + json.dumps([m.format for d in DATASETS for m in d.metrics])
+    assert "~s" not in text
+    assert "SMART_NUMBER" not in text
+    metadata = yaml.safe_load(assets.build()["dashboards/cockpit.yaml"])["metadata"]
+    assert "color_scheme" not in metadata
+
+
+def test_filters_reach_trends_and_not_the_latest_state():
+    loaded = yaml.safe_load(assets.build()["dashboards/cockpit.yaml"])
+    numbers = {
+        item["meta"]["uuid"]: item["meta"]["chartId"]
+        for item in loaded["position"].values()
+        if isinstance(item, dict) and item.get("type") == "CHART"
+    }
+    names = {numbers[chart.uuid]: chart.key for chart in CHARTS}
+    assert len(names) == len(CHARTS)
+    time, district = loaded["metadata"]["native_filter_configuration"]
+    kept_from_time = {names[number] for number in time["scope"]["excluded"]}
+    kept_from_district = {names[number] for number in district["scope"]["excluded"]}
+    latest = {
+        "headline",
+        "tiles",
+        "governance",
+        "populations",
+        "severity",
+        "freshness",
+        "definitions",
+        "banner",
+        "notes",
+    }
+    assert latest <= kept_from_time
+    assert latest == kept_from_district
+    assert {"alert_queue", "alert_table"} == kept_from_time - latest
+    for chart in CHARTS:
+        columns = {column.name for column in chart.dataset.columns}
+        operators = {item["operator"] for item in chart.params.get("adhoc_filters", [])}
+        assert chart.time_scoped == ("TEMPORAL_RANGE" in operators), chart.key
+        assert not chart.district_scoped or "district_name" in columns, chart.key
+    assert district["controlValues"]["creatable"] is False
+
+
+def test_assets_hold_no_path_no_secret_and_are_managed():
+    bundle = assets.build()
+    text = "\n".join(bundle.values())
+    assert "/tmp" not in text
+    assert "password" not in text.lower()
+    assert yaml.safe_load(bundle["databases/cockpit.yaml"])["sqlalchemy_uri"] == "duckdb:///cockpit"
+    managed = [name for name in bundle if name.split("/")[0] in ("charts", "datasets", "dashboards")]
+    assert len(managed) == len(CHARTS) + len(DATASETS) + 1
+    assert all(yaml.safe_load(bundle[name])["is_managed_externally"] for name in managed)
+
+
+# ---------------------------------------------------------------- what the queries say
+def rows(connection, key):
+    dataset = next(dataset for dataset in DATASETS if dataset.key == key)
+    cursor = connection.execute(f"SELECT * FROM ({dataset.query()}) ORDER BY position")
+    names = [item[0] for item in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def test_tiles_state_as_of_coverage_target_and_expiry(serving):
+    tiles = {
+        row["kpi_code"] + (row["title"] if row["kpi_code"] == "V-06" else ""): row for row in rows(serving, "kpi_card")
+    }
+    assert len(tiles) == 11
+    for tile in tiles.values():
+        assert "11月20日 12:00" in tile["as_of_text"]
+        assert tile["coverage_text"].startswith("覆盖 ")
+    assert tiles["E-01"]["expired_text"] == "目标期已结束"
+    assert tiles["E-01"]["target_text"] == "目标 150 场次（2021–2025）"
+    assert tiles["D-02"]["expired_text"] == ""
+    assert tiles["D-02"]["value_text"] == "85.7"
+    assert tiles["D-02"]["fraction_text"] == "6 ÷ 7"
+    assert tiles["R-03"]["quality_text"] == "数据不全"
+    assert tiles["V-04"]["change_text"].startswith(("较上周同日 ", "与上周同日持平"))
+    assert tiles["V-04"]["bars"].count("<i class=") == 30
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "value_text", "unit_text"),
+    [(99_999, "人次", "99,999", "人次"), (100_000, "人次", "10.0", "万人次"), (1_234_567, "人次", "123.5", "万人次"),
+     (250_000_000, "元", "2.50", "亿元"), (None, "人次", "—", "人次")],
+)  # fmt: skip
+def test_large_numbers_are_written_in_wan_and_yi(value, unit, value_text, unit_text):
+    connection = duckdb.connect()
+    connection.execute(cockpit_data.SCRIPT)
+    connection.execute("DELETE FROM ads.ads_cockpit__kpi WHERE NOT (kpi_code = 'V-06' AND variant_code = 'entries')")
+    connection.execute("UPDATE ads.ads_cockpit__kpi SET value = ?, unit = ?", [value, unit])
+    (tile,) = rows(connection, "kpi_card")
+    assert (tile["value_text"], tile["unit_text"]) == (value_text, unit_text)
+
+
+def test_demonstration_notice_follows_the_data(serving):
+    assert {row["notice"] for row in rows(serving, "headline")} == {"演示数据，非真实统计"}
+    connection = duckdb.connect()
+    connection.execute(cockpit_data.SCRIPT)
+    connection.execute("UPDATE catalog_notice SET text = '正式数据' WHERE name = '数据声明'")
+    assert {row["notice"] for row in rows(connection, "headline")} == {""}
+
+
+def test_zero_alerts_is_shown_as_zero():
+    connection = duckdb.connect()
+    connection.execute(cockpit_data.SCRIPT)
+    connection.execute("UPDATE ads.ads_supervision__alert SET status = 'closed'")
+    assert [row["open_count"] for row in rows(connection, "alert_summary")] == [0, 0, 0, 0]
+
+
+def test_unbalanced_source_is_named():
+    connection = duckdb.connect()
+    connection.execute(cockpit_data.SCRIPT)
+    connection.execute(
+        "UPDATE ads.ads_cockpit__freshness SET accepted_count = accepted_count - 1 WHERE resource = 'venue.entry'"
+    )
+    dataset = next(dataset for dataset in DATASETS if dataset.key == "freshness")
+    found = dict(connection.execute(f"SELECT resource, balance FROM ({dataset.query()})").fetchall())
+    assert found.pop("venue.entry") == "✕ 不平衡"
+    assert set(found.values()) == {"✓ 平衡"}
+    assert len(found) == 6
