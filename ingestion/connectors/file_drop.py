@@ -144,7 +144,7 @@ class FileDrop:
                             entries.append(_Seen(entry.path, name, info.st_size, info.st_mtime_ns))
             except OSError as error:
                 raise unavailable(
-                    "TIYU-ING-0110", "数据源目录不可读", "请检查目录权限", folder=prefix or ".", reason=error.strerror
+                    "TIYU-ING-0110", "数据源目录不可读", "请检查目录权限", folder=self._root.name, reason=error.strerror
                 ) from None
         return sorted(entries, key=lambda item: item.name)
 
@@ -172,8 +172,10 @@ def _opener(item: _Seen) -> Callable[[], BinaryIO]:
         try:
             return open(item.path, "rb")
         except OSError as error:
+            # The last part only: folders may be named after athletes, and this text reaches logs.
+            leaf = item.name.rsplit("/", 1)[-1]
             raise unavailable(
-                "TIYU-ING-0111", "数据文件读取失败", "请检查文件权限后重试", object=item.name, reason=error.strerror
+                "TIYU-ING-0111", "数据文件读取失败", "请检查文件权限后重试", object=leaf, reason=error.strerror
             ) from None
 
     return open_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from dataclasses import dataclass
 
@@ -18,12 +19,13 @@ _LOCAL = threading.local()
 def connection() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB of this thread that can never spill: raw values must not reach a disk."""
     held = getattr(_LOCAL, "connection", None)
-    if held is None:
+    if held is None or _LOCAL.process != os.getpid():  # a connection does not survive a fork
         held = duckdb.connect(":memory:", config={"threads": 2})
         held.execute("SET temp_directory = ''")
         held.execute("SET enable_external_access = false")
         held.execute("SET TimeZone = 'UTC'")
         _LOCAL.connection = held
+        _LOCAL.process = os.getpid()
     return held
 
 

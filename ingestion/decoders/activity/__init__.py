@@ -185,6 +185,11 @@ def _read_object(sha: str, name: str, content: bytes) -> tuple[list[tuple[int, s
                 ) from None
             issue(record_no, "decode.not_activity", f"文件完好，但不是运动记录（{error.kind}）")
             continue
+        except (
+            Exception
+        ) as error:  # a reader stumbled over damage that no check foresaw: the file is kept, with a reason
+            issue(record_no, "decode.damaged_file", f"文件内容无法解读（{type(error).__name__}）；可挽救 0 条采样")
+            continue
         if activity.started_at is None:
             count = activity.sample_count
             reason = f"文件中没有有效日期（设备时钟未校准，只有开机秒数），无法归入任何一天；可挽救 {count} 条采样"

@@ -135,7 +135,9 @@ def _decode_carefully(part: bytes, is_short: bool) -> tuple[_Sequence | None, st
     for name in names:
         values = [record.get(name) for record in found]
         with contextlib.suppress(TypeError, ValueError):  # texts and arrays are no columns
-            records[name] = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+            column = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+            if column.ndim == 1:
+                records[name] = column
     for name in ("position_lat", "position_long"):
         if name in records:
             records[name] = records[name] * (180.0 / 2**31)
