@@ -148,14 +148,19 @@ def _open_chunks(source: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 class _ChunkStream(io.RawIOBase):
-    def __init__(self, chunks: Iterator[bytes]):
+    def __init__(self, source: BinaryIO, chunks: Iterator[bytes]):
+        self._source = source
         self._chunks = chunks
         self._buffer = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, target) -> int:  # type: ignore[override]
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+    def readinto(self, target) -> int:
         while not self._buffer:
             try:
                 self._buffer = next(self._chunks)
@@ -168,6 +173,6 @@ class _ChunkStream(io.RawIOBase):
 
 
 def open_sealed(source: BinaryIO, name: str = "") -> BinaryIO:
-    """A readable stream of the plain bytes; raises TIYU-ARC-0002 at the first damaged chunk."""
-    raw = io.BufferedReader(_ChunkStream(_open_chunks(source, name)), CHUNK_BYTES)
-    return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)  # type: ignore[return-value]
+    """A readable stream of the plain bytes, which closes ``source`` with itself; raises TIYU-ARC-0002 at the first damaged chunk."""
+    raw = io.BufferedReader(_ChunkStream(source, _open_chunks(source, name)), CHUNK_BYTES)
+    return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
