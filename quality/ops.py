@@ -137,14 +137,10 @@ def grading() -> list[dict[str, Any]]:
 
     counts: dict[str, list[int]] = {}
     for row in columns.describe_all():
-        entry = counts.setdefault(_field(row, "table"), [0, 0])
+        entry = counts.setdefault(row["table"], [0, 0])
         entry[0] += 1
-        entry[1] += bool(_field(row, "grade"))
+        entry[1] += bool(row["grade"])
     return [{"table_name": name, "column_count": n, "graded_count": g} for name, (n, g) in counts.items()]
-
-
-def _field(row: Any, name: str) -> Any:
-    return row[name] if isinstance(row, dict) else getattr(row, name)
 
 
 def _publish(name: str, frame: pl.DataFrame, run_id: str) -> bool:

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-import yaml
 
-from lake.settings import settings
 from sharing.serving.policy import Column
 
 LAYER_ZH = {"ods": "贴源层", "dim": "维度层", "dwd": "明细层", "dws": "汇总层", "ads": "应用层", "ops": "运行层"}
@@ -105,46 +103,47 @@ CATALOG_FRESHNESS = CatalogTable(
 KPI_DEFINITIONS = CatalogTable("指标说明：定义、分子、分母、单位、目标及其出处", {"kpi_code": (pl.String, "指标编号")})
 
 
-def _get(row: Any, name: str) -> Any:
-    return row.get(name) if isinstance(row, dict) else getattr(row, name, None)
-
-
 def columns() -> dict[str, dict[str, Column]]:
     """Described columns per table and name, from the catalogue."""
     from catalog import columns as catalog_columns
+    from catalog import vocabularies
 
+    units = {row["code"].lower(): row["name"] for row in vocabularies.load("unit")}
     found: dict[str, dict[str, Column]] = {}
     for row in catalog_columns.describe_all():
         column = Column(
-            table=_get(row, "table"),
-            name=_get(row, "column"),
-            type=_get(row, "type") or "",
-            title_zh=_get(row, "title_zh") or _get(row, "column"),
-            description=_get(row, "description") or "",
-            unit=_get(row, "unit"),
-            grade=_get(row, "grade"),
-            pi_mark=_get(row, "pi_mark"),
-            identifier_kind=_get(row, "identifier_kind"),
+            table=row["table"],
+            name=row["column"],
+            type=row["type"] or "",
+            title_zh=row["title_zh"] or row["column"],
+            description=row["description"] or "",
+            unit=units.get(str(row["unit"]).lower(), row["unit"]) if row["unit"] else None,
+            grade=row["grade"],
+            pi_mark=row["pi_mark"],
+            identifier_kind=row["identifier_kind"],
         )
         found.setdefault(column.table, {})[column.name] = column
     return found
 
 
 def tables() -> dict[str, Table]:
-    """Described tables: ODS from their contracts, the rest from the model files of the dbt project."""
-    from catalog import contracts
+    """Described tables: ODS from their contracts, reference tables, the rest from the model files of the dbt project.
+
+    A model's description reads "title. 粒度：grain." and is taken apart here.
+    """
+    from catalog import columns as catalog_columns
+    from catalog import contracts, publish
 
     found: dict[str, Table] = {}
     for contract in contracts.load_all("source").values():
         for obj in contract.objects:
             found[obj.table] = Table(obj.table, obj.title_zh, obj.grain, obj.description, contract.id)
-    for file in sorted((settings().repo_root / "dbt_project" / "models").rglob("*.yml")):
-        document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        for model in document.get("models") or []:
-            meta = {**(model.get("meta") or {}), **((model.get("config") or {}).get("meta") or {})}
-            description = str(model.get("description") or "").strip()
-            title = str(meta.get("title") or meta.get("title_zh") or description.split("。")[0].split("：")[0])
-            found[model["name"]] = Table(model["name"], title, str(meta.get("grain") or ""), description)
+    for reference in publish.TABLES:
+        found[reference.name] = Table(reference.name, reference.title_zh, reference.grain)
+    for name, text in catalog_columns.table_titles().items():
+        if name not in found:
+            title, _, grain = text.partition("粒度：")
+            found[name] = Table(name, title.strip().rstrip("。"), grain.strip().rstrip("。"))
     return found
 
 

@@ -1,0 +1,88 @@
+"""The one policy: grade × audience → treatment, default deny."""
+
+from __future__ import annotations
+
+import pytest
+
+from lake.errors import TiyuError
+from sharing.serving import policy
+from sharing.serving.policy import Column
+
+
+def column(name="c", grade="L1", pi="N", kind=None, type_="VARCHAR", table="ods_x__y"):
+    return Column(table, name, type_, name, "", None, grade, pi, kind)
+
+
+@pytest.fixture(scope="module")
+def analyst():
+    return policy.audience("analyst")
+
+
+@pytest.mark.parametrize(
+    ("given", "person_level", "expected"),
+    [
+        (column(), False, "plain"),
+        (column(grade="L3", pi="P"), True, "plain"),
+        (column(grade="L4"), False, "absent"),
+        (column(grade="L4", kind="id_no"), True, "absent"),
+        (column(grade=None), False, "absent"),
+        (column(grade="L9"), False, "absent"),
+        (column("person_token", "L3", "P", "id_no"), True, "token"),
+        (column("phone_token", "L3", "P", "phone"), True, "token"),
+        (column("athlete_token", "L3", "S"), True, "token"),
+        (column("contact_name", "L3", "P", "name"), True, "absent"),
+        (column("contact_phone_token", "L3", "P", "phone", table="ods_venue__register"), True, "absent"),
+        (column("operator_uscc", "L1", "N", "uscc"), False, "plain"),
+        (column("x", "L1", "N", "fingerprint"), False, "absent"),
+        (column("birth_year", "L3", "P", type_="INTEGER"), True, "age_band"),
+        (column("slot_start_at", type_="TIMESTAMPTZ"), True, "hour"),
+        (column("slot_start_at", type_="TIMESTAMPTZ"), False, "plain"),
+        (column("_batch_id", None, None), True, "plain"),
+        (column("part_date", "L1", type_="DATE"), True, "plain"),
+    ],
+)
+def test_analyst(analyst, given, person_level, expected):
+    assert policy.decide(analyst, given, person_level=person_level) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (column(grade="L2"), "plain"),
+        (column(grade="L3"), "absent"),
+        (column(grade="L4"), "absent"),
+        (column("person_token", "L2", "P", "id_no"), "absent"),
+        (column("any_token", "L2", "P"), "absent"),
+    ],
+)
+def test_cockpit(given, expected):
+    assert policy.decide(policy.audience("cockpit"), given, person_level=True) == expected
+
+
+def test_tables_outside_the_list_are_not_allowed(analyst):
+    assert policy.table_allowed(analyst, "dwd_venue__visit")
+    assert not policy.table_allowed(analyst, "ops_ingest__quarantine")
+    assert not policy.table_allowed(policy.audience("cockpit"), "ods_fitness__checkin")
+    assert not policy.table_allowed(policy.audience("cockpit"), "ads_exchange__venue_register")
+
+
+def test_unknown_audience_and_faulty_declarations_are_refused(tmp_path):
+    with pytest.raises(TiyuError) as caught:
+        policy.audience("everyone")
+    assert caught.value.code == "TIYU-SRV-0002"
+    good = policy.policy_path().read_text("utf-8")
+    for typo in (good.replace("L4: absent", "L4: hidden", 1), good.replace("person_times:", "person_time:", 1)):
+        assert typo != good
+        file = tmp_path / "surfaces.yaml"
+        file.write_text(typo, "utf-8")
+        with pytest.raises(TiyuError) as caught:
+            policy.load(file)
+        assert caught.value.code == "TIYU-SRV-0001"
+
+
+def test_no_audience_sees_l4():
+    audiences = policy.load().audiences
+    assert len(audiences) >= 2
+    for name, who in audiences.items():
+        assert who.grades.get("L4", "absent") == "absent", name
+        assert who.identifiers.get("name", "absent") == "absent", name
