@@ -2,7 +2,8 @@
 
 Options: ``sheet`` name (default: the only or first sheet) · ``header_row`` 1-based row of the header (default 1; rows
 above it are titles) · ``optional_columns``. ``_record_no`` is the Excel row number. A date cell becomes ``YYYY-MM-DD``,
-with a time ``YYYY-MM-DD HH:MM:SS``; a number without a fraction has no decimal point; blank rows are no records.
+with a time ``YYYY-MM-DD HH:MM:SS``; a number without a fraction has no decimal point; blank rows are no records; a row
+with an error value (#N/A …) is an issue.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders.base import MAX_EXPANDED_BYTES, Decoded, Layout, empty_table, refusal
+from ingestion.decoders.base import MAX_EXPANDED_BYTES, Decoded, DecodeIssue, Layout, empty_table, refusal
 from ingestion.decoders.csv_rows import check_header
 from ingestion.decoders.ndjson import with_origin
 from lake.errors import TiyuError
@@ -32,21 +33,24 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     """Decode workbooks. Refused as a whole: not a workbook (TIYU-ING-0215), too large when expanded (0216), no such
     sheet (0217), no header (0213), missing, unknown or repeated columns (0210, 0211, 0214)."""
     tables: list[pa.Table] = []
+    issues: list[DecodeIssue] = []
     refusals: dict[str, TiyuError] = {}
     root_counts: dict[str, int] = {}
     for number, (sha, name, content) in enumerate(objects):
         try:
-            table, row_no = _read(options, content, name, layout)
+            table, row_no, error_rows = _read(options, content, name, layout)
         except TiyuError as error:
             refusals[sha] = error
             continue
-        root_counts[sha] = table.num_rows
+        root_counts[sha] = table.num_rows + len(error_rows)
+        reason = "该行有单元格是 Excel 错误值（如 #DIV/0!、#N/A）"
+        issues.extend(DecodeIssue(int(row), None, None, "decode.cell_error", reason, None, sha) for row in error_rows)
         tables.append(with_origin(table, row_no, np.full(len(row_no), number, dtype=np.int64), objects))
     rows = pa.concat_tables(tables) if tables else empty_table(layout.fields)
-    return Decoded({layout.table: rows}, [], sum(root_counts.values()), root_counts, refusals)
+    return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
 
-def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) -> tuple[pa.Table, Any]:
+def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) -> tuple[pa.Table, Any, Any]:
     hint = "请数据源单位用模板重新导出 .xlsx 后报送；文件已留存"
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -68,9 +72,10 @@ def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) ->
         raise refusal("TIYU-ING-0217", f"工作簿中没有工作表 {wanted or ''}", hint, object_name=name, sheet=wanted)
     header_row = options.get("header_row", 1)
     try:
-        batch = reader.load_sheet(
+        sheet = reader.load_sheet(
             wanted if wanted is not None else sheets[0], header_row=None, skip_rows=0, dtypes="string"
-        ).to_arrow()
+        )
+        batch, cell_errors = sheet.to_arrow_with_errors()
     except Exception as error:
         raise refusal(
             "TIYU-ING-0215", "工作表无法读取", hint, object_name=name, sheet=wanted, reason=type(error).__name__
@@ -93,8 +98,16 @@ def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) ->
         field: trimmed[titles.index(field)] if field in titles else pa.nulls(body.num_rows, pa.string())
         for field in layout.fields
     }
-    row_no = np.arange(header_row + 1, header_row + 1 + body.num_rows, dtype=np.int64)[filled]
-    return pa.table(columns).filter(pa.array(filled)), row_no
+    row_no = np.arange(header_row + 1, header_row + 1 + body.num_rows, dtype=np.int64)
+    # An error value is no value: reading it as null would hide what the sender's workbook shows as broken.
+    found = {
+        row + 1
+        for row, column in (e.position for e in (cell_errors.errors if cell_errors else ()))
+        if column < len(titles)
+    }
+    broken = np.isin(row_no, list(found))
+    kept = filled & ~broken
+    return pa.table(columns).filter(pa.array(kept)), row_no[kept], row_no[broken]
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

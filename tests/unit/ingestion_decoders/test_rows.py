@@ -9,6 +9,7 @@ import time
 
 import openpyxl
 import pytest
+import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -193,6 +194,29 @@ def test_xlsx_title_dates_numbers_and_blank_rows():
     )
     result = run("xlsx", content, sheet="赛事填报", headerRow=2)
     assert rows(result) == [("001", "2026-03-01", "12", 3), ("002", "2026-03-01 08:30:00", "12.5", 5)]
+
+
+def test_xlsx_rows_are_counted_from_the_top_of_the_sheet():
+    buffer = io.BytesIO()
+    book = xlsxwriter.Workbook(buffer)
+    sheet = book.add_worksheet("赛事填报")
+    sheet.write_row(2, 1, ["编号", "名称", "值"])  # two empty rows and an empty column first
+    sheet.write_row(4, 1, ["1", "a", "2"])
+    book.close()
+    assert rows(run("xlsx", buffer.getvalue(), headerRow=3)) == [("1", "a", "2", 5)]
+
+
+def test_xlsx_error_value_quarantines_its_row():
+    buffer = io.BytesIO()
+    book = xlsxwriter.Workbook(buffer)
+    sheet = book.add_worksheet("赛事填报")
+    for number, line in enumerate([["编号", "名称", "值"], ["1", "a", "2"], ["2", "b", None], ["3", "c", "4"]]):
+        sheet.write_row(number, 0, line)
+    sheet.write_formula(2, 2, "=1/0", None, "#DIV/0!")
+    book.close()
+    result = run("xlsx", buffer.getvalue())
+    assert rows(result) == [("1", "a", "2", 2), ("3", "c", "4", 4)]
+    assert [(i.record_no, i.rule_id) for i in result.issues] == [(3, "decode.cell_error")]
 
 
 @pytest.mark.parametrize(
