@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import re
 import shutil
+from collections import Counter
 
 import openpyxl
 import polars as pl
@@ -293,10 +294,14 @@ def test_a_reference_without_checked_data_stops_the_line(sources):
 
 def test_the_same_key_with_other_content_is_a_conflict(city, drop):
     path = copy_one(city, drop, "venue/register/*.csv")
-    lines = path.read_bytes().splitlines(keepends=True)
-    row = next(line for line in lines[1:] if decodable(line) and line.count(b",") == lines[0].count(b","))
-    fields = row.split(b",")
-    capacity = lines[0].decode("gb18030").strip().split(",").index("核定容量")
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if decodable(line)]
+    header = lines[0].decode("gb18030").strip().split(",")
+    capacity, uscc, area = (header.index(name) for name in ("核定容量", "运营单位统一社会信用代码", "面积"))
+    rows = [line.split(b",") for line in lines[1:]]
+    operators = Counter(fields[uscc] for fields in rows)
+    # a sound row: its operator occurs more than once (a corrupted code is unique), numbers are numbers
+    fields = next(f for f in rows if operators[f[uscc]] > 1 and f[capacity].isdigit() and float(f[area]) > 0)
+    row = b",".join(fields)
     fields[capacity] = b"77"
     path.write_bytes(lines[0] + row + b",".join(fields))
     report = ingest("venue.register")
