@@ -57,7 +57,7 @@ def activity(
     )
     for number in range(count):
         lat, lng = (round(degrees * 2**31 / 180) for degrees in (31.23 + number * 1e-5, 121.47))
-        rate = 120 + number if heart else 255
+        rate = 120 + number % 64 if heart else 255
         body += data(2, "IiiBHIH", raw + number, lat, lng, rate, 3000, number * 300, (10 + 500) * 5)
     body += definition(3, 19, [(253, "I", 1), (2, "I", 1), (7, "I", 1), (9, "I", 1), (15, "B", 1)])
     body += data(3, "IIIIB", raw + count, raw, count * 1000, count * 300, 122)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import io
 import json
@@ -283,6 +284,29 @@ def test_two_thousand_hourly_files_are_read_together_quickly():
     )
     assert total == 100_000
     assert time.process_time() - began < 10  # about 0.3 s; per-file work would take a minute
+
+
+_CELLS = st.text(alphabet='ab1,"\n 中𠀀é|\\；', max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    files=st.lists(st.lists(st.tuples(_CELLS, _CELLS, _CELLS), max_size=5), min_size=1, max_size=4),
+    encoding=st.sampled_from(["utf-8", "gb18030"]),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    ended=st.booleans(),
+)
+def test_sound_csv_is_read_as_its_writer_meant_it(files, encoding, line_end, ended):
+    objects, expected = [], []
+    for number, lines in enumerate(files):
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, lineterminator=line_end).writerows([("编号", "名称", "值"), *lines])
+        text = buffer.getvalue() if ended else buffer.getvalue().removesuffix(line_end)
+        objects.append((str(number), "x", text.encode(encoding)))
+        expected += [(*(cell or None for cell in line), at, str(number)) for at, line in enumerate(lines, start=1)]
+    (result,) = decoders.decode_many({"kind": "csv", "encoding": encoding}, objects, contract("编号", "名称", "值"))
+    assert rows(result) == expected
+    assert (result.issues, result.refusals) == ([], {})
 
 
 # ------------------------------------------------------------------ damage
