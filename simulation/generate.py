@@ -24,7 +24,7 @@ from simulation.truth import Truth
 from simulation.visits import crowded, visit_day
 from simulation.water import incident_pools, water_day
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 4
 """Raised whenever the same seed would give other bytes; a folder of an older version is generated again."""
 
 MARKER = ".tiyu-simulation"

@@ -46,6 +46,8 @@ class SentLedger:
                 "distinct_true_records": self.true[r],
                 "duplicate_records": sum(self.duplicates[r].values()),
                 "bad_records": sum(self.bad[r].values()),
+                # Whole objects with bytes seen before: recognised before decoding, so not among decoded records.
+                "duplicate_objects": self.duplicates[r]["same_bytes_other_name"],
             }
             for r in RESOURCES
         }

@@ -1,6 +1,6 @@
 """Ground truth of the KPIs, computed from the clean event log by code that shares nothing with the platform.
 
-Definitions are those of the team's interface: see ``simulation/README.md``. Percentages are ratios between 0 and 1.
+Definitions are those of the team's interface: see ``simulation/README.md``. The value of a ratio is in per cent, as its unit says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from simulation.visits import VisitDay
 from simulation.water import WaterDay, compliant
 
 CITY_CODE = "310000"
-ALL = "all"
+ALL = ""
 """Variant code of a KPI without variants."""
 COLUMNS = ("kpi_code", "variant_code", "period_type", "period_start_date", "period_end_date", "district_code", "numerator",
            "denominator", "value")  # fmt: skip
@@ -39,7 +39,7 @@ class Row:
     denominator: int | None
 
     def texts(self) -> list[str]:
-        value = self.numerator if self.denominator is None else self.numerator / self.denominator
+        value = self.numerator if self.denominator is None else 100.0 * self.numerator / self.denominator
         return [self.kpi, self.variant, self.period, self.start.isoformat(), self.end.isoformat(), self.district,
                 str(self.numerator), "" if self.denominator is None else str(self.denominator), repr(value)]  # fmt: skip
 

@@ -61,9 +61,7 @@ def good_entries(out: Path) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def truth(
-    out: Path, kpi: str, variant: str = "all", file: str = "kpi"
-) -> dict[tuple[str, str], tuple[int, int | None]]:
+def truth(out: Path, kpi: str, variant: str = "", file: str = "kpi") -> dict[tuple[str, str], tuple[int, int | None]]:
     """(period start, district) to (numerator, denominator)."""
     with (out / f"truth/{file}.csv").open(encoding="utf-8") as f:
         return {
