@@ -1,0 +1,78 @@
+"""`tiyu trace`: from a KPI value back to batches and source files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import AsJson, emit
+
+SHOWN = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command("trace")
+    def trace(
+        kpi: Annotated[str, typer.Argument(help="KPI code, e.g. V-04.")],
+        district: Annotated[str, typer.Option(help="District code; 310000 is the whole city.")] = "310000",
+        date: Annotated[str | None, typer.Option(help="A day of the period, YYYY-MM-DD; default the latest.")] = None,
+        variant: Annotated[str | None, typer.Option(help="Population of the KPI, e.g. platform.")] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Show where a number comes from: models, tables and versions, batches, source files."""
+        import datetime
+
+        from lake.errors import EXIT_USAGE, TiyuError
+        from sharing.serving import trace as tracing
+
+        try:
+            day = datetime.date.fromisoformat(date) if date else None
+        except ValueError:
+            raise TiyuError("TIYU-TRC-0004", "日期不合法", "写成 YYYY-MM-DD", EXIT_USAGE, date=date) from None
+        found = tracing.trace(kpi.upper(), district=district, day=day, variant=variant)
+        if as_json:
+            emit(found.to_dict(), True)
+            return
+        _show(found)
+
+
+def _show(found: Any) -> None:
+    from rich.console import Console
+    from rich.tree import Tree
+
+    row = found.kpi
+    value = "无" if row["value"] is None else f"{row['value']:,.4g}"
+    variant = f"·{row['variant_name']}" if row.get("variant_name") else ""
+    parts = f"　分子 {row['numerator']}　分母 {row['denominator']}" if row["denominator"] is not None else ""
+    tree = Tree(f"{row['kpi_code']} {row['kpi_name']}{variant} = {value} {row['unit']}{parts}", highlight=False)
+    tree.add(
+        f"范围：{row['district_name']}，{row['period_start_date']} 至 {row['period_end_date']}；质量 {row['quality']}"
+    )
+    if found.definition:
+        tree.add(f"定义：{found.definition}")
+    chain = tree.add("经过的表（读取的版本）")
+    for step in found.chain:
+        reads = f" ← {'、'.join(step['reads'])}" if step["reads"] else ""
+        chain.add(f"{step['table']} v{step['version']}{reads}")
+    for source in found.sources:
+        branch = tree.add(
+            f"{source.table} v{source.version}（{source.resource}）：{source.rows:,} 行，{len(source.batches)} 个批次"
+        )
+        for batch in source.batches[-SHOWN:]:
+            leaf = branch.add(
+                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{batch.status or ''}"
+            )
+            for entry in batch.objects[:SHOWN]:
+                leaf.add(f"{entry.name}　{entry.rows:,} 行　sha256 {entry.sha256[:16]}…")
+            if len(batch.objects) > SHOWN:
+                leaf.add(f"……另有 {len(batch.objects) - SHOWN} 个对象（--json 查看全部）")
+        if len(source.batches) > SHOWN:
+            branch.add(f"……另有 {len(source.batches) - SHOWN} 个批次（--json 查看全部）")
+    if not found.sources:
+        tree.add("该指标由平台自身的运行数据计算，没有外部来源文件")
+    if found.other_inputs:
+        tree.add(f"同时读取：{'、'.join(found.other_inputs)}")
+    Console().print(tree)
