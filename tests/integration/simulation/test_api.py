@@ -17,6 +17,7 @@ from simulation.api import Running, start
 from simulation.generate import generate
 
 pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_serve_exits_cleanly_on_sigterm_and_frees_its_ports(city: Path) -> None:
         "--port-fitness",
         "0",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
         urls = json.loads(process.stdout.readline())
@@ -153,8 +154,12 @@ def test_a_taken_port_and_a_missing_city_are_told(city: Path, running: Running, 
         "--port-fitness",
         "0",
     ]
-    taken = subprocess.run([*base, "--dir", str(city)], capture_output=True, text=True, timeout=30, check=False)
+    taken = subprocess.run(
+        [*base, "--dir", str(city)], capture_output=True, text=True, timeout=30, check=False, cwd=ROOT
+    )
     assert taken.returncode == 3
     assert "cannot listen" in taken.stderr
-    missing = subprocess.run([*base, "--dir", str(tmp_path)], capture_output=True, text=True, timeout=30, check=False)
+    missing = subprocess.run(
+        [*base, "--dir", str(tmp_path)], capture_output=True, text=True, timeout=30, check=False, cwd=ROOT
+    )
     assert missing.returncode == 2
