@@ -22,8 +22,14 @@ def register(app: typer.Typer) -> None:
             report.as_dict(),
             as_json,
             table=[
-                {"数据集": d.dataset, "版本": d.version, "结果": words[d.action], "行数": d.row_count, "查过的字段": d.columns_examined,
-                 "查过的统计单元": d.cells_examined}
+                {
+                    "数据集": d.dataset,
+                    "版本": d.version,
+                    "结果": words[d.action],
+                    "行数": d.row_count,
+                    "查过的字段": d.columns_examined,
+                    "查过的统计单元": d.cells_examined,
+                }
                 for d in report.datasets
             ],
             title="开放数据",

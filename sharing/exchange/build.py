@@ -228,7 +228,9 @@ def _statistics(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) 
     )
     late = "0"
     if plan.window_start is not None:
-        late = f"(select count(*) from changes where _op <> 'D' and _day < date '{plan.window_start.date().isoformat()}')"
+        late = (
+            f"(select count(*) from changes where _op <> 'D' and _day < date '{plan.window_start.date().isoformat()}')"
+        )
     cursor = con.execute(
         f"""select count(*) as row_count, count(*) filter (where _op = 'I') as insert_count,
         count(*) filter (where _op = 'U') as update_count, count(*) filter (where _op = 'D') as delete_count,

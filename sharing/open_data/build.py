@@ -78,13 +78,23 @@ def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
     version = query.resolve_version(spec.table, "checked")
     if version is None or not tables.exists(spec.table):
         raise TiyuError(
-            "TIYU-OPEN-0004", "没有通过质量闸的数据版本，不能发布", "先运行 ADS 层构建与质量闸", dataset=spec.name, table=spec.table
+            "TIYU-OPEN-0004",
+            "没有通过质量闸的数据版本，不能发布",
+            "先运行 ADS 层构建与质量闸",
+            dataset=spec.name,
+            table=spec.table,
         )
     with query.connect() as con:
         frame = con.execute(f"select * from {query.scan_sql(spec.table, version)}").pl()
     missing = [column.name for column in spec.columns if column.name not in frame.columns]
     if missing:
-        raise TiyuError("TIYU-OPEN-0006", "数据表缺少契约所列字段，拒绝发布", "让 ADS 模型与开放契约一致后重跑", table=spec.table, columns=missing)
+        raise TiyuError(
+            "TIYU-OPEN-0006",
+            "数据表缺少契约所列字段，拒绝发布",
+            "让 ADS 模型与开放契约一致后重跑",
+            table=spec.table,
+            columns=missing,
+        )
     return frame, version
 
 
@@ -97,7 +107,8 @@ def publish(spec: DatasetSpec) -> tuple[DatasetResult, pl.DataFrame]:
     frame = formats.public_frame(spec, source, banner)
     layout = schema_version_of(spec.contract_version, spec.columns)
     fingerprint = hashlib.sha256(
-        json.dumps([spec.contract_id, layout, banner, spec.licence.id], ensure_ascii=False).encode() + formats.json_bytes(frame)
+        json.dumps([spec.contract_id, layout, banner, spec.licence.id], ensure_ascii=False).encode()
+        + formats.json_bytes(frame)
     ).hexdigest()
     folder = settings().open_root / spec.name
     versions = published_versions(spec.name)
@@ -107,7 +118,9 @@ def publish(spec: DatasetSpec) -> tuple[DatasetResult, pl.DataFrame]:
         newest, action = _publish_new(spec, frame, folder, versions, fingerprint, banner), "published"
     files.replace_link(folder / "latest", newest["version"])
     _record(spec, source_version, published_versions(spec.name))
-    return DatasetResult(spec.name, newest["version"], action, frame.height, cells, columns_examined, str(folder)), frame
+    return DatasetResult(
+        spec.name, newest["version"], action, frame.height, cells, columns_examined, str(folder)
+    ), frame
 
 
 def _publish_new(
@@ -152,7 +165,9 @@ def _changes(spec: DatasetSpec, folder: Path, versions: list[dict[str, Any]], fr
     both = frame.join(old, on=key, how="inner", suffix="__old")
     changed = 0
     if shared and both.height:
-        changed = both.filter(pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}__old")) for name in shared)).height
+        changed = both.filter(
+            pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}__old")) for name in shared)
+        ).height
     layout = sorted(set(frame.columns) ^ set(old.columns))
     return {
         "previous": previous["version"],
@@ -169,8 +184,13 @@ def changelog(spec: DatasetSpec, versions: list[dict[str, Any]]) -> str:
     if versions[-1]["banner"]:
         lines += [f"**{versions[-1]['banner']}**", ""]
     for version in reversed(versions):
-        lines += [f"## {version['version']}", "", f"- 发布时间：{version['published_at'][:19].replace('T', ' ')}　数据截至：{version['data_date']}　{version['row_count']} 行",
-                  f"- {describe_changes(version)}", ""]
+        lines += [
+            f"## {version['version']}",
+            "",
+            f"- 发布时间：{version['published_at'][:19].replace('T', ' ')}　数据截至：{version['data_date']}　{version['row_count']} 行",
+            f"- {describe_changes(version)}",
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -202,7 +222,9 @@ def check_version(folder: Path) -> int:
     """Compare every file with checksums.sm3; returns the number of files examined."""
     problems, examined = [], 0
     listing = folder / "checksums.sm3"
-    entries = [line.split(" *", 1) for line in listing.read_text(encoding="utf-8").splitlines()] if listing.is_file() else []
+    entries = (
+        [line.split(" *", 1) for line in listing.read_text(encoding="utf-8").splitlines()] if listing.is_file() else []
+    )
     for digest, name in entries:
         examined += 1
         path = folder / name
@@ -212,8 +234,12 @@ def check_version(folder: Path) -> int:
     problems += sorted(path.name for path in folder.iterdir() if path.name not in allowed)
     if problems or not examined:
         raise TiyuError(
-            "TIYU-OPEN-0005", "已发布的版本被改动过，停止发布", "从备份恢复该版本目录；已发布版本不得重算或改写", EXIT_INTERNAL,
-            version=f"{folder.parent.name}/{folder.name}", files=problems or "没有校验清单",
+            "TIYU-OPEN-0005",
+            "已发布的版本被改动过，停止发布",
+            "从备份恢复该版本目录；已发布版本不得重算或改写",
+            EXIT_INTERNAL,
+            version=f"{folder.parent.name}/{folder.name}",
+            files=problems or "没有校验清单",
         )
     return examined
 
@@ -226,8 +252,12 @@ def _record(spec: DatasetSpec, source_version: int, versions: list[dict[str, Any
             ledger.upsert(
                 ledger.dataset_version,
                 {
-                    "dataset": spec.name, "version": version["version"], "source_table": spec.table, "source_version": source_version,
-                    "row_count": version["row_count"], "sha256": version["fingerprint"],
+                    "dataset": spec.name,
+                    "version": version["version"],
+                    "source_table": spec.table,
+                    "source_version": source_version,
+                    "row_count": version["row_count"],
+                    "sha256": version["fingerprint"],
                     "published_at": datetime.fromisoformat(version["published_at"]),
                     "detail": json.dumps(version["changes"], ensure_ascii=False),
                 },

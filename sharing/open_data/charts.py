@@ -57,21 +57,32 @@ def _heatmap(spec: DatasetSpec, frame: pl.DataFrame) -> str:
     step = max(1, -(-len(days) // 14))
     for i, day in enumerate(days):
         if (len(days) - 1 - i) % step == 0:
-            body.append(f'<text class="tick" x="{left + (i + 0.5) * cell_w:.1f}" y="16" text-anchor="middle">{day:%m-%d}</text>')
+            body.append(
+                f'<text class="tick" x="{left + (i + 0.5) * cell_w:.1f}" y="16" text-anchor="middle">{day:%m-%d}</text>'
+            )
     for j, name in enumerate(rows):
-        body.append(f'<text class="label" x="{left - 8}" y="{head + j * cell_h + 16}" text-anchor="end">{escape(str(name))}</text>')
+        body.append(
+            f'<text class="label" x="{left - 8}" y="{head + j * cell_h + 16}" text-anchor="end">{escape(str(name))}</text>'
+        )
     where = {(row, day): (i, j) for i, day in enumerate(days) for j, row in enumerate(rows)}
     for name, day, value, hidden in shown.select(c["row"], c["column"], c["value"], c["suppressed"]).iter_rows():
         i, j = where[name, day]
         box = f'x="{left + i * cell_w:.1f}" y="{head + j * cell_h}" width="{cell_w - 1.5:.1f}" height="{cell_h - 2}"'
         if hidden:
-            body.append(f'<rect class="cell" fill="url(#hatch)" {box}><title>{escape(str(name))} {day} 已抑制</title></rect>')
+            body.append(
+                f'<rect class="cell" fill="url(#hatch)" {box}><title>{escape(str(name))} {day} 已抑制</title></rect>'
+            )
         else:
             level = min(6, int(7 * (value or 0) / (top + 1)))
-            body.append(f'<rect class="cell heat-{level}" {box}><title>{escape(str(name))} {day}：{value} 人次</title></rect>')
+            body.append(
+                f'<rect class="cell heat-{level}" {box}><title>{escape(str(name))} {day}：{value} 人次</title></rect>'
+            )
     y = head + len(rows) * cell_h + 10
     body.append(f'<text class="tick" x="{left}" y="{y + 12}">少</text>')
-    body.extend(f'<rect class="cell heat-{level}" x="{left + 20 + level * 24}" y="{y}" width="22" height="14"/>' for level in range(7))
+    body.extend(
+        f'<rect class="cell heat-{level}" x="{left + 20 + level * 24}" y="{y}" width="22" height="14"/>'
+        for level in range(7)
+    )
     body.append(f'<text class="tick" x="{left + 194}" y="{y + 12}">多（最高 {top:,} 人次）</text>')
     body.append(f'<rect fill="url(#hatch)" x="{left + 360}" y="{y}" width="22" height="14"/>')
     body.append(f'<text class="tick" x="{left + 388}" y="{y + 12}">人数不足 {spec.k}，已抑制</text>')

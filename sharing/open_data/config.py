@@ -31,6 +31,7 @@ class DatasetSpec:
     name: str
     title_zh: str
     description: str
+    limitations: str
     contract_id: str
     contract_version: str
     table: str
@@ -93,12 +94,16 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any]) -> Dat
     if output.licence and output.licence not in (default["title"], default["id"]):
         confirmed = "待确认" not in output.licence
         licence = Licence(
-            "as-stated" if confirmed else default["id"], output.licence, output.licence if confirmed else default["text"], confirmed
+            "as-stated" if confirmed else default["id"],
+            output.licence,
+            output.licence if confirmed else default["text"],
+            confirmed,
         )
     return DatasetSpec(
         name=options["name"],
         title_zh=contract.title,
         description=contract.description,
+        limitations=(contract.raw.get("description") or {}).get("limitations") or "",
         contract_id=contract.id,
         contract_version=contract.version,
         table=output.table,

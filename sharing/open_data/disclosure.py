@@ -57,7 +57,9 @@ def check_aggregate(spec: DatasetSpec, frame: pl.DataFrame) -> int:
         _refuse(spec, "缺少判断抑制所需的字段", columns=missing)
     public = {column.name for column in spec.columns}
     measures = [
-        name for name, kind in frame.schema.items() if kind.is_numeric() and name not in spec.key and (name in public or name == count_column)
+        name
+        for name, kind in frame.schema.items()
+        if kind.is_numeric() and name not in spec.key and (name in public or name == count_column)
     ]
     suppressed = pl.col(SUPPRESSED).fill_null(True)
     below = frame.filter(~suppressed & (pl.col(count_column).fill_null(0) < spec.k)).height
@@ -67,7 +69,14 @@ def check_aggregate(spec: DatasetSpec, frame: pl.DataFrame) -> int:
     if "district_code" in frame.columns:
         totals = frame.filter(pl.col("district_code").is_null() | pl.col("district_code").is_in(TOTAL_CODES)).height
     if below or leaking or totals or unmarked:
-        _refuse(spec, None, below_k=below or None, values_in_suppressed=leaking or None, totals=totals or None, unmarked=unmarked or None)
+        _refuse(
+            spec,
+            None,
+            below_k=below or None,
+            values_in_suppressed=leaking or None,
+            totals=totals or None,
+            unmarked=unmarked or None,
+        )
     return frame.height
 
 

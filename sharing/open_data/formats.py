@@ -20,25 +20,52 @@ import xlsxwriter
 from catalog import geo, vocabularies
 from sharing.exchange import files
 from sharing.exchange.config import Column
-
 from sharing.open_data.config import DatasetSpec
 
-NOTE_COLUMN = Column("data_note", "数据说明", "VARCHAR", "L1", "N", description="演示环境固定填写“演示数据，非真实统计”；正式数据没有这一列")
+NOTE_COLUMN = Column(
+    "data_note",
+    "数据说明",
+    "VARCHAR",
+    "L1",
+    "N",
+    description="演示环境固定填写“演示数据，非真实统计”；正式数据没有这一列",
+)
 #: A spreadsheet program may run a text cell that begins with one of these as a formula.
 _FORMULA = r"^[=+\-@\t\r]"
 _FRICTIONLESS = {
-    "VARCHAR": "string", "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMPTZ": "datetime", "TIMESTAMP": "datetime",
-    "DOUBLE": "number", "FLOAT": "number", "BIGINT": "integer", "INTEGER": "integer", "SMALLINT": "integer",
+    "VARCHAR": "string",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMPTZ": "datetime",
+    "TIMESTAMP": "datetime",
+    "DOUBLE": "number",
+    "FLOAT": "number",
+    "BIGINT": "integer",
+    "INTEGER": "integer",
+    "SMALLINT": "integer",
 }
-_TYPE_ZH = {"string": "文本", "boolean": "是否", "date": "日期", "datetime": "时间", "number": "数值", "integer": "整数"}
+_TYPE_ZH = {
+    "string": "文本",
+    "boolean": "是否",
+    "date": "日期",
+    "datetime": "时间",
+    "number": "数值",
+    "integer": "整数",
+}
 KNOWN_CRS = ("CGCS2000", "WGS-84", "GCJ-02", "BD-09")
 MEDIA_TYPES = {
-    "csv": "text/csv", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "json": "application/json",
-    "parquet": "application/vnd.apache.parquet", "geojson": "application/geo+json",
+    "csv": "text/csv",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+    "geojson": "application/geo+json",
 }
 FORMAT_ZH = {
-    "csv": "表格软件可直接打开", "xlsx": "Excel 工作簿，含数据字典", "json": "记录数组，供程序读取",
-    "parquet": "列式文件，供数据分析", "geojson": "点位，可直接在地图软件中打开",
+    "csv": "表格软件可直接打开",
+    "xlsx": "Excel 工作簿，含数据字典",
+    "json": "记录数组，供程序读取",
+    "parquet": "列式文件，供数据分析",
+    "geojson": "点位，可直接在地图软件中打开",
 }
 
 
@@ -77,7 +104,11 @@ def csv_bytes(frame: pl.DataFrame) -> bytes:
 def _neutral(frame: pl.DataFrame) -> pl.DataFrame:
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     return frame.with_columns(
-        pl.when(pl.col(name).str.contains(_FORMULA)).then(pl.lit("'") + pl.col(name)).otherwise(pl.col(name)).alias(name) for name in texts
+        pl.when(pl.col(name).str.contains(_FORMULA))
+        .then(pl.lit("'") + pl.col(name))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in texts
     )
 
 
@@ -104,22 +135,41 @@ def dictionary(columns: tuple[Column, ...]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                "字段": c.name, "中文名": c.title_zh, "类型": _TYPE_ZH[field_type(c)], "单位": unit_name(c.unit),
-                "可为空": "否" if c.required else "是", "含义": c.description or c.title_zh, "代码": code_values(c),
+                "字段": c.name,
+                "中文名": c.title_zh,
+                "类型": _TYPE_ZH[field_type(c)],
+                "单位": unit_name(c.unit),
+                "可为空": "否" if c.required else "是",
+                "含义": c.description or c.title_zh,
+                "代码": code_values(c),
             }
             for c in columns
         ]
     )
 
 
-def xlsx_bytes(spec: DatasetSpec, frame: pl.DataFrame, columns: tuple[Column, ...], notes: list[tuple[str, str]]) -> bytes:
+def xlsx_bytes(
+    spec: DatasetSpec, frame: pl.DataFrame, columns: tuple[Column, ...], notes: list[tuple[str, str]]
+) -> bytes:
     """A workbook with sheets 数据, 数据字典 and 说明; text is always stored as text, never as a formula."""
     buffer = io.BytesIO()
     workbook = xlsxwriter.Workbook(
-        buffer, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "default_date_format": "yyyy-mm-dd"}
+        buffer,
+        {
+            "in_memory": True,
+            "strings_to_formulas": False,
+            "strings_to_urls": False,
+            "default_date_format": "yyyy-mm-dd",
+        },
     )
-    workbook.set_properties({"title": spec.title_zh, "author": spec.publisher["name"], "created": dt.datetime(2000, 1, 1)})  # noqa: DTZ001
-    options: dict[str, Any] = {"workbook": workbook, "table_style": None, "autofit": True, "header_format": {"bold": True, "bg_color": "#E3EEF0"}}
+    created = dt.datetime(2000, 1, 1)  # noqa: DTZ001 (the library wants it naive; fixed, so that bytes are equal)
+    workbook.set_properties({"title": spec.title_zh, "author": spec.publisher["name"], "created": created})
+    options: dict[str, Any] = {
+        "workbook": workbook,
+        "table_style": None,
+        "autofit": True,
+        "header_format": {"bold": True, "bg_color": "#E3EEF0"},
+    }
     frame.write_excel(worksheet="数据", freeze_panes=(1, 0), **options)
     dictionary(columns).write_excel(worksheet="数据字典", freeze_panes=(1, 0), **options)
     pl.DataFrame(notes, schema=["项目", "内容"], orient="row").write_excel(worksheet="说明", **options)
@@ -133,8 +183,11 @@ def parquet_bytes(spec: DatasetSpec, frame: pl.DataFrame, columns: tuple[Column,
     by_name = {column.name: column for column in columns}
     schema = pa.schema(
         [
-            pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) or pa.types.is_string_view(f.type) else f.type,
-                     metadata={"title": by_name[f.name].title_zh, "unit": by_name[f.name].unit or ""})
+            pa.field(
+                f.name,
+                pa.string() if pa.types.is_large_string(f.type) or pa.types.is_string_view(f.type) else f.type,
+                metadata={"title": by_name[f.name].title_zh, "unit": by_name[f.name].unit or ""},
+            )
             for f in table.schema
         ],
         metadata={"title": spec.title_zh, "banner": banner, "contract": f"{spec.contract_id}@{spec.contract_version}"},
@@ -166,8 +219,13 @@ def geojson_bytes(spec: DatasetSpec, frame: pl.DataFrame, banner: str) -> tuple[
         pl.when(pl.col("x").is_nan() | pl.col("y").is_nan())
         .then(pl.lit('{"type":"Feature","geometry":null,"properties":') + pl.col("properties") + "}")
         .otherwise(
-            pl.lit('{"type":"Feature","geometry":{"type":"Point","coordinates":[') + pl.col("x").cast(pl.String) + ","
-            + pl.col("y").cast(pl.String) + pl.lit(']},"properties":') + pl.col("properties") + "}"
+            pl.lit('{"type":"Feature","geometry":{"type":"Point","coordinates":[')
+            + pl.col("x").cast(pl.String)
+            + ","
+            + pl.col("y").cast(pl.String)
+            + pl.lit(']},"properties":')
+            + pl.col("properties")
+            + "}"
         )
     ).to_series()
     head: dict[str, Any] = {"type": "FeatureCollection", "name": spec.name, "title": spec.title_zh}
@@ -178,12 +236,18 @@ def geojson_bytes(spec: DatasetSpec, frame: pl.DataFrame, banner: str) -> tuple[
     return text.encode(), int(np.isnan(x).sum())
 
 
-def datapackage(spec: DatasetSpec, columns: tuple[Column, ...], version: dict[str, Any], sizes: dict[str, tuple[int, str]]) -> dict[str, Any]:
+def datapackage(
+    spec: DatasetSpec, columns: tuple[Column, ...], version: dict[str, Any], sizes: dict[str, tuple[int, str]]
+) -> dict[str, Any]:
     """Frictionless Data Package v1: the CSV as tabular resource with schema, the other formats as plain resources."""
     fields = []
     for column in columns:
-        field: dict[str, Any] = {"name": column.name, "type": field_type(column), "title": column.title_zh,
-                                 "description": column.description or column.title_zh}
+        field: dict[str, Any] = {
+            "name": column.name,
+            "type": field_type(column),
+            "title": column.title_zh,
+            "description": column.description or column.title_zh,
+        }
         if column.required:
             field["constraints"] = {"required": True}
         if column.unit:
@@ -193,13 +257,24 @@ def datapackage(spec: DatasetSpec, columns: tuple[Column, ...], version: dict[st
     for kind, name in version["formats"].items():
         size, sha256 = sizes[name]
         resource: dict[str, Any] = {
-            "name": f"{spec.name}-{kind}".replace("_", "-"), "path": name, "format": kind, "mediatype": MEDIA_TYPES[kind],
-            "bytes": size, "hash": f"sha256:{sha256}",
+            "name": f"{spec.name}-{kind}".replace("_", "-"),
+            "path": name,
+            "format": kind,
+            "mediatype": MEDIA_TYPES[kind],
+            "bytes": size,
+            "hash": f"sha256:{sha256}",
         }
         if kind == "csv":
             resource |= {
-                "profile": "tabular-data-resource", "encoding": "utf-8",
-                "dialect": {"delimiter": ",", "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True, "header": True},
+                "profile": "tabular-data-resource",
+                "encoding": "utf-8",
+                "dialect": {
+                    "delimiter": ",",
+                    "lineTerminator": "\r\n",
+                    "quoteChar": '"',
+                    "doubleQuote": True,
+                    "header": True,
+                },
                 "schema": {"fields": fields, "missingValues": [""], "primaryKey": list(spec.key)},
             }
         resources.append(resource)
@@ -224,8 +299,12 @@ def dcat(spec: DatasetSpec, version: dict[str, Any], sizes: dict[str, tuple[int,
     """DCAT 2 as JSON-LD. Addresses are relative to the document, so a mirrored copy describes itself."""
     return {
         "@context": {
-            "dcat": "http://www.w3.org/ns/dcat#", "dct": "http://purl.org/dc/terms/", "foaf": "http://xmlns.com/foaf/0.1/",
-            "spdx": "http://spdx.org/rdf/terms#", "xsd": "http://www.w3.org/2001/XMLSchema#", "adms": "http://www.w3.org/ns/adms#",
+            "dcat": "http://www.w3.org/ns/dcat#",
+            "dct": "http://purl.org/dc/terms/",
+            "foaf": "http://xmlns.com/foaf/0.1/",
+            "spdx": "http://spdx.org/rdf/terms#",
+            "xsd": "http://www.w3.org/2001/XMLSchema#",
+            "adms": "http://www.w3.org/ns/adms#",
         },
         "@id": "./",
         "@type": "dcat:Dataset",
@@ -246,10 +325,18 @@ def dcat(spec: DatasetSpec, version: dict[str, Any], sizes: dict[str, tuple[int,
         "dcat:version": version["version"],
         "dcat:distribution": [
             {
-                "@id": name, "@type": "dcat:Distribution", "dct:title": name, "dcat:downloadURL": {"@id": name},
-                "dcat:mediaType": MEDIA_TYPES[kind], "dcat:byteSize": sizes[name][0], "dct:license": {"@id": "LICENSE.txt"},
-                "spdx:checksum": {"@type": "spdx:Checksum", "spdx:algorithm": {"@id": "spdx:checksumAlgorithm_sha256"},
-                                  "spdx:checksumValue": sizes[name][1]},
+                "@id": name,
+                "@type": "dcat:Distribution",
+                "dct:title": name,
+                "dcat:downloadURL": {"@id": name},
+                "dcat:mediaType": MEDIA_TYPES[kind],
+                "dcat:byteSize": sizes[name][0],
+                "dct:license": {"@id": "LICENSE.txt"},
+                "spdx:checksum": {
+                    "@type": "spdx:Checksum",
+                    "spdx:algorithm": {"@id": "spdx:checksumAlgorithm_sha256"},
+                    "spdx:checksumValue": sizes[name][1],
+                },
             }
             for kind, name in version["formats"].items()
         ],
@@ -273,8 +360,13 @@ def write_version(
     columns = public_columns(spec, banner)
     notes = [
         *([("重要提示", banner)] if banner else []),
-        ("数据集", spec.title_zh), ("说明", spec.description), ("版本", version["version"]), ("数据截至", version["data_date"]),
-        ("许可", spec.licence.title), ("正式开放", spec.canonical["notice"]), ("纠错", f"{spec.publisher['contact_text']}：{spec.publisher['contact']}"),
+        ("数据集", spec.title_zh),
+        ("说明", spec.description),
+        ("版本", version["version"]),
+        ("数据截至", version["data_date"]),
+        ("许可", spec.licence.title),
+        ("正式开放", spec.canonical["notice"]),
+        ("纠错", f"{spec.publisher['contact_text']}：{spec.publisher['contact']}"),
     ]
     data = {
         "csv": csv_bytes(frame),
@@ -289,17 +381,33 @@ def write_version(
     for kind, content in data.items():
         (folder / f"{spec.name}.{kind}").write_bytes(content)
     sizes = {path.name: (path.stat().st_size, files.sha256_file(path)) for path in sorted(folder.iterdir())}
-    version["files"] = {name: {"bytes": size, "sha256": sha256, "sm3": files.sm3_file(folder / name)} for name, (size, sha256) in sizes.items()}
+    version["files"] = {
+        name: {"bytes": size, "sha256": sha256, "sm3": files.sm3_file(folder / name)}
+        for name, (size, sha256) in sizes.items()
+    }
     (folder / "dictionary.csv").write_bytes(csv_bytes(dictionary(columns)))
     (folder / "datapackage.json").write_bytes(pretty(datapackage(spec, columns, version, sizes)))
     (folder / "dcat.jsonld").write_bytes(pretty(dcat(spec, version, sizes)))
     (folder / "LICENSE.txt").write_text(
-        "\n".join([*([f"【{banner}】", ""] if banner else []), f"{spec.title_zh}　许可：{spec.licence.title}", "", spec.licence.text, spec.canonical["notice"], ""]),
+        "\n".join(
+            [
+                *([f"【{banner}】", ""] if banner else []),
+                f"{spec.title_zh}　许可：{spec.licence.title}",
+                "",
+                spec.licence.text,
+                spec.canonical["notice"],
+                "",
+            ]
+        ),
         encoding="utf-8",
     )
     (folder / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
     (folder / "version.json").write_bytes(pretty(version))
     listed = sorted(path for path in folder.iterdir())
-    (folder / "checksums.sm3").write_text("".join(f"{files.sm3_file(path)} *{path.name}\n" for path in listed), encoding="utf-8")
-    (folder / "checksums.sha256").write_text("".join(f"{files.sha256_file(path)}  {path.name}\n" for path in listed), encoding="utf-8")
+    (folder / "checksums.sm3").write_text(
+        "".join(f"{files.sm3_file(path)} *{path.name}\n" for path in listed), encoding="utf-8"
+    )
+    (folder / "checksums.sha256").write_text(
+        "".join(f"{files.sha256_file(path)}  {path.name}\n" for path in listed), encoding="utf-8"
+    )
     return version

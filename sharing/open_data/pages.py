@@ -30,8 +30,16 @@ def write_version_page(spec: DatasetSpec, version: dict[str, Any], folder: Path)
         if path.name != "index.html"
     ]
     page = theme.render(
-        "open_version.html", depth=2, home_depth=3, here="open", banner=version["banner"], title=f"{spec.title_zh} {version['version']}",
-        spec=spec, version=version, files=rows, canonical=spec.canonical,
+        "open_version.html",
+        depth=2,
+        home_depth=3,
+        here="open",
+        banner=version["banner"],
+        title=f"{spec.title_zh} {version['version']}",
+        spec=spec,
+        version=version,
+        files=rows,
+        canonical=spec.canonical,
     )
     (folder / "index.html").write_bytes(page)
 
@@ -47,30 +55,61 @@ def render_portal(specs: list[DatasetSpec], frames: dict[str, pl.DataFrame]) -> 
         listed.append({"spec": spec, "versions": versions, "newest": versions[-1]})
         written += _dataset_page(spec, frames[spec.name], versions, banner, root / spec.name)
     index = theme.render(
-        "open_index.html", depth=0, home_depth=1, here="open", banner=banner, title="公共数据开放（预览）",
-        datasets=listed, canonical=specs[0].canonical, publisher=specs[0].publisher,
+        "open_index.html",
+        depth=0,
+        home_depth=1,
+        here="open",
+        banner=banner,
+        title="公共数据开放（预览）",
+        datasets=listed,
+        canonical=specs[0].canonical,
+        publisher=specs[0].publisher,
     )
     written += files.write_if_changed(root / "index.html", index)
     written += files.write_if_changed(root / "catalog.jsonld", formats.pretty(_catalog(specs, banner)))
     return written
 
 
-def _dataset_page(spec: DatasetSpec, frame: pl.DataFrame, versions: list[dict[str, Any]], banner: str, folder: Path) -> int:
+def _dataset_page(
+    spec: DatasetSpec, frame: pl.DataFrame, versions: list[dict[str, Any]], banner: str, folder: Path
+) -> int:
     newest = versions[-1]
     columns = formats.public_columns(spec, banner)
-    preview = frame.head(spec.preview_rows).to_dicts()
+    newest_first = frame.schema[spec.key[0]] == pl.Date
+    shown = frame.sort(spec.key, descending=[newest_first, *[False] * (len(spec.key) - 1)])
+    preview = shown.head(spec.preview_rows).to_dicts()
     dictionary = formats.dictionary(columns).to_dicts()
     listed = [
-        {"kind": kind, "name": name, "size": theme.size(newest["files"][name]["bytes"]), "note": formats.FORMAT_ZH[kind]}
+        {
+            "kind": kind,
+            "name": name,
+            "size": theme.size(newest["files"][name]["bytes"]),
+            "note": formats.FORMAT_ZH[kind],
+        }
         for kind, name in newest["formats"].items()
     ]
     page = theme.render(
-        "open_dataset.html", depth=1, home_depth=2, here="open", banner=banner, title=spec.title_zh, description=spec.description,
-        spec=spec, newest=newest, canonical=spec.canonical, publisher=spec.publisher, files=listed,
+        "open_dataset.html",
+        depth=1,
+        home_depth=2,
+        here="open",
+        banner=banner,
+        title=spec.title_zh,
+        description=spec.description,
+        spec=spec,
+        newest=newest,
+        canonical=spec.canonical,
+        publisher=spec.publisher,
+        files=listed,
         versions=[{**v, "changes_zh": build.describe_changes(v)} for v in reversed(versions)],
-        preview=preview, preview_columns=theme.columns({c.name: c.title_zh for c in columns}, preview),
-        dictionary=dictionary, dictionary_columns=theme.columns({name: name for name in dictionary[0]}, dictionary),
-        chart=charts.render(spec, frame), sample_python=sample(spec, "sample.py"), sample_javascript=sample(spec, "sample.mjs"),
+        newest_first=newest_first,
+        preview=preview,
+        preview_columns=theme.columns({c.name: c.title_zh for c in columns}, preview),
+        dictionary=dictionary,
+        dictionary_columns=theme.columns({name: name for name in dictionary[0]}, dictionary),
+        chart=charts.render(spec, frame),
+        sample_python=sample(spec, "sample.py"),
+        sample_javascript=sample(spec, "sample.mjs"),
     )
     return sum(
         (
@@ -84,13 +123,25 @@ def _dataset_page(spec: DatasetSpec, frame: pl.DataFrame, versions: list[dict[st
 
 def _catalog(specs: list[DatasetSpec], banner: str) -> dict[str, Any]:
     return {
-        "@context": {"dcat": "http://www.w3.org/ns/dcat#", "dct": "http://purl.org/dc/terms/", "foaf": "http://xmlns.com/foaf/0.1/"},
+        "@context": {
+            "dcat": "http://www.w3.org/ns/dcat#",
+            "dct": "http://purl.org/dc/terms/",
+            "foaf": "http://xmlns.com/foaf/0.1/",
+        },
         "@id": "./",
         "@type": "dcat:Catalog",
         "dct:title": {"@language": "zh", "@value": "上海体育公共数据开放（预览）"},
-        "dct:description": {"@language": "zh", "@value": " ".join(filter(None, [banner, specs[0].canonical["notice"]]))},
+        "dct:description": {
+            "@language": "zh",
+            "@value": " ".join(filter(None, [banner, specs[0].canonical["notice"]])),
+        },
         "dct:publisher": {"@type": "foaf:Organization", "foaf:name": specs[0].publisher["name"]},
         "dcat:dataset": [
-            {"@id": f"{spec.name}/latest/", "@type": "dcat:Dataset", "dct:title": {"@language": "zh", "@value": spec.title_zh}} for spec in specs
+            {
+                "@id": f"{spec.name}/latest/",
+                "@type": "dcat:Dataset",
+                "dct:title": {"@language": "zh", "@value": spec.title_zh},
+            }
+            for spec in specs
         ],
     }

@@ -35,7 +35,11 @@ def cell(value: Any) -> str:
 
 def size(count: int) -> str:
     """A file size for people."""
-    return f"{count:,} B" if count < 1024 else (f"{count / 1024:,.1f} KB" if count < 1024**2 else f"{count / 1024**2:,.1f} MB")
+    return (
+        f"{count:,} B"
+        if count < 1024
+        else (f"{count / 1024:,.1f} KB" if count < 1024**2 else f"{count / 1024**2:,.1f} MB")
+    )
 
 
 @functools.cache
@@ -53,28 +57,44 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def render(template: str, *, depth: int, here: str, banner: str, title: str, home_depth: int | None = None, **values: Any) -> bytes:
+def render(
+    template: str, *, depth: int, here: str, banner: str, title: str, home_depth: int | None = None, **values: Any
+) -> bytes:
     """Render a page. ``depth``: folders between the page and its ``static/``; ``home_depth``: and the site's root.
 
     All links are relative, so that a site can be moved or mirrored as a folder.
     """
     home = "../" * (depth if home_depth is None else home_depth) or "./"
-    text = environment().get_template(template).render(
-        static="../" * depth + "static/", home=home, here=here, banner=banner, title=title, **values
+    text = (
+        environment()
+        .get_template(template)
+        .render(static="../" * depth + "static/", home=home, here=here, banner=banner, title=title, **values)
     )
     return (text.rstrip("\n") + "\n").encode()
 
 
 def write_static(root: Path) -> int:
     """Copy the style into a site's root; returns the number of files that changed."""
-    return sum(files.write_if_changed(root / "static" / name, (_HERE / "static" / name).read_bytes()) for name in STATIC)
+    return sum(
+        files.write_if_changed(root / "static" / name, (_HERE / "static" / name).read_bytes()) for name in STATIC
+    )
 
 
 def columns(spec: dict[str, str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Column descriptions for the table macro: name → title; numeric where all values are numbers."""
+    """Column descriptions for the table macro: name → title; numeric where all values are numbers, kept on one line where short."""
     result = []
     for name, title in spec.items():
         values = [row[name] for row in rows if row[name] is not None]
         numeric = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        result.append({"name": name, "title": title, "numeric": numeric, "hint": name})
+        longest = max((len(value) for value in values if isinstance(value, str)), default=0)
+        result.append(
+            {
+                "name": name,
+                "title": title,
+                "numeric": numeric,
+                "hint": name,
+                "keep": longest <= 20,
+                "wide": longest > 20,
+            }
+        )
     return result

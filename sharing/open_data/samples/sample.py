@@ -1,4 +1,5 @@
 """读取开放数据集 {{dataset}} 的最新版本，核对 SHA-256 后打印前三条。用法：python3 sample.py 数据集页面地址"""
+
 import hashlib
 import json
 import sys

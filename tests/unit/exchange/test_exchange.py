@@ -270,7 +270,9 @@ def test_crash_at_any_moment_is_repaired(filled, monkeypatch, moment):
             patch.setattr(run, "_publish", lambda built, target: (original(built, target), die()))
         with pytest.raises(Killed):
             run.run_exchange()
-    visible = list((filled / "exchange" / "outbox").rglob("*_F_*/*")) + list((filled / "exchange" / "outbox").rglob("*_I_*/*"))
+    visible = list((filled / "exchange" / "outbox").rglob("*_F_*/*")) + list(
+        (filled / "exchange" / "outbox").rglob("*_I_*/*")
+    )
     assert len(visible) == (4 if moment == "after_rename" else 0), "a delivery appears whole or not at all"
     report = run.run_exchange()
     assert [d.action for d in report.deliveries] == (

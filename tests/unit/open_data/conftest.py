@@ -18,7 +18,9 @@ def home(tmp_path, monkeypatch):
     listed = synthetic.specs()
     monkeypatch.setattr(config, "load", lambda: listed)
     monkeypatch.setattr(
-        exchange_build, "described_grades", lambda table: {c.name: "L1" for spec in listed if spec.table == table for c in spec.columns}
+        exchange_build,
+        "described_grades",
+        lambda table: {c.name: "L1" for spec in listed if spec.table == table for c in spec.columns},
     )
     properties.set("is_demo", "true")
     synthetic.put(synthetic.DIRECTORY, synthetic.directory_frame())

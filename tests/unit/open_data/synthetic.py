@@ -14,9 +14,22 @@ from sharing.open_data.config import DatasetSpec, Licence, raw_config
 DIRECTORY = "ads_open__venue_directory"
 VISITS = "ads_open__daily_visit"
 DISTRICTS = {
-    "310101": "黄浦区", "310104": "徐汇区", "310105": "长宁区", "310106": "静安区", "310107": "普陀区", "310109": "虹口区",
-    "310110": "杨浦区", "310112": "闵行区", "310113": "宝山区", "310114": "嘉定区", "310115": "浦东新区", "310116": "金山区",
-    "310117": "松江区", "310118": "青浦区", "310120": "奉贤区", "310151": "崇明区",
+    "310101": "黄浦区",
+    "310104": "徐汇区",
+    "310105": "长宁区",
+    "310106": "静安区",
+    "310107": "普陀区",
+    "310109": "虹口区",
+    "310110": "杨浦区",
+    "310112": "闵行区",
+    "310113": "宝山区",
+    "310114": "嘉定区",
+    "310115": "浦东新区",
+    "310116": "金山区",
+    "310117": "松江区",
+    "310118": "青浦区",
+    "310120": "奉贤区",
+    "310151": "崇明区",
 }
 
 
@@ -59,9 +72,16 @@ def visits_frame(days: int = 30, last: date = date(2026, 11, 19), k: int = 20) -
             hidden = people < k
             rows.append((day, code, name, None if hidden else people * 2, None if hidden else people, hidden))
     return pl.DataFrame(
-        rows, orient="row",
-        schema={"part_date": pl.Date, "district_code": pl.String, "district_name": pl.String, "visit_count": pl.Int64,
-                "person_count": pl.Int64, "is_suppressed": pl.Boolean},
+        rows,
+        orient="row",
+        schema={
+            "part_date": pl.Date,
+            "district_code": pl.String,
+            "district_name": pl.String,
+            "visit_count": pl.Int64,
+            "person_count": pl.Int64,
+            "is_suppressed": pl.Boolean,
+        },
     )
 
 
@@ -73,7 +93,9 @@ def put(table: str, frame: pl.DataFrame) -> int:
 
 
 def _columns(pairs: list[tuple[str, str, str, str | None]]) -> tuple[Column, ...]:
-    return tuple(Column(name, title, kind, "L1", "N", unit=unit, required=kind != "BIGINT") for name, title, kind, unit in pairs)
+    return tuple(
+        Column(name, title, kind, "L1", "N", unit=unit, required=kind != "BIGINT") for name, title, kind, unit in pairs
+    )
 
 
 def specs() -> list[DatasetSpec]:
@@ -84,25 +106,80 @@ def specs() -> list[DatasetSpec]:
     def spec(table, title, description, key, columns, k, count, grain):
         options = config["datasets"][table]
         return DatasetSpec(
-            options["name"], title, description, f"open.{options['name']}", "1.0.0", table, key, columns, k, count, licence, "无条件开放",
-            None, "每日", "《上海市数据条例》第四十一条", ("体育", "上海"), "文化体育", grain, options.get("geo"), options["chart"],
-            config["max_grade"], config["preview_rows"], config["publisher"], config["canonical"],
+            options["name"],
+            title,
+            description,
+            "以现场公告为准",
+            f"open.{options['name']}",
+            "1.0.0",
+            table,
+            key,
+            columns,
+            k,
+            count,
+            licence,
+            "无条件开放",
+            None,
+            "每日",
+            "《上海市数据条例》第四十一条",
+            ("体育", "上海"),
+            "文化体育",
+            grain,
+            options.get("geo"),
+            options["chart"],
+            config["max_grade"],
+            config["preview_rows"],
+            config["publisher"],
+            config["canonical"],
         )
 
-    directory = _columns([
-        ("venue_id", "场馆编码", "VARCHAR", None), ("venue_name", "场馆名称", "VARCHAR", None), ("venue_type", "场馆类型", "VARCHAR", None),
-        ("venue_type_name", "场馆类型名称", "VARCHAR", None), ("district_code", "行政区划代码", "VARCHAR", None),
-        ("district_name", "行政区", "VARCHAR", None), ("street_name", "街镇", "VARCHAR", None), ("address", "地址", "VARCHAR", None),
-        ("lng", "经度", "DOUBLE", "deg"), ("lat", "纬度", "DOUBLE", "deg"), ("crs", "坐标系", "VARCHAR", None),
-        ("is_public", "是否公共场馆", "BOOLEAN", None), ("open_time", "开放时间", "VARCHAR", None), ("close_time", "关闭时间", "VARCHAR", None),
-        ("unit_count", "场地单元数", "BIGINT", "count"),
-    ])
-    visits = _columns([
-        ("part_date", "日期", "DATE", None), ("district_code", "行政区划代码", "VARCHAR", None), ("district_name", "行政区", "VARCHAR", None),
-        ("visit_count", "到访人次", "BIGINT", "visit"), ("is_suppressed", "是否抑制", "BOOLEAN", None),
-    ])
+    directory = _columns(
+        [
+            ("venue_id", "场馆编码", "VARCHAR", None),
+            ("venue_name", "场馆名称", "VARCHAR", None),
+            ("venue_type", "场馆类型", "VARCHAR", None),
+            ("venue_type_name", "场馆类型名称", "VARCHAR", None),
+            ("district_code", "行政区划代码", "VARCHAR", None),
+            ("district_name", "行政区", "VARCHAR", None),
+            ("street_name", "街镇", "VARCHAR", None),
+            ("address", "地址", "VARCHAR", None),
+            ("lng", "经度", "DOUBLE", "deg"),
+            ("lat", "纬度", "DOUBLE", "deg"),
+            ("crs", "坐标系", "VARCHAR", None),
+            ("is_public", "是否公共场馆", "BOOLEAN", None),
+            ("open_time", "开放时间", "VARCHAR", None),
+            ("close_time", "关闭时间", "VARCHAR", None),
+            ("unit_count", "场地单元数", "BIGINT", "count"),
+        ]
+    )
+    visits = _columns(
+        [
+            ("part_date", "日期", "DATE", None),
+            ("district_code", "行政区划代码", "VARCHAR", None),
+            ("district_name", "行政区", "VARCHAR", None),
+            ("visit_count", "到访人次", "BIGINT", "visit"),
+            ("is_suppressed", "是否抑制", "BOOLEAN", None),
+        ]
+    )
     return [
-        spec(DIRECTORY, "公共体育场馆名录", "全市公共体育场馆的名称、地址、开放时间与坐标。", ("venue_id",), directory, None, None, "一个场馆"),
-        spec(VISITS, "体育场馆每日到访人次（分区）", "各区体育场馆每日到访人次，人数不足的单元格已抑制。", ("part_date", "district_code"), visits, 20,
-             "person_count", "一个区的一天"),
+        spec(
+            DIRECTORY,
+            "公共体育场馆名录",
+            "全市公共体育场馆的名称、地址、开放时间与坐标。",
+            ("venue_id",),
+            directory,
+            None,
+            None,
+            "一个场馆",
+        ),
+        spec(
+            VISITS,
+            "体育场馆每日到访人次（分区）",
+            "各区体育场馆每日到访人次，人数不足的单元格已抑制。",
+            ("part_date", "district_code"),
+            visits,
+            20,
+            "person_count",
+            "一个区的一天",
+        ),
     ]

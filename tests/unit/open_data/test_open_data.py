@@ -27,7 +27,9 @@ DIRECTORY, VISITS = synthetic.specs()
 
 
 def tree(root: Path) -> dict[str, tuple[bytes, int]]:
-    return {str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(root.rglob("*")) if p.is_file()
+    }
 
 
 def latest(home: Path, name: str) -> Path:
@@ -51,12 +53,17 @@ def test_a_new_version_leaves_the_old_one_alone(home, monkeypatch):
     before = tree(home / "open" / "daily_visits" / old["version"])
     monkeypatch.setenv("TIYU_TODAY", "2026-11-21")
     frame = synthetic.visits_frame(31, synthetic.date(2026, 11, 20))
-    changed = frame.with_columns(pl.when(pl.int_range(pl.len()) == 40).then(pl.col("visit_count") + 1).otherwise(pl.col("visit_count")).alias("visit_count"))
+    changed = frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 40)
+        .then(pl.col("visit_count") + 1)
+        .otherwise(pl.col("visit_count"))
+        .alias("visit_count")
+    )
     synthetic.put(synthetic.VISITS, changed)
     report = build.build_open_data()
     assert [d.action for d in report.datasets] == ["unchanged", "published"]
     versions = build.published_versions("daily_visits")
-    assert [v["version"] for v in versions][0] == old["version"]
+    assert versions[0]["version"] == old["version"]
     assert versions[1]["changes"]["added"] == 16
     assert versions[1]["changes"]["removed"] == 0
     assert tree(home / "open" / "daily_visits" / old["version"]) == before
@@ -86,8 +93,8 @@ def test_an_altered_version_stops_the_line(home):
     with pytest.raises(TiyuError, match="TIYU-OPEN-0005") as error:
         build.build_open_data()
     assert "venue_directory.csv" in str(error.value)
+    (path.parent / "checksums.sm3").write_text("")
     with pytest.raises(TiyuError, match="TIYU-OPEN-0005"):
-        (path.parent / "checksums.sm3").write_text("")
         build.check_version(path.parent)
 
 
@@ -106,11 +113,20 @@ def test_a_crash_between_folder_and_ledger_is_repaired(home, monkeypatch):
     assert len(ledger.dataset_versions("venue_directory")) == 1
 
 
-@pytest.mark.parametrize(("people", "hidden", "ok"), [(20, False, True), (19, False, False), (None, False, False), (19, True, False), (None, True, True)])
+@pytest.mark.parametrize(
+    ("people", "hidden", "ok"),
+    [(20, False, True), (19, False, False), (None, False, False), (19, True, False), (None, True, True)],
+)
 def test_the_boundary_of_k(home, people, hidden, ok):
     frame = pl.DataFrame(
-        {"part_date": [synthetic.date(2026, 11, 19)], "district_code": ["310101"], "district_name": ["黄浦区"],
-         "visit_count": [None if hidden else 40], "person_count": [people], "is_suppressed": [hidden]},
+        {
+            "part_date": [synthetic.date(2026, 11, 19)],
+            "district_code": ["310101"],
+            "district_name": ["黄浦区"],
+            "visit_count": [None if hidden else 40],
+            "person_count": [people],
+            "is_suppressed": [hidden],
+        },
         schema_overrides={"visit_count": pl.Int64, "person_count": pl.Int64},
     )
     synthetic.put(synthetic.VISITS, frame)
@@ -168,7 +184,9 @@ def test_columns_outside_the_contract_and_grades(home, monkeypatch):
     monkeypatch.setattr(exchange_build, "described_grades", lambda table: {c.name: "L1" for c in DIRECTORY.columns[1:]})
     with pytest.raises(TiyuError, match="未定级"):
         build.publish(DIRECTORY)
-    monkeypatch.setattr(exchange_build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns} | {"x": "L1"})
+    monkeypatch.setattr(
+        exchange_build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns} | {"x": "L1"}
+    )
     with pytest.raises(TiyuError, match="TIYU-OPEN-0006"):
         build.publish(replace(DIRECTORY, columns=(*DIRECTORY.columns, Column("x", "x", "VARCHAR", "L1", "N"))))
 
@@ -212,14 +230,18 @@ def test_csv_does_not_run_as_a_formula_and_others_keep_the_value(home):
     assert csv["venue_name"].to_list() == ["'=1+1", "'+86", "'-x", "'@cmd", "正常"]
     assert json.loads((folder / "version.json").read_text())["csv_neutralised_cells"] == 4
     assert pl.read_parquet(folder / "venue_directory.parquet")["venue_name"].to_list() == frame["venue_name"].to_list()
-    cells = [c for c in openpyxl.load_workbook(folder / "venue_directory.xlsx")["数据"]["B"]][1:]
+    cells = list(openpyxl.load_workbook(folder / "venue_directory.xlsx")["数据"]["B"])[1:]
     assert [c.value for c in cells] == frame["venue_name"].to_list()
     assert {c.data_type for c in cells} == {"s"}
 
 
 def test_geojson_is_wgs84_and_says_what_it_cannot_place(home):
-    frame = synthetic.directory_frame(6).with_columns(crs=pl.Series(["CGCS2000", "GCJ-02", "BD-09", "WGS-84", "unknown", "CGCS2000"]))
-    frame = frame.with_columns(lng=pl.when(pl.int_range(pl.len()) == 5).then(None).otherwise(pl.lit(121.4737)), lat=pl.lit(31.2304))
+    frame = synthetic.directory_frame(6).with_columns(
+        crs=pl.Series(["CGCS2000", "GCJ-02", "BD-09", "WGS-84", "unknown", "CGCS2000"])
+    )
+    frame = frame.with_columns(
+        lng=pl.when(pl.int_range(pl.len()) == 5).then(None).otherwise(pl.lit(121.4737)), lat=pl.lit(31.2304)
+    )
     data, missing = formats.geojson_bytes(DIRECTORY, frame, "横幅")
     found = json.loads(data)
     assert found["type"] == "FeatureCollection"
@@ -230,7 +252,9 @@ def test_geojson_is_wgs84_and_says_what_it_cannot_place(home):
     assert points[4] is None
     assert points[5] is None
     shift = np.array(points[1]) - np.array(points[0])
-    assert np.abs(shift * [95_300, 111_000] + [431, -215]).max() < 3, "GCJ-02 is about 431 m east and 215 m south of WGS-84 here"
+    assert np.abs(shift * [95_300, 111_000] + [431, -215]).max() < 3, (
+        "GCJ-02 is about 431 m east and 215 m south of WGS-84 here"
+    )
     assert "lng" not in found["features"][0]["properties"]
 
 
@@ -238,11 +262,15 @@ def test_checksum_files_check_with_ordinary_tools(home):
     build.build_open_data()
     for spec in (DIRECTORY, VISITS):
         folder = latest(home, spec.name).resolve()
-        done = subprocess.run(["sha256sum", "-c", "checksums.sha256"], cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["sha256sum", "-c", "checksums.sha256"], cwd=folder, capture_output=True, text=True, check=True
+        )
         assert done.stdout.count("OK") >= 10
         for line in (folder / "checksums.sm3").read_text().splitlines():
             name = line.split("*")[1]
-            out = subprocess.run(["openssl", "dgst", "-sm3", "-r", name], cwd=folder, capture_output=True, text=True, check=True).stdout
+            out = subprocess.run(
+                ["openssl", "dgst", "-sm3", "-r", name], cwd=folder, capture_output=True, text=True, check=True
+            ).stdout
             assert out.strip() == line
 
 
@@ -254,7 +282,9 @@ def test_datapackage_and_dcat_describe_the_files(home):
         dcat = json.loads((folder / "dcat.jsonld").read_text(encoding="utf-8"))
         problems = check_datapackage(package, folder)
         assert problems == []
-        assert {d["dcat:downloadURL"]["@id"] for d in dcat["dcat:distribution"]} == {r["path"] for r in package["resources"]}
+        assert {d["dcat:downloadURL"]["@id"] for d in dcat["dcat:distribution"]} == {
+            r["path"] for r in package["resources"]
+        }
         for distribution in dcat["dcat:distribution"]:
             assert (folder / distribution["@id"]).stat().st_size == distribution["dcat:byteSize"]
         broken = json.loads(json.dumps(package))
@@ -265,8 +295,23 @@ def test_datapackage_and_dcat_describe_the_files(home):
         assert len(check_datapackage(broken, folder)) == 4
 
 
-FIELD_TYPES = {"string", "number", "integer", "boolean", "object", "array", "date", "time", "datetime", "year", "yearmonth", "duration",
-               "geopoint", "geojson", "any"}
+FIELD_TYPES = {
+    "string",
+    "number",
+    "integer",
+    "boolean",
+    "object",
+    "array",
+    "date",
+    "time",
+    "datetime",
+    "year",
+    "yearmonth",
+    "duration",
+    "geopoint",
+    "geojson",
+    "any",
+}
 
 
 def check_datapackage(package: dict, folder: Path) -> list[str]:
@@ -300,8 +345,18 @@ def test_pages_carry_what_they_must(home):
     build.build_open_data()
     for spec in (DIRECTORY, VISITS):
         page = (home / "open" / spec.name / "index.html").read_text(encoding="utf-8")
-        for text in ("演示数据，非真实统计", "预览：正式开放以上海市公共数据开放平台为准", "待确认", "数据纠错", "数据字典", "<svg", "sample.py", "sample.mjs",
-                     "checksums.sha256", spec.description):
+        for text in (
+            "演示数据，非真实统计",
+            "预览：正式开放以上海市公共数据开放平台为准",
+            "待确认",
+            "数据纠错",
+            "数据字典",
+            "<svg",
+            "sample.py",
+            "sample.mjs",
+            "checksums.sha256",
+            spec.description,
+        ):
             assert text in page, text
         table = page.split('id="preview"')[1].split("</table>")[0]
         assert table.count("<tr>") == 21

@@ -1,0 +1,211 @@
+"""What the start page shows, read from checked tables and the ledger at the moment it is built.
+
+Each function returns plain data, or None when there is nothing yet: a door without data says so instead of failing.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lake import clock, ledger, query
+from lake.settings import settings
+from sharing.sites import theme
+
+STATES = {"fresh": ("按时", "good"), "late": ("迟到", "warn"), "failed": ("失败", "bad"), "never": ("从未到达", "off")}
+SEVERITIES = {"red": ("红", "bad"), "orange": ("橙", "warn"), "yellow": ("黄", "warn"), "info": ("提示", "off")}
+KPIS = (("V-06", "entries"), ("R-03", ""), ("V-04", ""))
+
+
+class Lake:
+    """A connection on which checked tables are registered when they are first asked for."""
+
+    def __init__(self) -> None:
+        self.con = query.connect()
+
+    def has(self, table: str) -> bool:
+        """Register a table at its checked version; False when nothing of it is visible."""
+        return query.register(self.con, table, "checked") is not None
+
+    def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+        """Result rows as dictionaries."""
+        return self.con.execute(sql, parameters or []).pl().to_dicts()
+
+
+def analyst(lake: Lake) -> dict[str, Any] | None:
+    """A real question with its SQL and its real answer."""
+    table = "ads_cockpit__sport_day"
+    if not lake.has(table):
+        return None
+    day = lake.con.execute(f"select max(part_date) from {table}").fetchone()
+    if not day or day[0] is None:
+        return None
+    sql = (
+        f"select sport_name, sum(visit_count) as visit_count\nfrom {table}\n"
+        f"where part_date = date '{day[0].isoformat()}'\ngroup by sport_name\norder by visit_count desc, sport_name\nlimit 5"
+    )
+    rows = [{"sport_name": r["sport_name"], "visit_count": int(r["visit_count"] or 0)} for r in lake.rows(sql)]
+    return (
+        {
+            "question": f"{day[0]} 哪些运动项目到访最多？",
+            "sql": sql,
+            "table": table,
+            "rows": rows,
+            "columns": theme.columns(
+                {"sport_name": "sport_name 运动项目", "visit_count": "visit_count 到访人次"}, rows
+            ),
+        }
+        if rows
+        else None
+    )
+
+
+def leader(lake: Lake) -> dict[str, Any] | None:
+    """City-wide values of three KPIs with as-of time, coverage and quality, and the generated sentences."""
+    if not lake.has("ads_cockpit__kpi"):
+        return None
+    found = []
+    for code, variant in KPIS:
+        found += lake.rows(
+            """select kpi_code, kpi_name, variant_name, period_start_date, value, unit, as_of_at, coverage_pct, quality, quality_note
+            from ads_cockpit__kpi where kpi_code = ? and coalesce(variant_code, '') = ? and district_code = '310000'
+              and value is not null order by period_start_date desc limit 1""",
+            [code, variant],
+        )
+    sentences = []
+    if lake.has("ads_cockpit__headline"):
+        sentences = lake.rows("select kind, sentence from ads_cockpit__headline order by position")
+    return {"kpis": [_kpi(row) for row in found], "sentences": sentences} if found else None
+
+
+def _kpi(row: dict[str, Any]) -> dict[str, Any]:
+    unit, value = row["unit"] or "", row["value"]
+    text = f"{value:,.0f}" if float(value).is_integer() and unit != "%" else f"{value:,.1f}"
+    name = row["variant_name"] or row["kpi_name"]
+    quality = {"ok": "质量正常", "partial": "数据不完整", "missing": "缺数据"}.get(row["quality"], row["quality"])
+    return {**row, "name": name, "text": text, "unit": unit, "quality_zh": quality}
+
+
+def exchange() -> dict[str, Any] | None:
+    """The newest delivery and the commands that check it."""
+    sent = [row for row in ledger.deliveries() if row["status"] == "sent"]
+    if not sent:
+        return None
+    row = max(sent, key=lambda item: (item["business_date"], item["sent_at"], item["resource"]))
+    entry = json.loads(row["detail"])["files"][0]
+    return {
+        "resource": row["resource"],
+        "mode_zh": {"F": "全量", "I": "增量"}[row["mode"]],
+        "business_date": row["business_date"],
+        "sent_at": row["sent_at"],
+        "due_at": row["due_at"],
+        "row_count": row["row_count"],
+        "counts": (row["insert_count"], row["update_count"], row["delete_count"]),
+        "folder": row["path"],
+        "delivered": len(sent),
+        "commands": [
+            (f"openssl dgst -sm3 -r {entry['name']}", f"{entry['sm3']} *{entry['name']}"),
+            (f"zcat {entry['name']} | wc -l", str(entry["rows"] + 1)),
+        ],
+    }
+
+
+def calendar() -> list[dict[str, Any]]:
+    """Due, sent and late deliveries of the last three business dates."""
+    from sharing.exchange.run import STATES_ZH, status
+
+    tone = {"sent": "good", "initial": "good", "late": "warn", "due": "off", "overdue": "bad", "merged": "off"}
+    return [
+        {
+            "resource": d.resource,
+            "business_date": d.business_date,
+            "due_at": d.due_at,
+            "sent_at": d.sent_at,
+            "row_count": d.row_count,
+            "state": STATES_ZH[d.state] + (f" {d.late_hours} 小时" if d.late_hours else ""),
+            "tone": tone[d.state],
+        }
+        for d in status(3)
+    ]
+
+
+def open_data() -> dict[str, Any] | None:
+    """The first published dataset's newest version and its first rows, read from the published file itself."""
+    root = settings().open_root
+    for listing in sorted(root.glob("*/versions.json"), key=lambda path: path.parent.name != "venue_directory"):
+        newest = json.loads(listing.read_text(encoding="utf-8"))[-1]
+        folder = listing.parent / newest["version"]
+        frame = pl.read_parquet(folder / newest["formats"]["parquet"])
+        titles = dict(zip(*_dictionary(folder), strict=True))
+        shown = [
+            name
+            for name in ("venue_name", "district_name", "address", "open_time", "close_time", "visit_count")
+            if name in frame.columns
+        ]
+        rows = frame.select(shown[:5]).head(3).to_dicts()
+        return {
+            "dataset": newest["dataset"],
+            "title": newest["title"],
+            "version": newest["version"],
+            "row_count": newest["row_count"],
+            "data_date": newest["data_date"],
+            "rows": rows,
+            "columns": theme.columns({name: titles.get(name, name) for name in shown[:5]}, rows),
+            "datasets": len(list(root.glob("*/versions.json"))),
+        }
+    return None
+
+
+def _dictionary(folder: Path) -> tuple[list[str], list[str]]:
+    frame = pl.read_csv(folder / "dictionary.csv", infer_schema=False)
+    return frame["字段"].to_list(), frame["中文名"].to_list()
+
+
+def sources(lake: Lake) -> list[dict[str, Any]]:
+    """Freshness and the received = accepted + quarantined + duplicate balance of every source."""
+    table = next((name for name in ("ads_cockpit__freshness", "ops_ingest__freshness") if lake.has(name)), None)
+    if table is None:
+        return []
+    rows = lake.rows(
+        f"""select resource, title, update_cycle, state, latest_data_date, last_success_at, received_count, accepted_count,
+        quarantined_count, duplicate_count from {table} order by resource"""
+    )
+    for row in rows:
+        row["state_zh"], row["tone"] = STATES.get(row["state"], (row["state"], "off"))
+        parts = [row[name] or 0 for name in ("accepted_count", "quarantined_count", "duplicate_count")]
+        row["balances"] = (row["received_count"] or 0) == sum(parts)
+        row["equation"] = f"{row['received_count'] or 0:,} = {parts[0]:,} + {parts[1]:,} + {parts[2]:,}"
+    return rows
+
+
+def alert(lake: Lake) -> dict[str, Any] | None:
+    """The newest alert, open ones first, and how many are open."""
+    if not lake.has("ads_supervision__alert"):
+        return None
+    rows = lake.rows(
+        """select alert_id, rule_code, severity, subject_name, district_name, observed_text, threshold_text, basis_text, is_law, opened_at,
+        owner_name, deadline_at, status, count(*) filter (where status = 'open') over () as open_count
+        from ads_supervision__alert order by status = 'open' desc, opened_at desc, alert_id limit 1"""
+    )
+    if not rows:
+        return {"open_count": 0, "newest": None}
+    row = rows[0]
+    row["severity_zh"], row["tone"] = SEVERITIES.get(row["severity"], (row["severity"], "off"))
+    return {"open_count": int(row["open_count"]), "newest": row}
+
+
+def data_through(lake: Lake) -> date | None:
+    """Last day for which figures exist."""
+    if not lake.has("ads_cockpit__district_day"):
+        return None
+    found = lake.con.execute("select max(part_date) from ads_cockpit__district_day").fetchone()
+    return found[0] if found else None
+
+
+def clock_facts() -> dict[str, Any]:
+    """Business date and as-of instant."""
+    return {"today": clock.today(), "as_of": clock.as_of()}
