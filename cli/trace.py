@@ -41,38 +41,45 @@ def register(app: typer.Typer) -> None:
 
 def _show(found: Any) -> None:
     from rich.console import Console
+    from rich.text import Text
     from rich.tree import Tree
+
+    def add(node: Tree, text: str) -> Tree:
+        return node.add(Text(text))  # a file name may hold brackets, which are no markup
 
     row = found.kpi
     value = "无" if row["value"] is None else f"{row['value']:,.4g}"
     variant = f"·{row['variant_name']}" if row.get("variant_name") else ""
     parts = f"　分子 {row['numerator']}　分母 {row['denominator']}" if row["denominator"] is not None else ""
-    tree = Tree(f"{row['kpi_code']} {row['kpi_name']}{variant} = {value} {row['unit']}{parts}", highlight=False)
-    tree.add(
-        f"范围：{row['district_name']}，{row['period_start_date']} 至 {row['period_end_date']}；质量 {row['quality']}"
+    tree = Tree(Text(f"{row['kpi_code']} {row['kpi_name']}{variant} = {value} {row['unit']}{parts}"))
+    add(
+        tree,
+        f"范围：{row['district_name']}，{row['period_start_date']} 至 {row['period_end_date']}；质量 {row['quality']}",
     )
     if found.definition:
-        tree.add(f"定义：{found.definition}")
-    chain = tree.add("经过的表（读取的版本）")
+        add(tree, f"定义：{found.definition}")
+    chain = add(tree, "经过的表（读取的版本）")
     for step in found.chain:
         reads = f" ← {'、'.join(step['reads'])}" if step["reads"] else ""
-        chain.add(f"{step['table']} v{step['version']}{reads}")
+        add(chain, f"{step['table']} v{step['version']}{reads}")
     for source in found.sources:
-        branch = tree.add(
-            f"{source.table} v{source.version}（{source.resource}）：{source.rows:,} 行，{len(source.batches)} 个批次"
+        branch = add(
+            tree,
+            f"{source.table} v{source.version}（{source.resource}）：{source.rows:,} 行，{len(source.batches)} 个批次",
         )
         for batch in source.batches[-SHOWN:]:
-            leaf = branch.add(
-                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{batch.status or ''}"
+            leaf = add(
+                branch,
+                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{batch.status or ''}",
             )
             for entry in batch.objects[:SHOWN]:
-                leaf.add(f"{entry.name}　{entry.rows:,} 行　sha256 {entry.sha256[:16]}…")
+                add(leaf, f"{entry.name}　{entry.rows:,} 行　sha256 {entry.sha256[:16]}…")
             if len(batch.objects) > SHOWN:
-                leaf.add(f"……另有 {len(batch.objects) - SHOWN} 个对象（--json 查看全部）")
+                add(leaf, f"……另有 {len(batch.objects) - SHOWN} 个对象（--json 查看全部）")
         if len(source.batches) > SHOWN:
-            branch.add(f"……另有 {len(source.batches) - SHOWN} 个批次（--json 查看全部）")
+            add(branch, f"……另有 {len(source.batches) - SHOWN} 个批次（--json 查看全部）")
     if not found.sources:
-        tree.add("该指标由平台自身的运行数据计算，没有外部来源文件")
+        add(tree, "该指标由平台自身的运行数据计算，没有外部来源文件")
     if found.other_inputs:
-        tree.add(f"同时读取：{'、'.join(found.other_inputs)}")
+        add(tree, f"同时读取：{'、'.join(found.other_inputs)}")
     Console().print(tree)

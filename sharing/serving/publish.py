@@ -209,15 +209,15 @@ def _previous(path: Path) -> tuple[str, dict[str, tuple[int, str]]]:
     """Fingerprint and per-table (version, shape) recorded in the file that is being served, if any can be read."""
     if not path.is_file():
         return "", {}
+    con = duckdb.connect(
+        ":memory:"
+    )  # attached, because a reader in this process may hold the file with its own settings
     try:
-        con = duckdb.connect(str(path), read_only=True)
+        con.execute(f"ATTACH {quote_literal(str(path))} AS previous (READ_ONLY)")
+        rows = con.execute("SELECT table_name, delta_version, shape FROM previous.main.catalog_versions").fetchall()
+        stamp = con.execute("SELECT text FROM previous.main.catalog_notice WHERE name = '构建指纹'").fetchall()
     except duckdb.Error:
         return "", {}  # damaged, or written by another storage version: build a new one
-    try:
-        rows = con.execute("SELECT table_name, delta_version, shape FROM main.catalog_versions").fetchall()
-        stamp = con.execute("SELECT text FROM main.catalog_notice WHERE name = '构建指纹'").fetchall()
-    except duckdb.Error:
-        return "", {}
     finally:
         con.close()
     return (stamp[0][0] if stamp else ""), {name: (int(version), shape) for name, version, shape in rows}
