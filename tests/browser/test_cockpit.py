@@ -1,0 +1,551 @@
+"""The cockpit as its users meet it: a real Superset on a temporary home, over REST and in headless Chromium.
+
+Uses the serving files of TIYU_SERVING_ROOT when they exist (copied, so that nothing is written there), else invented
+ones. TIYU_COCKPIT_TEMPLATE may name a ready template; otherwise one is built (about half a minute).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from dashboards import assets, bootstrap, cockpit, deploy, district_map
+from tests.unit.dashboards import cockpit_data
+
+REPO = Path(__file__).resolve().parents[2]
+PYTHON = REPO / ".venv-cockpit" / "bin" / "python"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+LIMIT_S = 6
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not PYTHON.exists(), reason="cockpit environment not installed"),
+]
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+
+
+@dataclass(frozen=True)
+class Cockpit:
+    url: str
+    home: Path
+    serving: Path
+    environment: dict[str, str]
+    synthetic: bool
+
+    def client(self, user: str) -> deploy.Client:
+        return deploy.Client(self.url, user, self.environment[bootstrap.password_variable(user)])
+
+    def sql(self, statement: str) -> list[tuple]:
+        """The oracle: SQL straight on the serving file."""
+        with duckdb.connect(str(self.serving / "cockpit.duckdb"), read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
+
+def run(arguments: list[str], environment: dict[str, str], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [str(PYTHON), "-m", "dashboards.bootstrap", *arguments]
+    return subprocess.run(
+        command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Cockpit]:
+    """A running cockpit with the declared assets deployed; ended with everything it started."""
+    base = tmp_path_factory.mktemp("cockpit")
+    serving, given = base / "serving", os.environ.get("TIYU_SERVING_ROOT", "")
+    synthetic = not (given and (Path(given) / "cockpit.duckdb").is_file())
+    if synthetic:
+        cockpit_data.build(serving)
+    else:
+        serving.mkdir()
+        for name in ("cockpit", "analyst"):
+            shutil.copyfile(Path(given) / f"{name}.duckdb", serving / f"{name}.duckdb")
+    district_map.write(base / "districts.geojson")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SUPERSET_", "TIYU_", "FLASK_"))}
+    environment = clean | {
+        "SUPERSET_SECRET_KEY": uuid.uuid4().hex * 2,
+        "TIYU_COCKPIT_HOME": str(base / "home"),
+        "TIYU_SERVING_ROOT": str(serving),
+        "TIYU_MAP_GEOJSON": str(base / "districts.geojson"),
+        "TIYU_COCKPIT_STATEMENT_TIMEOUT": str(LIMIT_S),
+    }
+    environment |= {bootstrap.password_variable(user): uuid.uuid4().hex for user in bootstrap.ACCOUNTS}
+    template = Path(os.environ.get("TIYU_COCKPIT_TEMPLATE") or base / "template.db")
+    built = run(["template", "--out", str(template)], environment)
+    assert built.returncode == 0, built.stderr[-2000:]
+    log = (base / "server.log").open("w")
+    start = ["start-from-template", "--template", str(template), "--port", str(port)]
+    process = subprocess.Popen(
+        [str(PYTHON), "-m", "dashboards.bootstrap", *start],
+        cwd=REPO, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    running = Cockpit(f"http://127.0.0.1:{port}", base / "home", serving, environment, synthetic)
+    try:
+        deploy.wait_until_up(running.url, 180)
+        report = deploy.deploy(running.url, environment[bootstrap.password_variable("admin")])
+        assert report.charts == len(cockpit.COCKPIT.charts())
+        assert not report.removed_charts
+        yield running
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def chart_data(client: deploy.Client, key: str, *, force: bool = False) -> list[dict]:
+    """Rows of a chart of ours through the REST API, by the query stored with it."""
+    charts = {item["uuid"]: item["id"] for item in client.listing("chart")}
+    number = charts[assets.key_uuid("chart", key)]
+    answer = client.call("GET", f"/api/v1/chart/{number}/data/?force={'true' if force else 'false'}")
+    assert answer["result"][0]["error"] is None
+    return answer["result"][0]["data"]
+
+
+# ---------------------------------------------------------------- figures
+RATE = "sum(numerator) / sum(denominator)"
+ORACLES = {
+    "visits_trend": ("part_date", "visits", "SELECT part_date, sum(visit_count) FROM ads.ads_cockpit__district_day GROUP BY 1"),
+    "district_rank": (
+        "district_name",
+        "visits_per_day",
+        "SELECT district_name, sum(visit_count) / count(DISTINCT part_date) FROM ads.ads_cockpit__district_day GROUP BY 1",
+    ),
+    "sport_share": ("sport_name", "visits", "SELECT sport_name, sum(visit_count) FROM ads.ads_cockpit__sport_day GROUP BY 1"),
+    "checkin_trend": ("part_date", "checkins", "SELECT part_date, sum(checkin_count) FROM ads.ads_cockpit__district_day GROUP BY 1"),
+    "water_trend": (
+        "period_start_date",
+        "rate",
+        f"SELECT period_start_date, {RATE} FROM ads.ads_cockpit__kpi WHERE kpi_code = 'R-03' AND district_code = '310000' GROUP BY 1",
+    ),
+    "fulfilment_big": (
+        "period_start_date",
+        "rate",
+        f"SELECT period_start_date, {RATE} FROM ads.ads_cockpit__kpi WHERE kpi_code = 'V-04' AND district_code = '310000' GROUP BY 1",
+    ),
+    "filing_trend": (
+        "period_start_date",
+        "rate",
+        f"SELECT period_start_date, {RATE} FROM ads.ads_cockpit__kpi WHERE kpi_code = 'E-03' AND district_code = '310000' GROUP BY 1",
+    ),
+}  # fmt: skip
+
+
+def as_day(value: object) -> str:
+    """A day from the REST API (epoch milliseconds) or from DuckDB, or the text itself."""
+    if isinstance(value, int | float):
+        return time.strftime("%Y-%m-%d", time.gmtime(value / 1000))
+    return str(value)
+
+
+@pytest.mark.parametrize("key", ORACLES)
+def test_figures_equal_the_oracle(server, key):
+    dimension, metric, statement = ORACLES[key]
+    shown = {as_day(row[dimension]): row[metric] for row in chart_data(server.client("admin"), key)}
+    oracle = {as_day(name): value for name, value in server.sql(statement)}
+    assert shown.keys() == oracle.keys()
+    assert len(shown) >= 3
+    for name, value in oracle.items():
+        assert (shown[name] is None) == (value is None)
+        assert value is None or shown[name] == pytest.approx(float(value), rel=1e-9), name
+
+
+def test_tiles_equal_the_oracle(server):
+    tiles = chart_data(server.client("admin"), "tiles") + chart_data(server.client("admin"), "governance")
+    oracle = server.sql(
+        "SELECT kpi_code, variant_code, unit, value, numerator, denominator FROM ads.ads_cockpit__kpi"
+        " WHERE district_code = '310000' QUALIFY row_number() OVER"
+        " (PARTITION BY kpi_code, variant_code ORDER BY period_start_date DESC) = 1"
+    )
+    expected = {}
+    for code, variant, unit, value, numerator, denominator in oracle:
+        if code == "E-01" and variant != "platform":
+            continue
+        ratio = 100 * numerator / denominator if denominator else None
+        expected[(code, round(ratio if unit == "%" else value, 6))] = True
+    shown = {(tile["kpi_code"], round(tile["shown"], 6)) for tile in tiles if tile["shown"] is not None}
+    assert shown == set(expected)
+    assert {tile["kpi_code"] for tile in tiles} == {
+        "V-04", "V-05", "V-06", "V-07", "E-01", "E-03", "F-01", "R-03", "D-02", "D-06",
+    }  # fmt: skip
+    assert all(tile["as_of_text"] and tile["coverage_text"] for tile in tiles)
+
+
+def test_event_populations_stand_side_by_side(server):
+    shown = {row["variant_code"]: row["value"] for row in chart_data(server.client("admin"), "populations")}
+    oracle = server.sql(
+        "SELECT variant_code, value FROM ads.ads_cockpit__kpi WHERE kpi_code = 'E-01' AND district_code = '310000'"
+        " QUALIFY row_number() OVER (PARTITION BY variant_code ORDER BY period_start_date DESC) = 1"
+    )
+    assert shown == dict(oracle)
+    assert set(shown) == {"platform", "department", "assessed"}
+
+
+def test_alert_queue_equals_the_oracle(server):
+    shown = chart_data(server.client("admin"), "alert_table")
+    ((total, open_count),) = server.sql(
+        "SELECT count(*), count(*) FILTER (status = 'open') FROM ads.ads_supervision__alert"
+    )
+    assert len(shown) == min(total, 500)
+    counted = {row["severity"]: row["open_count"] for row in chart_data(server.client("admin"), "severity")}
+    assert sum(counted.values()) == open_count
+    assert set(counted) == {"red", "orange", "yellow", "info"}
+
+
+# ---------------------------------------------------------------- deployment
+def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
+    password = server.environment[bootstrap.password_variable("admin")]
+    source = cockpit.COCKPIT.charts()[2]
+    dataset = assets.Dataset("leaving", "将被移除的数据集", (assets.Column("resource", "VARCHAR", "资源"),),
+                             table="ads_cockpit__freshness")  # fmt: skip
+    chart = replace(source, key="leaving", title="将被移除的图表", dataset=dataset, viz="table",
+                    params={"query_mode": "raw", "all_columns": ["resource"], "row_limit": 5})  # fmt: skip
+    page = assets.Page("leaving", "将被移除", (((chart, 12, 20),),))
+    extra = replace(cockpit.COCKPIT, slug="leaving", title="将被移除的看板", pages=(page,), district_dataset=dataset)
+    deploy.deploy(server.url, password, bundle=assets.build((cockpit.COCKPIT, extra)))
+    client = server.client("admin")
+    assert "将被移除的图表" in {item["slice_name"] for item in client.listing("chart")}
+    own = client.call("POST", "/api/v1/chart/", {
+        "slice_name": "用户自建", "viz_type": "table", "params": "{}", "datasource_type": "table",
+        "datasource_id": next(i["id"] for i in client.listing("dataset") if i["table_name"] == "headline")})  # fmt: skip
+    try:
+        report = deploy.deploy(server.url, password)
+        assert report.removed_charts == ("将被移除的图表",)
+        assert report.removed_datasets == ("ads_cockpit__freshness",)
+        assert report.removed_dashboards == ("将被移除的看板",)
+        left = {item["slice_name"] for item in client.listing("chart")}
+        assert "用户自建" in left
+        assert left - {"用户自建"} == {item.title for item in cockpit.COCKPIT.charts()}
+        linked = client.call("GET", "/api/v1/dashboard/cockpit/charts")["result"]
+        assert len(linked) == len(cockpit.COCKPIT.charts())
+    finally:
+        client.call("DELETE", f"/api/v1/chart/{own['id']}")
+    again = deploy.deploy(server.url, password)
+    assert (again.removed_charts, again.removed_datasets, again.removed_dashboards) == ((), (), ())
+
+
+def test_a_new_serving_file_is_seen_without_any_call(server):
+    client = server.client("admin")
+    before = chart_data(client, "sport_share")
+    assert chart_data(client, "sport_share") == before
+    final, aside = server.serving / "cockpit.duckdb", server.serving / "cockpit.duckdb.next"
+    kept = server.serving / "cockpit.duckdb.kept"
+    shutil.copyfile(final, aside)
+    os.link(final, kept)
+    try:
+        with duckdb.connect(str(aside)) as connection:
+            connection.execute("UPDATE ads.ads_cockpit__sport_day SET visit_count = visit_count * 2")
+        os.replace(aside, final)
+        after = chart_data(client, "sport_share")
+        assert {row["sport_name"]: row["visits"] for row in after} == {
+            row["sport_name"]: 2 * row["visits"] for row in before
+        }
+    finally:
+        os.replace(kept, final)
+    assert chart_data(client, "sport_share") == before
+
+
+def test_passwords_that_match_are_left_alone(server):
+    done = run(["passwords"], server.environment)
+    assert done.returncode == 0
+    assert "已更新 0 个账号" in done.stderr
+
+
+def test_template_holds_no_secret_and_no_path(server, tmp_path):
+    home = (server.home / "superset.db").read_bytes()
+    for name in ("SUPERSET_SECRET_KEY", "TIYU_SERVING_ROOT", *map(bootstrap.password_variable, bootstrap.ACCOUNTS)):
+        assert server.environment[name].encode() not in home
+
+
+def test_dead_server_is_a_coded_error():
+    with pytest.raises(deploy.DeployError, match="TIYU-COCKPIT-0012"):
+        deploy.wait_until_up("http://127.0.0.1:9", 0)
+
+
+# ---------------------------------------------------------------- who may do what
+def refused(client: deploy.Client, method: str, path: str, body: object = None) -> str:
+    with pytest.raises(deploy.DeployError) as error:
+        client.call(method, path, body)
+    return str(error.value)
+
+
+def sql_lab(client: deploy.Client, statement: str, database: str = "分析数据", number: int | None = None) -> dict:
+    if number is None:
+        listed = client.listing("database")
+        number = next(item["id"] for item in listed if item["database_name"] == database)
+    body = {"database_id": number, "sql": statement, "client_id": uuid.uuid4().hex[:11], "runAsync": False,
+            "schema": "main", "queryLimit": 100, "expand_data": True}  # fmt: skip
+    return client.call("POST", "/api/v1/sqllab/execute/", body)
+
+
+def databases(server) -> dict[str, int]:
+    return {item["database_name"]: item["id"] for item in server.client("admin").listing("database")}
+
+
+def test_leader_sees_the_dashboard_and_nothing_else(server):
+    leader = server.client("leader")
+    assert [item["slug"] for item in leader.listing("dashboard")] == ["cockpit"]
+    charts = leader.call("GET", "/api/v1/dashboard/cockpit/charts")["result"]
+    dashboard = leader.call("GET", "/api/v1/dashboard/cockpit")["result"]["id"]
+    chart = next(item for item in charts if item["slice_name"] == "每日客流（人次）")
+    dataset = int(chart["form_data"]["datasource"].split("__")[0])
+    query = {"columns": [], "metrics": ["visits"], "filters": [], "row_limit": 10, "time_range": "No filter"}
+    body = {"datasource": {"id": dataset, "type": "table"}, "queries": [query], "result_format": "json",
+            "result_type": "full", "form_data": {"slice_id": chart["id"], "dashboardId": dashboard}}  # fmt: skip
+    assert leader.call("POST", "/api/v1/chart/data", body)["result"][0]["rowcount"] == 1
+    assert "403" in refused(leader, "POST", "/api/v1/chart/data", {**body, "form_data": {}})
+    assert leader.listing("database") == [] if _can_list(leader, "database") else True
+
+
+def _can_list(client: deploy.Client, kind: str) -> bool:
+    try:
+        client.listing(kind)
+    except deploy.DeployError:
+        return False
+    return True
+
+
+def test_leader_cannot_use_sql_lab(server):
+    for number in databases(server).values():
+        with pytest.raises(deploy.DeployError, match="403"):
+            sql_lab(server.client("leader"), "SELECT 1", number=number)
+    assert "403" in refused(server.client("leader"), "GET", "/api/v1/saved_query/")
+
+
+def test_analyst_queries_the_analyst_file_only(server):
+    analyst = server.client("analyst")
+    rows = sql_lab(analyst, "SELECT count(*) AS n FROM ads.ads_cockpit__kpi")["data"]
+    assert rows[0]["n"] > 0
+    assert [item["database_name"] for item in analyst.listing("database")] == ["分析数据"]
+    with pytest.raises(deploy.DeployError):
+        sql_lab(analyst, "SELECT 1", number=databases(server)["驾驶舱数据"])
+
+
+ATTACKS = {
+    "read_csv": "SELECT * FROM read_csv('/etc/passwd', header=false)",
+    "read_text": "SELECT * FROM read_text('/etc/passwd')",
+    "file_as_table": "SELECT * FROM '/etc/passwd'",
+    "glob": "SELECT * FROM glob('/etc/*')",
+    "copy_to": "COPY (SELECT 1) TO '/tmp/tiyu-cockpit-attack.csv'",
+    "attach": "ATTACH '{other}' AS other",
+    "attach_other_audience": "ATTACH '{cockpit}' AS other (READ_ONLY)",
+    "install": "INSTALL httpfs",
+    "load": "LOAD httpfs",
+    "unlock": "SET enable_external_access = true",
+    "configuration": "SET lock_configuration = false",
+    "create": "CREATE TABLE stolen AS SELECT 1",
+    "delete": "DELETE FROM ads.ads_cockpit__kpi",
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_analyst_cannot_leave_the_file(server, tmp_path, name):
+    other = tmp_path / "other.duckdb"
+    duckdb.connect(str(other)).close()
+    statement = ATTACKS[name].format(other=other, cockpit=server.serving / "cockpit.duckdb")
+    before = (server.serving / "analyst.duckdb").read_bytes()
+    with pytest.raises(deploy.DeployError) as error:
+        sql_lab(server.client("analyst"), statement)
+    assert "root:" not in str(error.value)
+    assert not Path("/tmp/tiyu-cockpit-attack.csv").exists()
+    assert (server.serving / "analyst.duckdb").read_bytes() == before
+
+
+def test_a_loosened_database_object_is_still_locked(server):
+    """Not even an administrator's edit in the interface opens another file or the file system."""
+    admin = server.client("admin")
+    number = databases(server)["分析数据"]
+    for uri in ("duckdb:////etc/passwd", "sqlite:////etc/passwd", "duckdb:///other"):
+        with contextlib.suppress(deploy.DeployError):  # refusing the edit is as good as refusing the query
+            admin.call("PUT", f"/api/v1/database/{number}", {"sqlalchemy_uri": uri})
+        stored = admin.call("GET", f"/api/v1/database/{number}/connection")["result"]["sqlalchemy_uri"]
+        if stored == uri:
+            with pytest.raises(deploy.DeployError):
+                sql_lab(admin, "SELECT 1", number=number)
+    loose = json.dumps({"engine_params": {"connect_args": {"config": {"enable_external_access": True}}}})
+    try:
+        admin.call("PUT", f"/api/v1/database/{number}", {"extra": loose, "sqlalchemy_uri": "duckdb:///analyst"})
+        with pytest.raises(deploy.DeployError):
+            sql_lab(admin, ATTACKS["read_csv"], number=number)
+    finally:
+        deploy.deploy(server.url, server.environment[bootstrap.password_variable("admin")])
+    assert sql_lab(server.client("analyst"), "SELECT 1 AS one")["data"] == [{"one": 1}]
+
+
+def test_endless_statement_is_aborted(server):
+    started = time.monotonic()
+    endless = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE hash(a.range) % 7 = hash(b.range) % 5"
+    with pytest.raises(deploy.DeployError, match="TIYU-COCKPIT-0004"):
+        sql_lab(server.client("analyst"), endless)
+    assert time.monotonic() - started < LIMIT_S * 5
+
+
+def test_anonymous_sees_nothing(server):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as error:
+        opener.open(f"{server.url}/api/v1/chart/", timeout=30)
+    assert error.value.code == 401
+    with opener.open(f"{server.url}/superset/dashboard/cockpit/", timeout=30) as answer:
+        assert "/login/" in answer.url
+
+
+# ---------------------------------------------------------------- in the browser
+@pytest.fixture
+def page(server):
+    """A Chromium page signed in as the leader, with everything it asked for and complained about."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                  "--disable-component-update", "--disable-sync"],
+        )  # fmt: skip
+        opened = browser.new_page(viewport={"width": 1600, "height": 2300}, locale="zh-CN")
+        opened.set_default_timeout(90_000)
+        yield opened
+        browser.close()
+
+
+def watch(page, server) -> tuple[list[str], list[str], list[tuple[str, int, str]]]:
+    """(console errors, requests to other hosts, chart answers as (chart, rows, error)) as they happen."""
+    errors: list[str] = []
+    outside: list[str] = []
+    answers: list[tuple[str, int, str]] = []
+    page.on("console", lambda message: errors.append(message.text[:300]) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)[:300]))
+    page.on("request", lambda r: None if r.url.startswith((server.url, "data:", "blob:")) else outside.append(r.url))
+
+    def answered(response) -> None:
+        if "/chart/data" in response.url or "explore_json" in response.url:
+            content = response.json()
+            if "result" in content:
+                form = content["result"]
+                answers.append(
+                    (response.url, sum(q["rowcount"] for q in form), "".join(q["error"] or "" for q in form))
+                )
+            else:
+                data = content.get("data") or []
+                answers.append((response.url, len(data), str(content.get("error") or content.get("errors") or "")))
+
+    page.on("response", answered)
+    return errors, outside, answers
+
+
+def sign_in(page, server, user: str) -> None:
+    page.goto(f"{server.url}/login/")
+    page.wait_for_selector("[data-test='username-input']")
+    page.fill("[data-test='username-input']", user)
+    page.fill("[data-test='password-input']", server.environment[bootstrap.password_variable(user)])
+    page.keyboard.press("Enter")
+
+
+def settle(page, charts: int) -> None:
+    """Wait until the visible tab has its charts and none is loading."""
+    chart = "[data-test='chart-grid-component']:visible"
+    page.wait_for_function(
+        """n => { const seen = [...document.querySelectorAll("[data-test='chart-grid-component']")]
+                   .filter(e => e.offsetParent !== null);
+                  return seen.length >= n && seen.every(e => !e.querySelector("[data-test='loading-indicator'], .loading")
+                   && e.querySelector("[data-test='slice-container']")); }""",
+        arg=charts,
+    )
+    assert page.locator(chart).count() == charts
+    page.wait_for_timeout(800)
+
+
+@needs_chromium
+def test_leader_opens_every_tab(server, page):
+    errors, outside, answers = watch(page, server)
+    page.goto(f"{server.url}/login/")
+    page.wait_for_selector("[data-test='username-input']")
+    assert "登录" in page.inner_text("body")
+    assert not re.search(r"Sign in|Not In|Username|Password", page.inner_text("body"))
+    sign_in(page, server, "leader")
+    page.wait_for_url("**/superset/dashboard/cockpit/**")  # a leader's first page is the cockpit
+    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
+    for index, tab in enumerate(cockpit.COCKPIT.pages):
+        page.locator("[role=tab]", has_text=tab.title).first.click()
+        settle(page, sum(len(row) for row in tab.rows))
+        text = page.inner_text("body")
+        for row in tab.rows:
+            for chart, _, _ in row:
+                if chart.key != "banner":
+                    assert chart.title in text, chart.title
+        if server.synthetic:
+            assert cockpit_data.NOTICE in text
+        assert page.locator("[role=alert]:visible").count() == 0
+        if folder:
+            page.screenshot(path=f"{folder}/tab{index}-{tab.key}.png", full_page=True)
+    assert errors == []
+    assert outside == []
+    assert len(answers) >= len(cockpit.COCKPIT.charts())
+    assert [answer for answer in answers if answer[2]] == []
+    assert [answer for answer in answers if answer[1] == 0] == []
+
+
+@needs_chromium
+def test_nothing_is_cut_off(server, page):
+    """No card, tile or sentence is higher or wider than the box that shows it."""
+    sign_in(page, server, "leader")
+    page.wait_for_url("**/superset/dashboard/cockpit/**")
+    examined = 0
+    for tab in cockpit.COCKPIT.pages:
+        page.locator("[role=tab]", has_text=tab.title).first.click()
+        settle(page, sum(len(row) for row in tab.rows))
+        found = page.evaluate(
+            """() => { const cut = []; let seen = 0;
+              for (const e of document.querySelectorAll('.handlebars > div, .ty-tile, .ty-name, .ty-value, .ty-say, .header-title')) {
+                if (e.offsetParent === null) continue; seen += 1;
+                if (e.closest('[data-test-chart-name="数据说明"]')) continue;
+                if (e.scrollWidth > e.clientWidth + 2 || e.scrollHeight > e.clientHeight + 6)
+                  cut.push([e.className.toString().slice(0, 40), e.innerText.slice(0, 60), e.scrollHeight - e.clientHeight, e.scrollWidth - e.clientWidth]);
+              } return [seen, cut]; }"""
+        )
+        examined += found[0]
+        assert found[1] == [], tab.title
+    assert examined > 40
+
+
+@needs_chromium
+def test_district_filter_reaches_trends_and_spares_tiles(server, page):
+    sign_in(page, server, "leader")
+    page.wait_for_url("**/superset/dashboard/cockpit/**")
+    settle(page, sum(len(row) for row in cockpit.COCKPIT.pages[0].rows))
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.post_data or "") if "/chart/data" in r.url else None)
+    district = server.sql("SELECT district_name FROM ads.ads_cockpit__district_day ORDER BY 1 LIMIT 1")[0][0]
+    page.locator(".ant-select:visible").first.click()
+    page.keyboard.type(district)
+    page.locator(f".ant-select-item-option[title='{district}']").first.click()
+    page.keyboard.press("Escape")
+    page.locator("[data-test='filter-bar__apply-button']").click()
+    page.wait_for_timeout(4000)
+    settle(page, sum(len(row) for row in cockpit.COCKPIT.pages[0].rows))
+    filtered = [body for body in asked if district in body]
+    numbers = {item["id"]: item["uuid"] for item in server.client("admin").listing("chart")}
+    reached = {numbers[json.loads(body)["form_data"]["slice_id"]] for body in filtered}
+    expected = {assets.key_uuid("chart", key) for key in ("visits_trend", "district_rank", "alert_queue")}
+    assert reached == expected
