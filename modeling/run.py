@@ -231,6 +231,25 @@ def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None
     return report
 
 
+def compiled() -> tuple[session.Session, dict[str, str]]:
+    """The compiled SQL of every model (placeholders in place of windows and clock), without building anything.
+
+    Raises TIYU-DBT-0003 when a model does not compile.
+    """
+    manifest = project.parse()
+    run = _new_session(manifest, False)
+    outcome = _invoke(run, manifest, ["compile", "--indirect-selection", "empty", "--select", *run.specs])
+    if not outcome.success:
+        raise TiyuError(
+            "TIYU-DBT-0003", "模型无法编译", "查看 dbt 日志", EXIT_INTERNAL, error=_first_line(str(outcome.exception))
+        )
+    return run, {
+        result.node.name: result.node.compiled_code
+        for result in outcome.result.results
+        if result.node.resource_type == "model"
+    }
+
+
 def unit_tests(select: str | None = None) -> BuildReport:
     """Run the dbt unit tests (formulas on written-down rows; the lake's content does not matter).
 

@@ -6,6 +6,7 @@ version. A model is streamed from DuckDB into Delta without being held in Python
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,77 @@ def contract_select(sql: str, spec: ModelSpec) -> str:
     return f"select {columns} from (\n{sql}\n) as model_rows"
 
 
+def register_lake(con: DuckDBPyConnection, run: session.Session) -> int:
+    """Show every source and model of the project at the version this invocation starts from; returns how many."""
+    layers = {schema for schema, _ in run.sources.values()} | {spec.layer for spec in run.specs.values()}
+    for layer in sorted(layers):
+        con.execute(f"create schema if not exists {query.quote_name(layer)}")
+    for name, (schema, columns) in run.sources.items():
+        register_table(con, schema, name, run.checked(name), columns)
+    for name, spec in run.specs.items():
+        register_table(con, spec.layer, name, run.checked(name), spec.columns)
+    return len(run.sources) + len(run.specs)
+
+
+def build_model(con: DuckDBPyConnection, run: session.Session, name: str, sql: str) -> Plan:
+    """Plan one model, write what the plan asks for and show the model at its new head.
+
+    ``sql`` is the compiled model with its placeholders (see modeling.literals).
+    """
+    spec = run.specs[name]
+    plan = run.plan(name)
+    run.plans[name] = plan
+    if plan.action != "none":
+        _write(con, run, spec, plan, sql)
+    register_table(con, spec.layer, name, tables.version(name), spec.columns)
+    return plan
+
+
+def _write(con: DuckDBPyConnection, run: session.Session, spec: ModelSpec, plan: Plan, sql: str) -> None:
+    record = Recorded(plan.inputs, spec.definition, run.business_date)
+
+    def rows(window: DateRange | None) -> pa.RecordBatchReader:
+        text = literals.render(
+            sql, window=window, business_date=run.business_date, as_of=run.as_of, versions=run.input_versions
+        )
+        return counted(con.execute(contract_select(text, spec)).to_arrow_reader(BATCH_ROWS), run.rows, spec.name)
+
+    def metadata(kept: Recorded) -> dict[str, Any]:
+        return {**kept.metadata(), "tiyu.model": spec.name, "tiyu.run_id": run.run_id}
+
+    run.rows[spec.name] = 0
+    if plan.action == "full":
+        run.built[spec.name] = tables.replace_table(
+            spec.name, rows(None), metadata=metadata(record), partition_by=spec.partition_by
+        )
+        return
+    before = run.recorded(spec.name)
+    if before is None:
+        raise TiyuError("TIYU-DBT-0007", "增量构建缺少上次构建的记录", "用 --full-refresh 重建", EXIT_INTERNAL, table=spec.name)
+    for window in plan.ranges:
+        # Only the last commit may claim the new inputs: after a crash in between, all ranges are done again.
+        kept = record if window == plan.ranges[-1] else before
+        if spec.strategy == "merge":
+            run.built[spec.name] = tables.merge(
+                spec.name, rows(window), spec.keys, window=(spec.column, window.start, window.end), metadata=metadata(kept)
+            )
+        else:
+            run.built[spec.name] = tables.replace_window(
+                spec.name, rows(window), spec.column, window.start, window.end, metadata=metadata(kept)
+            )
+
+
+def counted(reader: pa.RecordBatchReader, counts: dict[str, int], name: str) -> pa.RecordBatchReader:
+    """The same stream, adding the rows that pass to ``counts[name]``."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            counts[name] += batch.num_rows
+            yield batch
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
 class Plugin(BasePlugin):
     """Registered in profiles.yml; dbt-duckdb makes one per environment."""
 
@@ -48,73 +120,16 @@ class Plugin(BasePlugin):
         conn.execute("set global TimeZone = 'UTC'")
         self._connection = conn
         run = session.current()
-        if run is None:
-            return
-        layers = {schema for schema, _ in run.sources.values()} | {spec.layer for spec in run.specs.values()}
-        for layer in sorted(layers):
-            conn.execute(f"create schema if not exists {query.quote_name(layer)}")
-        for name, (schema, columns) in run.sources.items():
-            register_table(conn, schema, name, run.checked(name), columns)
-        for name, spec in run.specs.items():
-            register_table(conn, spec.layer, name, run.checked(name), spec.columns)
+        if run is not None:
+            register_lake(conn, run)
 
     def store(self, target_config: TargetConfig) -> None:
         """Build one model as planned and show it at its new version."""
         run = session.current()
         if run is None or self._connection is None:
             raise TiyuError("TIYU-DBT-0005", "不能直接用 dbt 写入数据表", "请用 tiyu build 构建分层数据", EXIT_USAGE)
-        name = target_config.relation.identifier
-        spec = run.specs[name]
-        plan = run.plan(name)
-        run.plans[name] = plan
         cursor = self._connection.cursor()
         try:
-            if plan.action != "none":
-                self._write(cursor, run, spec, plan, target_config.config["sql"])
-            register_table(cursor, spec.layer, name, tables.version(name), spec.columns)
+            build_model(cursor, run, target_config.relation.identifier, target_config.config["sql"])
         finally:
             cursor.close()
-
-    def _write(self, cursor: DuckDBPyConnection, run: session.Session, spec: ModelSpec, plan: Plan, sql: str) -> None:
-        record = Recorded(plan.inputs, spec.definition, run.business_date)
-
-        def rows(window: DateRange | None) -> pa.RecordBatchReader:
-            text = literals.render(
-                sql, window=window, business_date=run.business_date, as_of=run.as_of, versions=run.input_versions
-            )
-            return counted(cursor.execute(contract_select(text, spec)).to_arrow_reader(BATCH_ROWS), run.rows, spec.name)
-
-        def metadata(kept: Recorded) -> dict[str, Any]:
-            return {**kept.metadata(), "tiyu.model": spec.name, "tiyu.run_id": run.run_id}
-
-        run.rows[spec.name] = 0
-        if plan.action == "full":
-            run.built[spec.name] = tables.replace_table(
-                spec.name, rows(None), metadata=metadata(record), partition_by=spec.partition_by
-            )
-            return
-        before = run.recorded(spec.name)
-        if before is None:
-            raise TiyuError("TIYU-DBT-0007", "增量构建缺少上次构建的记录", "用 --full-refresh 重建", EXIT_INTERNAL, table=spec.name)
-        for window in plan.ranges:
-            # Only the last commit may claim the new inputs: after a crash in between, all ranges are done again.
-            kept = record if window == plan.ranges[-1] else before
-            if spec.strategy == "merge":
-                run.built[spec.name] = tables.merge(
-                    spec.name, rows(window), spec.keys, window=(spec.column, window.start, window.end), metadata=metadata(kept)
-                )
-            else:
-                run.built[spec.name] = tables.replace_window(
-                    spec.name, rows(window), spec.column, window.start, window.end, metadata=metadata(kept)
-                )
-
-
-def counted(reader: pa.RecordBatchReader, counts: dict[str, int], name: str) -> pa.RecordBatchReader:
-    """The same stream, adding the rows that pass to ``counts[name]``."""
-
-    def batches():
-        for batch in reader:
-            counts[name] += batch.num_rows
-            yield batch
-
-    return pa.RecordBatchReader.from_batches(reader.schema, batches())

@@ -1,0 +1,137 @@
+"""The ten KPIs equal the ground truth of the simulated city, after the real way: ingest, gate, layers, gate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+
+import city as city_module
+
+from lake import ledger, query, tables
+
+pytestmark = [pytest.mark.data, pytest.mark.integration]
+
+KEYS = ["kpi_code", "variant_code", "period_type", "period_start_date", "district_code"]
+#: D-06 is a property of the platform, not of the city.
+IN_TRUTH = {"V-04", "V-05", "V-06", "V-07", "E-01", "E-03", "F-01", "R-03", "D-02"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The tiny city brought all the way to checked ADS tables, once."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("truth")
+    for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
+        patch.delenv(name, raising=False)
+    patch.setenv("TIYU_HOME", str(folder / "home"))
+    patch.setenv("TIYU_TODAY", "2026-11-20")
+    patch.setenv("TIYU_AS_OF", "2026-11-20T12:00:00+08:00")
+    from protection import keys
+
+    keys.ensure()
+    city = city_module.generate(folder / "city")
+    with city_module.connected(city, patch):
+        run_everything()
+    yield city
+    patch.undo()
+
+
+def run_everything() -> None:
+    """What the DAGs do, in their order."""
+    from catalog import contracts
+    from catalog.publish import publish_reference
+    from ingestion.run import ingest
+    from modeling.run import LAYERS, build
+    from quality.gate import run_gate
+    from quality.ops import publish_ops
+
+    for resource in city_module.RESOURCES:
+        ingest(resource)
+        assert run_gate([obj.table for obj in contracts.load(resource).objects]).examined > 0, resource
+    publish_reference()
+    publish_ops()
+    for layer in LAYERS:
+        build(layer)
+    run_gate([name for name in tables.all_tables() if tables.layer_of(name) == "ads"])
+
+
+def checked(name: str) -> pl.DataFrame:
+    con = query.connect()
+    assert query.register(con, name, "checked") is not None, f"{name} has no checked version"
+    return con.execute(f"select * from {name}").pl()
+
+
+def test_kpis_equal_the_truth(built):
+    truth = pl.read_csv(
+        built.folder / "truth" / "kpi.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
+    )
+    truth = truth.with_columns(pl.col("variant_code").fill_null(""))
+    ours = checked("ads_cockpit__kpi").with_columns(pl.col("variant_code").fill_null(""))
+    assert set(truth["kpi_code"]) == IN_TRUTH
+    both = truth.join(ours, on=KEYS, how="left", suffix="_ours", coalesce=True)
+    assert both.height == truth.height > 500
+    columns = ["numerator", "denominator", "value"]
+    wrong = both.filter(
+        pl.any_horizontal(
+            pl.col(f"{c}_ours").is_null() & pl.col(c).is_not_null()
+            | ((pl.col(c) - pl.col(f"{c}_ours")).abs() > 1e-9).fill_null(False)
+            for c in columns
+        )
+    )
+    assert wrong.is_empty(), wrong.select([*KEYS, *columns, *(f"{c}_ours" for c in columns)]).head(5)
+
+
+def test_no_kpi_row_claims_a_day_the_truth_does_not_know(built):
+    truth = pl.read_csv(
+        built.folder / "truth" / "kpi.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
+    )
+    ours = checked("ads_cockpit__kpi").filter(
+        pl.col("kpi_code").is_in(["V-05", "V-06", "R-03"]) & (pl.col("denominator") > 0)
+    )
+    extra = ours.join(truth, on=["kpi_code", "period_start_date", "district_code"], how="anti")
+    assert ours.height > 100
+    assert extra.is_empty(), extra.head(5)
+
+
+def test_daily_visits_equal_the_truth(built):
+    truth = pl.read_csv(
+        built.folder / "truth" / "daily_visits.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
+    )
+    ours = checked("ads_cockpit__district_day").filter(pl.col("visit_count") > 0)
+    both = truth.filter(pl.col("part_date") < pl.date(2026, 11, 20)).join(
+        ours, on=["part_date", "district_code"], how="left"
+    )
+    assert both.height > 50
+    assert both.filter(pl.col("visits") != pl.col("visit_count").fill_null(0)).is_empty()
+
+
+def test_the_planned_incidents_are_the_alerts(built):
+    alerts = checked("ads_supervision__alert").filter(pl.col("rule_code").is_in(["AL-03", "AL-10"]))
+    assert set(alerts["rule_code"]) == {"AL-03", "AL-10"}
+    assert alerts.filter((pl.col("rule_code") == "AL-03") & (pl.col("status") == "open")).height >= 1
+    assert alerts["owner_name"].null_count() == alerts["deadline_at"].null_count() == 0
+
+
+def test_books_balance(built):
+    from quality.reconcile import reconcile
+
+    report = reconcile()
+    assert report.ok, report.rows
+    assert report.examined >= 7
+
+
+def test_running_everything_again_commits_nothing(built, monkeypatch):
+    before = {name: tables.version(name) for name in tables.all_tables()}
+    checked_before = ledger.checked_versions()
+    from modeling.run import LAYERS, build
+
+    for layer in LAYERS:
+        build(layer)
+    after = {name: tables.version(name) for name in tables.all_tables()}
+    assert after == before
+    assert ledger.checked_versions() == checked_before
