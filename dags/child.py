@@ -27,20 +27,21 @@ def die_with_parent() -> None:
         os._exit(4)
 
 
-def call(verb: str, **arguments: Any) -> Any:
+def call(verb: str, *values: Any, **arguments: Any) -> Any:
     """Import ``package.module:function`` and call it; the import happens only now, never while a DAG file is parsed."""
     module, _, function = verb.partition(":")
-    return getattr(importlib.import_module(module), function)(**arguments)
+    return getattr(importlib.import_module(module), function)(*values, **arguments)
 
 
 def plain(report: Any) -> Any:
     """A verb's report as JSON-able data: dataclasses become mappings, everything unknown becomes text."""
-    if is_dataclass(report) and not isinstance(report, type):
-        report = asdict(report)
-    elif hasattr(report, "model_dump"):
-        report = report.model_dump(mode="json")
-    elif hasattr(report, "as_dict"):
-        report = report.as_dict()
+    for method in ("as_dict", "to_dict", "model_dump"):
+        if hasattr(report, method):
+            report = getattr(report, method)()
+            break
+    else:
+        if is_dataclass(report) and not isinstance(report, type):
+            report = asdict(report)
     return json.loads(json.dumps(report, default=str, ensure_ascii=False))
 
 

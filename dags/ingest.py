@@ -42,10 +42,10 @@ def ingest_dag(source: wiring.Source) -> DAG:
         @task(outlets=[source.asset])
         def gate(tables: list[str], report: Any, *, outlet_events: Any = None) -> Any:
             """Judge the changed partitions; only then do the checked versions move."""
-            result = wiring.verb("quality.gate:run_gate", tables=tables)
+            result = wiring.verb("quality.gate:run_gate", tables)
             from lake import ledger
 
-            accepted = report.get("accepted_count") if isinstance(report, dict) else None
+            accepted = report.get("accepted") if isinstance(report, dict) else None
             outlet_events[source.asset].extra = {"rows": accepted, "version": ledger.checked_version(tables[0])}
             return result
 

@@ -33,7 +33,7 @@ with DAG(
     @task
     def build(layer: str) -> Any:
         """Run dbt for one layer; its checked versions move when its tests pass."""
-        return wiring.verb_in_child("modeling.run:build", layer=layer)
+        return wiring.verb("modeling.run:build", layer=layer)
 
     @task(outlets=[wiring.ADS_TABLES])
     def gate(*, outlet_events: Any = None) -> Any:
@@ -41,7 +41,7 @@ with DAG(
         from lake import ledger, tables
 
         names = [name for name in tables.all_tables() if tables.layer_of(name) == "ads"]
-        result = wiring.verb("quality.gate:run_gate", tables=names)
+        result = wiring.verb("quality.gate:run_gate", names)
         main = "ads_cockpit__kpi"
         outlet_events[wiring.ADS_TABLES].extra = {"tables": len(names), "version": ledger.checked_version(main)}
         return result

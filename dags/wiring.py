@@ -8,11 +8,7 @@ Two switches, both read while a DAG file is parsed:
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -210,36 +206,19 @@ def use_connection(name: str) -> None:
     os.environ[variable] = str((found.extra_dejson or {}).get("uri") or found.get_uri())
 
 
-def verb(name: str, **arguments: Any) -> Any:
-    """Call a verb inside the task. Only an unavailable source is worth a retry; a data problem fails the task at once."""
+def verb(name: str, *values: Any, **arguments: Any) -> Any:
+    """Call a verb inside the task, which is a process of its own already (the executor forks one per task).
+
+    Only an unavailable source is worth a retry; a data problem fails the task at once.
+    """
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
     from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
     from dags.child import call, plain
 
     try:
-        return plain(call(name, **arguments))
+        return plain(call(name, *values, **arguments))
     except TiyuError as error:
         kind = AirflowException if error.exit_code == EXIT_UNAVAILABLE else AirflowFailException
         raise kind(str(error)) from error
 
-
-def verb_in_child(name: str, **arguments: Any) -> Any:
-    """Call a verb in a process of its own (see ``dags.child``); its output goes to the task log."""
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
-    from lake.errors import EXIT_UNAVAILABLE
-
-    with tempfile.TemporaryDirectory(prefix="tiyu-verb-") as folder:
-        out = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "dags.child", name, json.dumps(arguments), str(out)]
-        # run() kills the child when the task's timeout or a termination interrupts it
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        answer = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-    if code == 0:
-        return answer["report"]
-    error = answer.get("error") or {}
-    message = f"{error.get('code', 'TIYU-RUN-0001')} {error.get('message', f'{name} ended with code {code}')}"
-    if error.get("hint"):
-        message += f" 处理办法：{error['hint']}"
-    # a child that was killed (negative code) or whose source is unavailable may be tried again
-    raise (AirflowException if code in (EXIT_UNAVAILABLE,) or code < 0 else AirflowFailException)(message)

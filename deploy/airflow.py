@@ -115,7 +115,7 @@ def start(processes: Processes, env: Mapping[str, str]) -> list[Child]:
     airflow = [sys.executable, "-m", "airflow"]
     return [
         processes.spawn("airflow-api", [*airflow, "api-server"], env=env, cwd=ROOT),
-        processes.spawn("airflow-scheduler", [*airflow, "scheduler"], env=env, cwd=ROOT),
+        processes.spawn("airflow-scheduler", [sys.executable, "-m", "deploy.scheduler"], env=env, cwd=ROOT),
         processes.spawn("airflow-dag-processor", [*airflow, "dag-processor"], env=env, cwd=ROOT),
     ]
 

@@ -237,8 +237,10 @@ class Demo:
         report = self.client.report(dag_id, run_id, "ingest")
         if not isinstance(report, dict):
             return ""
-        names = {"object_count": "对象", "decoded_count": "收到", "accepted_count": "接收", "quarantined_count": "隔离", "duplicate_count": "重复"}
-        return "，".join(f"{label} {report[key]}" for key, label in names.items() if report.get(key) is not None)
+        if report.get("status") == "nothing_new":
+            return "没有新数据"
+        names = {"received_objects": "对象", "decoded": "收到", "accepted": "接收", "quarantined": "隔离", "duplicate": "重复"}
+        return "，".join(f"{label} {report[key]:,}" for key, label in names.items() if isinstance(report.get(key), int))
 
     # -------------------------------------------------------------- the whole way
     def start(self) -> bool:
