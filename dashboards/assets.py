@@ -1,5 +1,5 @@
 """Build the Superset asset bundle from the declarations in ``cockpit`` (datasets, charts, pages) and the files beside
-it: ``queries/*.sql`` (virtual datasets), ``templates/*.hbs`` (cards), ``cockpit.css``, ``saved_queries.yaml``.
+it: ``queries/*.sql`` (virtual datasets), ``templates/*.hbs`` (cards), ``cockpit.css``.
 
 The bundle is a mapping of archive path → text, in the layout Superset's assets import reads. It is deterministic:
 the same code gives the same bytes, and every object's uuid is derived from its key, so an import updates in place.
@@ -15,13 +15,13 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
+SAVED_QUERIES = HERE.parent / "sharing" / "serving" / "saved_queries"
 NAMESPACE = uuid.UUID("6c1f5f0e-9a43-5b60-8d52-3d0c6a0b7e21")
 VERSION = "1.0.0"
 LEGACY_VIZ = frozenset({"country_map"})
@@ -382,16 +382,22 @@ def dashboard_uuids() -> list[str]:
     return [dashboard.uuid for dashboard in dashboards()]
 
 
-@cache
-def _saved_query_file() -> list[dict[str, str]]:
-    loaded = yaml.safe_load((HERE / "saved_queries.yaml").read_text("utf8"))
-    return [dict(item) for item in loaded]
-
-
 def saved_queries() -> Iterator[dict[str, str]]:
-    """Saved queries of the analyst account: uuid, label, description, schema, sql."""
-    for item in _saved_query_file():
-        yield {**item, "uuid": key_uuid("query", item["key"]), "sql": item["sql"].strip() + "\n"}
+    """Saved queries of the analyst account: uuid, label, description, schema, sql.
+
+    They are the files of ``sharing/serving/saved_queries`` that ``tiyu sql`` offers too: the first comment lines name
+    the query (标题) and the question it answers (问题).
+    """
+    for path in sorted(SAVED_QUERIES.glob("*.sql")):
+        text = path.read_text("utf8")
+        title, question = (re.search(rf"^--\s*{name}[：:]\s*(.+)$", text, re.MULTILINE) for name in ("标题", "问题"))
+        yield {
+            "uuid": key_uuid("query", path.stem),
+            "label": title.group(1).strip() if title else path.stem,
+            "description": question.group(1).strip() if question else "",
+            "schema": "ads",
+            "sql": text.strip() + "\n",
+        }
 
 
 def _dump(value: Any) -> str:

@@ -66,7 +66,8 @@ def password_variable(user: str) -> str:
 def fingerprint() -> str:
     """Hash of everything a template is made of: our code and declarations, and the locked environment."""
     digest = hashlib.sha256()
-    files = [path for path in HERE.rglob("*") if path.is_file() and path.suffix not in (".pyc",)]
+    files = [path for path in HERE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    files += (REPO / "sharing" / "serving" / "saved_queries").glob("*.sql")
     lock = REPO / "requirements" / "cockpit.txt"
     for path in sorted([*files, *([lock] if lock.is_file() else [])]):
         digest.update(str(path.relative_to(REPO)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -172,6 +173,7 @@ def _saved_queries(db: Any, owner: Any, database: Any) -> None:
     declared = {query["uuid"]: query for query in assets.saved_queries()}
     existing = {str(row.uuid): row for row in db.session.query(SavedQuery).filter_by(user_id=owner.id)}
     for uuid, query in declared.items():
+        # The analyst may change or add queries; a declared one returns to its text when the code changes.
         row = existing.get(uuid) or SavedQuery(uuid=uuid, user_id=owner.id)
         row.created_by_fk = row.changed_by_fk = owner.id
         row.database, row.schema = database, query["schema"]
@@ -200,7 +202,7 @@ def set_passwords(metadata_uri: str) -> int:
         for user in ACCOUNTS:
             wanted = os.environ[password_variable(user)]
             select = sqlalchemy.text("SELECT password FROM ab_user WHERE username = :user")
-            current = connection.execute(select, {"user": user}).scalar_one()
+            current: str | None = connection.execute(select, {"user": user}).scalar_one()
             if current and check_password_hash(current, wanted):
                 continue
             update = sqlalchemy.text("UPDATE ab_user SET password = :hash, active = :on WHERE username = :user")

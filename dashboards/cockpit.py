@@ -225,9 +225,9 @@ DISTRICT_RANK = Chart("district_rank", "各区日均客流排行（人次）", "
                       ranking("visits_per_day", filters=[during("part_date")], format=",.0f"),
                       "所选时段内的日均值", **BOTH)  # fmt: skip
 OPEN = [where("status", "open")]
-ALERT_QUEUE = Chart("alert_queue", "待处置预警（按级别与时限）", "handlebars", ALERT,
-                    cards("alerts", ALERT, filters=OPEN, limit=6, orders=[("severity_order", True), ("deadline_time", True)]),
-                    "级别最高、时限最近的六项；全部预警见“健身与监管”页", district_scoped=True)  # fmt: skip
+ALERT_QUEUE = Chart("alert_queue", "待处置预警（级别高、发生近者在前）", "handlebars", ALERT,
+                    cards("alerts", ALERT, filters=OPEN, limit=6, orders=[("severity_order", True), ("opened_time", False)]),
+                    "级别最高、最近发生的六项；全部预警见“健身与监管”页", district_scoped=True)  # fmt: skip
 
 ENTRIES_BIG = Chart("entries_big", "每日入场（人次）", "big_number", DISTRICT_DAY, big("entries", "part_date", format=",d"),
                     "闸机进门方向计数", **BOTH)  # fmt: skip
@@ -294,7 +294,7 @@ SEVERITY_CARDS = Chart(
 ALERT_TABLE = Chart("alert_table", "预警清单", "table", ALERT,
                     table(["severity_name", "rule_code", "rule_name", "district_name", "subject_name", "observed_text",
                            "threshold_text", "owner_name", "opened_text", "deadline_text", "overdue_text", "status_name",
-                           "basis_text", "provenance"], ALERT, [("status", False), ("severity_order", True), ("deadline_time", True)],
+                           "basis_text", "provenance"], ALERT, [("status", False), ("severity_order", True), ("opened_time", False)],
                           limit=500, page=10), "含依据与依据来源", district_scoped=True)  # fmt: skip
 
 FRESHNESS_TABLE = Chart("freshness", "数据来源状态", "table", FRESHNESS,
@@ -339,7 +339,7 @@ COCKPIT = Dashboard(
         )),
         Page("service", "健身与监管", (
             ((BANNER, 12, 8),),
-            ((SEVERITY_CARDS, 12, 25),),
+            ((SEVERITY_CARDS, 12, 27),),
             ((ALERT_TABLE, 12, 66),),
             ((WATER_TREND, 7, 60), (WATER_RANK, 5, 60)),
             ((CHECKIN_TREND, 7, 60), (ACTIVE_RANK, 5, 60)),

@@ -31,7 +31,7 @@ def clockwise(ring: Ring, wanted: bool) -> Ring:
 
 def district_features(source: Path) -> dict[str, Any]:
     """Feature collection of Shanghai's districts: ``ISO`` = six-digit district code, ``NAME_1`` = Chinese name."""
-    features = []
+    features: list[dict[str, Any]] = []
     for feature in json.loads(source.read_text("utf8"))["features"]:
         code = str(feature["properties"].get("gb", ""))
         if not code.startswith(CITY_PREFIX):
@@ -42,7 +42,7 @@ def district_features(source: Path) -> dict[str, Any]:
         properties = {"ISO": code[3:], "NAME_1": feature["properties"]["name"], "note": "示意图"}
         shape = {"type": "MultiPolygon", "coordinates": turned}
         features.append({"type": "Feature", "properties": properties, "geometry": shape})
-    features.sort(key=lambda item: str(item["properties"]["ISO"]))
+    features.sort(key=lambda item: item["properties"]["ISO"])
     return {"type": "FeatureCollection", "features": features}
 
 

@@ -165,7 +165,7 @@ def install_statement_timeout(seconds: float) -> None:
             timer.cancel()
 
     execute.tiyu_timeout = seconds  # type: ignore[attr-defined]
-    duckdb_engine.CursorWrapper.execute = execute
+    duckdb_engine.CursorWrapper.execute = execute  # type: ignore[method-assign]
 
 
 def chinese_language_pack(superset_root: Path) -> bytes:

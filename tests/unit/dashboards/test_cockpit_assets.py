@@ -200,6 +200,16 @@ def test_assets_hold_no_path_no_secret_and_are_managed():
     assert all(yaml.safe_load(bundle[name])["is_managed_externally"] for name in managed)
 
 
+def test_saved_queries_are_chinese_and_answer_a_question():
+    found = list(assets.saved_queries())
+    assert len(found) >= 5
+    assert len({item["uuid"] for item in found}) == len(found)
+    for item in found:
+        assert CJK.search(item["label"]), item
+        assert item["description"], item
+        assert "SELECT" in item["sql"]
+
+
 # ---------------------------------------------------------------- what the queries say
 def rows(connection, key):
     dataset = next(dataset for dataset in DATASETS if dataset.key == key)
