@@ -1,7 +1,7 @@
 """Read-only DuckDB files, one per audience.
 
-`connect(audience)` is how every reader outside Superset opens one; Superset gets the same settings through
-`READER_CONFIG` in its database declaration.
+`connect(audience)` is how every reader outside Superset opens one; Superset must give its connections the settings of
+`READER_CONFIG` and then run `LOCK_DOWN`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
+from lake.query import quote_literal
 from lake.settings import settings
 from sharing.serving import policy
 
@@ -25,6 +26,14 @@ READER_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "temp_directory": "",
 }
+
+#: Run after the file is open. External access off is not enough: DuckDB leaves the opened file and its `.wal` writable
+#: through COPY TO, so an analyst could lay a false write-ahead log beside the file and make it unreadable for everyone.
+LOCK_DOWN = (
+    "SET enable_external_access = false",
+    "SET disabled_filesystems = 'LocalFileSystem'",
+    "SET lock_configuration = true",
+)
 
 #: Where a bare table name is looked up, so that `ods_venue__booking` and `ods.ods_venue__booking` both work.
 SCHEMAS = ("ads", "dws", "dwd", "dim", "ods")
@@ -49,12 +58,22 @@ def connect(audience: str) -> duckdb.DuckDBPyConnection:
             EXIT_UNAVAILABLE,
             audience=audience,
         )
-    con = duckdb.connect(str(file), read_only=True, config=dict(READER_CONFIG))
-    present = {row[0] for row in con.execute("SELECT schema_name FROM duckdb_schemas() WHERE NOT internal").fetchall()}
-    path = ",".join(["main", *(schema for schema in SCHEMAS if schema in present)])
+    # A private in-memory instance: opening the file itself would share one instance with every other reader of this
+    # process, which keeps showing the replaced file for as long as any of them is open.
+    config = {name: value for name, value in READER_CONFIG.items() if name != "enable_external_access"}
+    con = duckdb.connect(":memory:", config=config)
+    con.execute(f"ATTACH {quote_literal(str(file))} AS {audience} (READ_ONLY)")
+    present = {
+        row[0]
+        for row in con.execute(
+            "SELECT schema_name FROM duckdb_schemas() WHERE database_name = ?", [audience]
+        ).fetchall()
+    }
+    path = ",".join(f"{audience}.{schema}" for schema in ("main", *SCHEMAS) if schema in present)
     con.execute(f"SET search_path = '{path}'")
-    con.execute("SET lock_configuration = true")
+    for statement in LOCK_DOWN:
+        con.execute(statement)
     return con
 
 
-__all__ = ["READER_CONFIG", "SCHEMAS", "connect", "file_of"]
+__all__ = ["LOCK_DOWN", "READER_CONFIG", "SCHEMAS", "connect", "file_of"]
