@@ -64,8 +64,10 @@ def register(app: typer.Typer) -> None:
                 for d in report.deliveries
             ],
             title=f"数据交换 业务日期 {report.business_date}",
-            note="\n".join(f"目录：{d.path}" for d in report.deliveries),
         )
+        if not as_json:
+            for item in report.deliveries:
+                typer.echo(f"目录：{item.path}")  # a path must survive copying: no wrapping
 
     @group.command("verify")
     def verify(

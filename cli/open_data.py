@@ -33,8 +33,11 @@ def register(app: typer.Typer) -> None:
                 for d in report.datasets
             ],
             title="开放数据",
-            note=f"更新页面 {report.pages_written} 个\n" + "\n".join(f"目录：{d.path}" for d in report.datasets),
+            note=f"更新页面 {report.pages_written} 个",
         )
+        if not as_json:
+            for item in report.datasets:
+                typer.echo(f"目录：{item.path}")
 
     @group.command("verify")
     def verify(as_json: AsJson = False) -> None:

@@ -76,12 +76,11 @@ def schema_version_of(contract_version: str, columns: tuple[Column, ...]) -> str
     return f"{contract_version}-{files.sm3_bytes(layout.encode())[:8]}"
 
 
-def described_grades(table: str) -> dict[str, str]:
-    """Grades the catalogue computed or declared for the columns of a lake table."""
+def described_grades(table: str) -> dict[str, str | None]:
+    """Grades the catalogue computed or declared for the columns of a lake table; None where there is none."""
     from catalog.columns import describe_all
 
-    rows = [row if isinstance(row, dict) else vars(row) for row in describe_all()]
-    return {row["column"]: row["grade"] for row in rows if row["table"] == table}
+    return {row["column"]: row["grade"] for row in describe_all() if row["table"] == table}
 
 
 def check_grades(spec: DeliverySpec) -> int:
@@ -90,14 +89,13 @@ def check_grades(spec: DeliverySpec) -> int:
     Raises TIYU-EXC-0006. The higher of the contract's and the lake table's grade counts.
     """
     in_lake = described_grades(spec.table)
-    limit = _GRADES.index(spec.max_grade)
-    refused = {}
+    refused: dict[str, str] = {}
     for column in spec.columns:
-        grades = [column.grade, in_lake.get(column.name)]
-        if any(grade not in _GRADES for grade in grades):
+        grades = [str(grade) for grade in (column.grade, in_lake.get(column.name))]
+        if not set(grades) <= set(_GRADES):
             refused[column.name] = "未定级"
-        elif max(map(_GRADES.index, grades)) > limit:  # type: ignore[arg-type]
-            refused[column.name] = max(grades)  # type: ignore[type-var]
+        elif max(grades) > spec.max_grade:
+            refused[column.name] = max(grades)
     if refused:
         raise TiyuError(
             "TIYU-EXC-0006",

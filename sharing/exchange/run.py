@@ -287,7 +287,7 @@ def _adopt(spec: DeliverySpec, row: dict[str, Any], target: Path) -> DeliveryRes
         raise TiyuError(
             "TIYU-EXC-0010",
             "发件箱里的交付与台账不一致",
-            "把该目录移出发件箱后重跑，会按原计划重新生成",
+            "把该目录移出发件箱后重跑，会重新生成并交付",
             EXIT_INTERNAL,
             path=target.name,
             checks=report.failed_codes,

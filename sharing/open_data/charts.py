@@ -47,7 +47,7 @@ def _heatmap(spec: DatasetSpec, frame: pl.DataFrame) -> str:
     rows = frame.select("district_code", c["row"]).unique().sort("district_code")[c["row"]].to_list()
     shown = frame.filter(pl.col(c["column"]).is_in(days))
     values = shown[c["value"]].drop_nulls()
-    top = int(values.max() or 1) if values.len() else 1  # type: ignore[arg-type]
+    top = int(values.max() or 1) if values.len() else 1
     left, cell_h, head = 92, 24, 26
     cell_w = (_WIDTH - left - 4) / len(days)
     body = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
 from lake.errors import TiyuError
@@ -54,7 +52,13 @@ def check_aggregate(spec: DatasetSpec, frame: pl.DataFrame) -> int:
     count_column = spec.count_column or "person_count"
     missing = [name for name in (SUPPRESSED, count_column) if name not in frame.columns]
     if missing:
-        _refuse(spec, "缺少判断抑制所需的字段", columns=missing)
+        raise TiyuError(
+            "TIYU-OPEN-0003",
+            "缺少判断抑制所需的字段，拒绝发布",
+            "让 ADS 模型给出 is_suppressed 与不同人数",
+            dataset=spec.name,
+            columns=missing,
+        )
     public = {column.name for column in spec.columns}
     measures = [
         name
@@ -69,23 +73,15 @@ def check_aggregate(spec: DatasetSpec, frame: pl.DataFrame) -> int:
     if "district_code" in frame.columns:
         totals = frame.filter(pl.col("district_code").is_null() | pl.col("district_code").is_in(TOTAL_CODES)).height
     if below or leaking or totals or unmarked:
-        _refuse(
-            spec,
-            None,
+        raise TiyuError(
+            "TIYU-OPEN-0003",
+            "存在小于 k 的单元格、未清空的抑制单元格或合计行，拒绝发布",
+            "修正 ADS 模型的抑制规则后重跑",
+            dataset=spec.name,
+            k=spec.k,
             below_k=below or None,
             values_in_suppressed=leaking or None,
             totals=totals or None,
             unmarked=unmarked or None,
         )
     return frame.height
-
-
-def _refuse(spec: DatasetSpec, message: str | None, **context: Any) -> None:
-    raise TiyuError(
-        "TIYU-OPEN-0003",
-        message or "存在小于 k 的单元格、未清空的抑制单元格或合计行，拒绝发布",
-        "修正 ADS 模型的抑制规则后重跑",
-        dataset=spec.name,
-        k=spec.k,
-        **context,
-    )

@@ -117,5 +117,5 @@ _CONTRAST = """() => {
 def test_the_check_of_contrast_can_fail(browser):
     page = browser.new_page()
     page.set_content("<body>" + "<p style='color:#999;background:#aaa'>x</p>" * 3)
-    assert page.evaluate(_CONTRAST) == {"examined": 3, "failing": ["P  1.21", "P  1.21", "P  1.21"]}
+    assert page.evaluate(_CONTRAST) == {"examined": 3, "failing": ["P  1.23", "P  1.23", "P  1.23"]}
     page.close()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -158,6 +159,13 @@ def test_rerun_changes_nothing(filled):
     assert {d.action for d in again.deliveries} == {"already_sent"}
     assert tree(filled / "exchange" / "outbox") == before
     assert len(before) == 8
+
+
+def test_two_runs_at_once_deliver_once(filled):
+    with ThreadPoolExecutor(2) as pool:
+        reports = [future.result() for future in [pool.submit(run.run_exchange) for _ in range(2)]]
+    assert sorted(report.written for report in reports) == [0, 2]
+    assert len(ledger.deliveries()) == 2
 
 
 def test_increment_has_insert_update_delete_and_ignores_new_stamps(filled, monkeypatch):
