@@ -55,15 +55,14 @@ def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) 
 
 
 def _point_in_district(con: duckdb.DuckDBPyConnection, prop: PropertySpec, relation: str) -> None:
-    lng, lat, district = (quote_name(column) for column in prop.derive.inputs)  # type: ignore[union-attr]
-    points = con.execute(
-        f"select distinct {lng} as lng, {lat} as lat, {district} as district_code from {relation} "
-        f"where {lng} is not null and {lat} is not null and {district} is not null"
-    ).pl()
-    inside = geo.point_in_district(points["lng"], points["lat"], points["district_code"])
+    assert prop.derive is not None
+    names = ("lng", "lat", "district_code", "crs")
+    columns = dict(zip(names, map(quote_name, prop.derive.inputs), strict=True))
+    selected = ", ".join(f"{column} as {name}" for name, column in columns.items())
+    present = " and ".join(f"{columns[name]} is not null" for name in names[:3])
+    points = con.execute(f"select distinct {selected} from {relation} where {present}").pl()
+    inside = geo.point_in_district(*(points[name] for name in names))
     con.register("_points", points.with_columns(pl.Series("inside", inside, dtype=pl.Boolean)).to_arrow())
-    con.execute(
-        f"update {relation} set {quote_name(prop.name)} = p.inside from _points p "
-        f"where {relation}.{lng} = p.lng and {relation}.{lat} = p.lat and {relation}.{district} = p.district_code"
-    )
+    same = " and ".join(f"{relation}.{column} is not distinct from p.{name}" for name, column in columns.items())
+    con.execute(f"update {relation} set {quote_name(prop.name)} = p.inside from _points p where {same}")
     con.unregister("_points")

@@ -66,11 +66,21 @@ def checked(name: str) -> pl.DataFrame:
     return con.execute(f"select * from {name}").pl()
 
 
+def truth_of(city) -> pl.DataFrame:
+    """Truth of whole periods and of the month that began before the data does."""
+    parts = [
+        pl.read_csv(
+            city.folder / "truth" / name,
+            try_parse_dates=True,
+            schema_overrides={"district_code": pl.String, "variant_code": pl.String},
+        )
+        for name in ("kpi.csv", "kpi_partial.csv")
+    ]
+    return pl.concat(parts, how="diagonal_relaxed").with_columns(pl.col("variant_code").fill_null(""))
+
+
 def test_kpis_equal_the_truth(built):
-    truth = pl.read_csv(
-        built.folder / "truth" / "kpi.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
-    )
-    truth = truth.with_columns(pl.col("variant_code").fill_null(""))
+    truth = truth_of(built)
     ours = checked("ads_cockpit__kpi").with_columns(pl.col("variant_code").fill_null(""))
     assert set(truth["kpi_code"]) == IN_TRUTH
     both = truth.join(ours, on=KEYS, how="left", suffix="_ours", coalesce=True)
@@ -87,9 +97,7 @@ def test_kpis_equal_the_truth(built):
 
 
 def test_no_kpi_row_claims_a_day_the_truth_does_not_know(built):
-    truth = pl.read_csv(
-        built.folder / "truth" / "kpi.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
-    )
+    truth = truth_of(built)
     ours = checked("ads_cockpit__kpi").filter(
         pl.col("kpi_code").is_in(["V-05", "V-06", "R-03"]) & (pl.col("denominator") > 0)
     )
@@ -103,9 +111,8 @@ def test_daily_visits_equal_the_truth(built):
         built.folder / "truth" / "daily_visits.csv", try_parse_dates=True, schema_overrides={"district_code": pl.String}
     )
     ours = checked("ads_cockpit__district_day").filter(pl.col("visit_count") > 0)
-    both = truth.filter(pl.col("part_date") < pl.date(2026, 11, 20)).join(
-        ours, on=["part_date", "district_code"], how="left"
-    )
+    days = (pl.col("part_date") < pl.date(2026, 11, 20)) & (pl.col("district_code") != "310000")
+    both = truth.filter(days).join(ours, on=["part_date", "district_code"], how="left")
     assert both.height > 50
     assert both.filter(pl.col("visits") != pl.col("visit_count").fill_null(0)).is_empty()
 
