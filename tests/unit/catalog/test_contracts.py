@@ -134,7 +134,7 @@ def test_a_new_file_is_seen_without_restart(tmp_path):
                 "ods_training__activity_sample",
             ],
             "started_at",
-            ["activity_id"],
+            ["athlete_token", "started_at"],
         ),
         ("fitness.checkin", ["ods_fitness__checkin"], "scanned_at", ["checkin_id"]),
         (
