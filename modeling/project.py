@@ -77,11 +77,12 @@ def parse() -> Manifest:
     Raises TIYU-DBT-0003 when the project does not parse.
     """
     from dbt.cli.main import dbtRunner
+    from dbt.contracts.graph.manifest import Manifest
 
     state_dir().mkdir(parents=True, exist_ok=True)
     with quiet_dbt():
         result = dbtRunner().invoke(dbt_arguments("parse"))
-    if not result.success or result.result is None:
+    if not result.success or not isinstance(result.result, Manifest):
         raise TiyuError(
             "TIYU-DBT-0003",
             "dbt 项目无法解析",
@@ -120,7 +121,7 @@ def _definition(manifest: Manifest, node: Any, meta: dict[str, Any]) -> str:
 
 def specs(manifest: Manifest) -> dict[str, ModelSpec]:
     """Every model by name, inputs before the models that read them."""
-    nodes = {node.unique_id: node for node in manifest.nodes.values() if node.resource_type == "model"}
+    nodes: dict[str, Any] = {node.unique_id: node for node in manifest.nodes.values() if node.resource_type == "model"}
     found: dict[str, ModelSpec] = {}
 
     def visit(unique_id: str) -> None:
@@ -173,7 +174,7 @@ def sources(manifest: Manifest) -> dict[str, tuple[str, tuple[tuple[str, str], .
         contract_columns[table.name] = tuple((field.name, duckdb_type(field.type)) for field in table.schema)
     found = {}
     for source in manifest.sources.values():
-        declared = tuple((column.name, column.data_type) for column in source.columns.values())
+        declared = tuple((column.name, column.data_type or "varchar") for column in source.columns.values())
         columns = declared or contract_columns.get(source.identifier, ())
         if not columns:
             raise TiyuError(

@@ -130,6 +130,6 @@ class Plugin(BasePlugin):
             raise TiyuError("TIYU-DBT-0005", "不能直接用 dbt 写入数据表", "请用 tiyu build 构建分层数据", EXIT_USAGE)
         cursor = self._connection.cursor()
         try:
-            build_model(cursor, run, target_config.relation.identifier, target_config.config["sql"])
+            build_model(cursor, run, str(target_config.relation.identifier), target_config.config["sql"])
         finally:
             cursor.close()

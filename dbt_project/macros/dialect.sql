@@ -1,14 +1,9 @@
-{# Every function whose spelling differs between DuckDB and Spark. Models call these names only. #}
+{# Every function whose spelling differs between DuckDB and Spark. Models call these names only; another engine
+   needs this one file in its dialect. #}
 
 {# Calendar date in Asia/Shanghai of a UTC timestamp. #}
 {% macro shanghai_date(timestamp) -%}
-  {{ adapter.dispatch('shanghai_date')(timestamp) }}
-{%- endmacro %}
-{% macro default__shanghai_date(timestamp) -%}
   cast(({{ timestamp }}) at time zone 'Asia/Shanghai' as date)
-{%- endmacro %}
-{% macro spark__shanghai_date(timestamp) -%}
-  to_date(from_utc_timestamp({{ timestamp }}, 'Asia/Shanghai'))
 {%- endmacro %}
 
 {# Shanghai wall clock of a UTC timestamp as text, e.g. 11-19 18:55. #}

@@ -26,15 +26,15 @@ overview as (
         case
             when yesterday.visit_count is null then concat(cast({{ business_date(-1) }} as varchar), ' 没有可用数据')
             else concat(
-                cast({{ business_date(-1) }} as varchar), ' 全市到访 ', {{ text_int('yesterday.visit_count') }},
-                ' 人次，闸机入场 ', {{ text_int('yesterday.entry_count') }},
-                ' 人次，场地预订 ', {{ text_int('yesterday.booking_count') }}, ' 单，泳池水质合格率 ',
-                case
-                    when water.compliant_pct is null then '暂无数据'
-                    else concat({{ text_number('water.compliant_pct', 1) }}, '%')
-                end,
-                '（数据截至 ', {{ shanghai_text(as_of()) }}, '）'
-            )
+                    cast({{ business_date(-1) }} as varchar), ' 全市到访 ', {{ text_int('yesterday.visit_count') }},
+                    ' 人次，闸机入场 ', {{ text_int('yesterday.entry_count') }},
+                    ' 人次，场地预订 ', {{ text_int('yesterday.booking_count') }}, ' 单，泳池水质合格率 ',
+                    case
+                        when water.compliant_pct is null then '暂无数据'
+                        else concat({{ text_number('water.compliant_pct', 1) }}, '%')
+                    end,
+                    '（数据截至 ', {{ shanghai_text(as_of()) }}, '）'
+                )
         end as sentence
     from yesterday
     cross join water

@@ -90,7 +90,7 @@ stream_days as (
         dim_date.month_start_date
     from spans
     inner join {{ ref('dim_date') }} as dim_date
-        on dim_date.calendar_date >= spans.first_date and dim_date.calendar_date < {{ business_date() }}
+        on spans.first_date <= dim_date.calendar_date and dim_date.calendar_date < {{ business_date() }}
 ),
 
 expected as (
@@ -103,7 +103,7 @@ expected as (
     inner join reports
         on
             stream_days.stream = reports.stream
-            and reports.part_date <= stream_days.part_date
+            and stream_days.part_date >= reports.part_date
             and reports.part_date > {{ add_days(
                 'stream_days.part_date', '-cast(' ~ rule_value('coverage.window', 'max') ~ ' as integer)'
             ) }}
@@ -582,8 +582,8 @@ judged as (
             when figures.figure is null then '分母为零，无法计算'
             when figures.reporting_count < figures.expected_count
                 then concat(
-                    '有 ', {{ text_int('figures.expected_count - figures.reporting_count') }}, ' 个单位·日未上报'
-                )
+                        '有 ', {{ text_int('figures.expected_count - figures.reporting_count') }}, ' 个单位·日未上报'
+                    )
         end as quality_note
     from figures
 ),

@@ -101,8 +101,8 @@ zones as (
     inner join measured
         on
             sessions.activity_id = measured.activity_id
-            and (sessions.session_order = 1 or measured.sampled_at >= sessions.started_at)
-            and (sessions.next_started_at is null or measured.sampled_at < sessions.next_started_at)
+            and (sessions.session_order = 1 or sessions.started_at <= measured.sampled_at)
+            and (sessions.next_started_at is null or sessions.next_started_at > measured.sampled_at)
     cross join limits
     group by sessions.activity_id, sessions.session_no
 )

@@ -2,7 +2,8 @@
     'strategy': 'replace_window', 'partition_by': ['part_date'],
     'lookback_days': 14, 'lookahead_days': 14, 'reads_clock': 'window'
 }}) }}
--- A rescheduled booking moves by at most 14 days; a longer move would leave two rows and fail the uniqueness test.
+-- A rescheduled booking moves by at most 14 days; a longer move leaves two rows and fails the uniqueness test, which a
+-- full refresh repairs.
 
 with versions as (
     select
