@@ -32,6 +32,8 @@ with DAG(
         from datetime import date
 
         key = getattr(dag_run, "partition_key", None)
-        return wiring.verb("sharing.exchange.run:run_exchange", business_date=date.fromisoformat(key[:10]) if key else None)
+        return wiring.verb(
+            "sharing.exchange.run:run_exchange", business_date=date.fromisoformat(key[:10]) if key else None
+        )
 
     deliver()

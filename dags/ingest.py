@@ -24,7 +24,10 @@ RUNBOOK = """### 数据接入：{title}（`{resource}`）
 def ingest_dag(source: wiring.Source) -> DAG:
     """Wire the two tasks of one source."""
     doc = RUNBOOK.format(
-        title=source.title, resource=source.resource, tables="、".join(f"`{t}`" for t in source.tables), owner=source.owner
+        title=source.title,
+        resource=source.resource,
+        tables="、".join(f"`{t}`" for t in source.tables),
+        owner=source.owner,
     )
     with DAG(
         source.dag_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from airflow.sdk import DAG, task
@@ -49,5 +50,5 @@ with DAG(
     steps: list[Any] = [reference()]
     steps += [build.override(task_id=layer)(layer) for layer in ("dwd", "dws", "ads")]
     steps.append(gate())
-    for _earlier, _later in zip(steps, steps[1:], strict=False):
+    for _earlier, _later in itertools.pairwise(steps):
         _earlier >> _later

@@ -9,10 +9,7 @@ from dags.wiring import pools
 
 if __name__ == "__main__":
     json.dump(
-        {
-            name: {"slots": 1, "description": text, "include_deferred": False}
-            for name, text in pools().items()
-        },
+        {name: {"slots": 1, "description": text, "include_deferred": False} for name, text in pools().items()},
         sys.stdout,
         ensure_ascii=False,
         indent=2,

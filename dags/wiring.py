@@ -24,7 +24,7 @@ TIMEZONE = "Asia/Shanghai"
 START = datetime(2026, 1, 1, tzinfo=ZoneInfo(TIMEZONE))
 DEFAULT_OWNER = "数据平台组"
 
-ADS_TABLES = Asset("lake://ads", group="lake")
+ADS_TABLES = Asset("lake://ads/all", group="lake")
 """Updated when a whole run of the layers has passed its quality gate."""
 
 
@@ -212,13 +212,12 @@ def verb(name: str, *values: Any, **arguments: Any) -> Any:
     Only an unavailable source is worth a retry; a data problem fails the task at once.
     """
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
-    from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
     from dags.child import call, plain
+    from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
     try:
         return plain(call(name, *values, **arguments))
     except TiyuError as error:
         kind = AirflowException if error.exit_code == EXIT_UNAVAILABLE else AirflowFailException
         raise kind(str(error)) from error
-

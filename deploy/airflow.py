@@ -153,7 +153,9 @@ class Client:
             state = self._http.get("/api/v2/monitor/health").json()
         except (httpx.HTTPError, ValueError):
             return False
-        return all(state.get(part, {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+        return all(
+            state.get(part, {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")
+        )
 
     def dag_ids(self) -> set[str]:
         """DAGs that are parsed and active."""
@@ -177,7 +179,8 @@ class Client:
     def ensure_connections(self, uris: Mapping[str, str]) -> None:
         """Store the sources' credentials as Airflow connections ``tiyu_<name>`` (encrypted by Airflow's key)."""
         entities = [
-            {"connection_id": f"tiyu_{name}", "conn_type": "generic", "extra": json.dumps({"uri": uri})} for name, uri in uris.items()
+            {"connection_id": f"tiyu_{name}", "conn_type": "generic", "extra": json.dumps({"uri": uri})}
+            for name, uri in uris.items()
         ]
         body = {"actions": [{"action": "create", "entities": entities, "action_on_existence": "overwrite"}]}
         answer = self._request("PATCH", "/api/v2/connections", json=body)

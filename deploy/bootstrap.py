@@ -128,8 +128,10 @@ class Steps:
     def __init__(self, total: int) -> None:
         self.total, self.number, self.done = total, 0, 0
 
-    def step(self, title: str, needed: bool, action: Callable[[], None]) -> None:
-        """Run one step when it is needed, and say what happened."""
+    def step(
+        self, title: str, needed: bool, action: Callable[[], None], stamp: Path | None = None, value: str = ""
+    ) -> None:
+        """Run one step when it is needed, say what happened, and leave its stamp only when it succeeded."""
         self.number += 1
         label = f"[{self.number}/{self.total}] {title}"
         if not needed:
@@ -137,6 +139,8 @@ class Steps:
         print(f"{label} ...", flush=True)
         started = time.monotonic()
         action()
+        if stamp is not None:
+            write_stamp(stamp, value)
         self.done += 1
         print(f"{label} done in {time.monotonic() - started:.1f} s", flush=True)
 
@@ -147,13 +151,24 @@ def make_venv(path: Path) -> None:
     result = subprocess.run([sys.executable, "-m", "venv", str(path)], capture_output=True, text=True)
     if result.returncode:
         shutil.rmtree(path, ignore_errors=True)
-        raise SetupError(f"cannot create a virtual environment; install the system packages first:\n    {APT_LINE}\n{result.stdout}")
+        raise SetupError(
+            f"cannot create a virtual environment; install the system packages first:\n    {APT_LINE}\n{result.stdout}"
+        )
 
 
 def install_tools() -> None:
     """`.tools` holds uv and nothing else; pip verifies it against the hashed lock."""
     make_venv(TOOLS)
-    pip = [str(TOOLS / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:"]
+    pip = [
+        str(TOOLS / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+    ]
     run([*pip, "-r", "requirements/bootstrap.txt"])
 
 
@@ -170,7 +185,10 @@ def install_project(venv: Path) -> None:
     """Make our packages importable and the ``tiyu`` command available; the build backend comes from the lock."""
     uv, env = str(TOOLS / "bin" / "uv"), uv_environment()
     python = str(venv / "bin" / "python")
-    run([uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", "-p", python, "-e", "."], env=env)
+    run(
+        [uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--offline", "-p", python, "-e", "."],
+        env=env,
+    )
 
 
 def compile_ours() -> None:
@@ -208,12 +226,27 @@ def build_airflow_template() -> None:
 
 def build_superset_template() -> None:
     """A migrated Superset metadata database with the roles, made by the cockpit's own bootstrap."""
-    run([str(VENV_COCKPIT / "bin" / "python"), "-m", "dashboards.bootstrap", "template", "--out", str(TEMPLATES / "superset.db")], quiet=True)
+    run(
+        [
+            str(VENV_COCKPIT / "bin" / "python"),
+            "-m",
+            "dashboards.bootstrap",
+            "template",
+            "--out",
+            str(TEMPLATES / "superset.db"),
+        ],
+        quiet=True,
+    )
 
 
 def parse_dbt() -> None:
-    """Parse the dbt project once, so that the first layer run starts from a partial parse."""
-    run([str(VENV / "bin" / "python"), "-m", "modeling.run", "parse"], quiet=True)
+    """Parse the dbt project once; the demo copies the result, so that its first layer run starts from a partial parse."""
+    home = TEMPLATES / "dbt.work"
+    shutil.rmtree(home, ignore_errors=True)
+    code = "from modeling import project; project.parse()"
+    run([str(VENV / "bin" / "python"), "-c", code], env={**os.environ, "TIYU_HOME": str(home)}, quiet=True)
+    os.replace(home / "dbt" / "target" / "partial_parse.msgpack", TEMPLATES / "partial_parse.msgpack")
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def setup(dev: bool) -> int:
@@ -225,7 +258,9 @@ def setup(dev: bool) -> int:
     steps.step(
         "installer (.tools)",
         stamped(TOOLS / ".stamp") != bootstrap,
-        lambda: (install_tools(), write_stamp(TOOLS / ".stamp", bootstrap))[0],
+        install_tools,
+        TOOLS / ".stamp",
+        bootstrap,
     )
 
     stamp_file = VENV / ".stamp"
@@ -264,7 +299,9 @@ def setup(dev: bool) -> int:
     steps.step(
         "template of the Airflow metadata",
         stamped(TEMPLATES / "airflow.stamp") != airflow_hash or not (TEMPLATES / "airflow.db").is_file(),
-        lambda: (build_airflow_template(), write_stamp(TEMPLATES / "airflow.stamp", airflow_hash))[0],
+        build_airflow_template,
+        TEMPLATES / "airflow.stamp",
+        airflow_hash,
     )
 
     cockpit_files = [path for path in (ROOT / "dashboards").rglob("*") if path.is_file() and path.suffix != ".pyc"]
@@ -273,15 +310,24 @@ def setup(dev: bool) -> int:
     steps.step(
         "template of the Superset metadata",
         stamped(TEMPLATES / "superset.stamp") != superset_hash,
-        lambda: (build_superset_template(), write_stamp(TEMPLATES / "superset.stamp", superset_hash))[0],
+        build_superset_template,
+        TEMPLATES / "superset.stamp",
+        superset_hash,
     )
 
-    dbt_sources = [path for ext in ("sql", "yml", "yaml") for path in (ROOT / "dbt_project").rglob(f"*.{ext}") if "target" not in path.parts]
+    dbt_sources = [
+        path
+        for ext in ("sql", "yml", "yaml")
+        for path in (ROOT / "dbt_project").rglob(f"*.{ext}")
+        if "target" not in path.parts
+    ]
     dbt_hash = digest(dbt_sources, lock_hash)
     steps.step(
         "first parse of the dbt project",
         stamped(TEMPLATES / "dbt.stamp") != dbt_hash,
-        lambda: (parse_dbt(), write_stamp(TEMPLATES / "dbt.stamp", dbt_hash))[0],
+        parse_dbt,
+        TEMPLATES / "dbt.stamp",
+        dbt_hash,
     )
     return steps.done
 

@@ -51,9 +51,14 @@ def _tool(name: str) -> str | None:
     return str(beside) if beside.exists() else shutil.which(name)
 
 
-def _run(report: Report, title: str, command: list[str], env: dict[str, str] | None = None, fails: bool = False) -> None:
+def _run(
+    report: Report, title: str, command: list[str], env: dict[str, str] | None = None, fails: bool = False
+) -> None:
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    report.expect((result.returncode != 0) == fails, f"{title}: {(result.stdout + result.stderr).strip()[-800:] or 'was accepted'}")
+    report.expect(
+        (result.returncode != 0) == fails,
+        f"{title}: {(result.stdout + result.stderr).strip()[-800:] or 'was accepted'}",
+    )
 
 
 def check_model(model: dict[str, Any]) -> Report:
@@ -64,7 +69,9 @@ def check_model(model: dict[str, Any]) -> Report:
         report.expect(":?" in str(secret.get("file", "")), f"secret {name} has a default or no file")
     for name, service in model["services"].items():
         report.expect(not service.get("privileged"), f"{name} is privileged")
-        report.expect("ulimits" not in service or service["ulimits"]["nofile"]["hard"] <= 20000, f"{name}: nofile above 20000")
+        report.expect(
+            "ulimits" not in service or service["ulimits"]["nofile"]["hard"] <= 20000, f"{name}: nofile above 20000"
+        )
         report.expect("security_opt" in service, f"{name} may gain privileges")
         if name not in INIT_JOBS:
             report.expect(bool((service.get("healthcheck") or {}).get("test")), f"{name} has no healthcheck")
@@ -75,9 +82,13 @@ def check_model(model: dict[str, Any]) -> Report:
         for variable, value in (service.get("environment") or {}).items():
             path = str(value)
             if path.startswith("/run/secrets/"):
-                report.expect(path.removeprefix("/run/secrets/") in used, f"{name}.{variable} needs a secret it is not given")
+                report.expect(
+                    path.removeprefix("/run/secrets/") in used, f"{name}.{variable} needs a secret it is not given"
+                )
             else:
-                looks_secret = re.search(r"PASSWORD|SECRET|TOKEN|FERNET|_KEY(_|$)", variable) and not variable.endswith(("_FILE", "_USERS"))
+                looks_secret = re.search(r"PASSWORD|SECRET|TOKEN|FERNET|_KEY(_|$)", variable) and not variable.endswith(
+                    ("_FILE", "_USERS")
+                )
                 report.expect(not looks_secret, f"{name}.{variable} is a secret in plain text")
         for mount in service.get("volumes") or []:
             report.expect("docker.sock" not in str(mount), f"{name} mounts the engine's socket")
@@ -90,7 +101,9 @@ def check_dockerfiles(folder: Path) -> Report:
     report = Report()
     for path in sorted(folder.rglob("Dockerfile")):
         text, name = path.read_text(encoding="utf-8"), path.relative_to(folder).as_posix()
-        report.expect(bool(re.search(r"^ARG \w+=\S+:\S+$", text, re.M)), f"{name}: base image is not an ARG with a public tag")
+        report.expect(
+            bool(re.search(r"^ARG \w+=\S+:\S+$", text, re.M)), f"{name}: base image is not an ARG with a public tag"
+        )
         report.expect(not re.search(r"^# *syntax=", text, re.M), f"{name}: a syntax line is fetched from a registry")
         report.expect("<<" not in text, f"{name}: heredoc")
         report.expect("--mount" not in text and "@sha256:" not in text, f"{name}: needs BuildKit or a registry digest")
@@ -110,8 +123,19 @@ def check() -> Report:
     report.expect(bool(schema), "check-jsonschema is not installed: make setup-dev")
     bare = {key: value for key, value in os.environ.items() if key != "TIYU_SECRETS"}
     if compose:
-        _run(report, "docker-compose config", [compose, "-f", str(COMPOSE), "config", "-q"], {**bare, "TIYU_SECRETS": "/run/tiyu"})
-        _run(report, "docker-compose config without TIYU_SECRETS", [compose, "-f", str(COMPOSE), "config", "-q"], bare, fails=True)
+        _run(
+            report,
+            "docker-compose config",
+            [compose, "-f", str(COMPOSE), "config", "-q"],
+            {**bare, "TIYU_SECRETS": "/run/tiyu"},
+        )
+        _run(
+            report,
+            "docker-compose config without TIYU_SECRETS",
+            [compose, "-f", str(COMPOSE), "config", "-q"],
+            bare,
+            fails=True,
+        )
     if schema:
         _run(report, "compose-spec schema", [schema, "--builtin-schema", "vendor.compose-spec", str(COMPOSE)])
     if hadolint := _tool("hadolint"):

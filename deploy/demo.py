@@ -35,6 +35,7 @@ from deploy.processes import Child, Processes, free_port, mark_of, sweep
 ROOT = Path(__file__).resolve().parent.parent
 COCKPIT_PYTHON = ROOT / ".venv-cockpit" / "bin" / "python"
 COCKPIT_TEMPLATE = ROOT / "build" / "templates" / "superset.db"
+DBT_TEMPLATE = ROOT / "build" / "templates" / "partial_parse.msgpack"
 FIRST = "ingest_venue_register"
 """What other sources refer to is loaded before them."""
 
@@ -78,7 +79,9 @@ class Demo:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DemoError(f"已有一个演示在使用 {self.home}。请先在它的窗口按 Ctrl-C，或换一个 TIYU_HOME。", 2) from None
+            raise DemoError(
+                f"已有一个演示在使用 {self.home}。请先在它的窗口按 Ctrl-C，或换一个 TIYU_HOME。", 2
+            ) from None
         if killed := sweep(mark_of(self.home)):
             self.display.say(f"清理了上次未正常结束留下的 {killed} 个进程")
         self.processes.start_guardian()
@@ -115,7 +118,9 @@ class Demo:
         command = [str(python), *arguments]
         result = subprocess.run(command, cwd=ROOT, env={**self.env, **(env or {})}, capture_output=True, text=True)
         if result.returncode:
-            raise DemoError(f"{' '.join(arguments[:4])} 失败（{result.returncode}）：{(result.stderr or result.stdout)[-1500:]}")
+            raise DemoError(
+                f"{' '.join(arguments[:4])} 失败（{result.returncode}）：{(result.stderr or result.stdout)[-1500:]}"
+            )
         return result.stdout
 
     def wait_for(self, title: str, ready: Callable[[], bool], seconds: float) -> None:
@@ -140,13 +145,16 @@ class Demo:
             known = json.loads(world.read_text(encoding="utf-8"))
             if (known["size"], int(known["seed"])) != (self.size, self.seed):
                 raise DemoError(
-                    f"{self.home} 里已有另一座城市（{known['size']}，种子 {known['seed']}）。请换一个 TIYU_HOME，或先 make clean。", 2
+                    f"{self.home} 里已有另一座城市（{known['size']}，种子 {known['seed']}）。请换一个 TIYU_HOME，或先 make clean。",
+                    2,
                 )
             return None
         partial = self.home / "city.partial"
         shutil.rmtree(partial, ignore_errors=True)
         arguments = ["generate", "--size", self.size, "--seed", str(self.seed), "--out", str(partial)]
-        return self.processes.spawn("generate", [sys.executable, "-m", "simulation", *arguments], env=self.env, cwd=ROOT)
+        return self.processes.spawn(
+            "generate", [sys.executable, "-m", "simulation", *arguments], env=self.env, cwd=ROOT
+        )
 
     def finish_city(self, child: Child | None) -> dict[str, Any]:
         """Wait for the generator; the folder gets its name only when it is complete."""
@@ -175,6 +183,15 @@ class Demo:
         }
 
     # -------------------------------------------------------------- services
+    def seed_dbt(self) -> None:
+        """Give dbt the parse made at set-up, on the first run of a state folder."""
+        target = self.home / "dbt" / "target" / "partial_parse.msgpack"
+        if DBT_TEMPLATE.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".new")
+            shutil.copyfile(DBT_TEMPLATE, partial)
+            partial.replace(target)
+
     def start_airflow(self, ports: Mapping[str, int]) -> airflow.Client:
         """Start Airflow's services (they come up while the city is generated)."""
         airflow.prepare(self.home, self.secrets["airflow_admin"])
@@ -200,13 +217,14 @@ class Demo:
         command = [str(COCKPIT_PYTHON), "-m", "dashboards.bootstrap", "start-from-template"]
         command += ["--template", str(COCKPIT_TEMPLATE), "--port", str(ports["cockpit"])]
         (self.home / "cockpit").mkdir(parents=True, exist_ok=True)
-        self.cockpit = self.processes.spawn("cockpit", command, env={**self.env, **self.cockpit_environment()}, cwd=ROOT)
+        self.cockpit = self.processes.spawn(
+            "cockpit", command, env={**self.env, **self.cockpit_environment()}, cwd=ROOT
+        )
         return self.cockpit
 
     def start_site(self, ports: Mapping[str, int]) -> None:
         """Static server of the start page and the portal preview."""
-        command = [sys.executable, "-m", "deploy.static_server", "--port", str(ports["site"])]
-        command += ["--mount", f"/open={self.home / 'open'}", "--mount", f"/={self.home / 'site'}"]
+        command = [sys.executable, "-m", "sharing.sites.serve", "--port", str(ports["site"])]
         self.processes.spawn("site", command, env=self.env, cwd=ROOT)
 
     # -------------------------------------------------------------- the DAGs
@@ -239,7 +257,13 @@ class Demo:
             return ""
         if report.get("status") == "nothing_new":
             return "没有新数据"
-        names = {"received_objects": "对象", "decoded": "收到", "accepted": "接收", "quarantined": "隔离", "duplicate": "重复"}
+        names = {
+            "received_objects": "对象",
+            "decoded": "收到",
+            "accepted": "接收",
+            "quarantined": "隔离",
+            "duplicate": "重复",
+        }
         return "，".join(f"{label} {report[key]:,}" for key, label in names.items() if isinstance(report.get(key), int))
 
     # -------------------------------------------------------------- the whole way
@@ -247,10 +271,13 @@ class Demo:
         """Everything up to the start page; True when every door answered with data."""
         display = self.display
         ports = self.ports()
-        self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("site", "airflow", "cockpit", "venue", "fitness")}
+        self.urls = {
+            name: f"http://127.0.0.1:{ports[name]}" for name in ("site", "airflow", "cockpit", "venue", "fitness")
+        }
         self.secrets = state.load_secrets(self.home)
         self.env = self.environment(ports)
 
+        self.seed_dbt()
         generator = self.generate_city()
         city_step = display.begin("模拟城市" + ("（首次生成）" if generator else "（已有，不变）"))
         airflow_step = display.begin("Airflow 启动")
@@ -338,7 +365,8 @@ class Demo:
         console = self.display.console
         console.print(self.display.timetable())
         console.print(
-            f"到起始页 {seconds:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）", soft_wrap=True
+            f"到起始页 {seconds:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）",
+            soft_wrap=True,
         )
         table = Table(title="演示数据，非真实统计", title_justify="left", show_edge=False)
         for column in ("入口", "地址", "账号", "口令（仅演示）"):
@@ -346,7 +374,9 @@ class Demo:
         where = {"Airflow": self.urls["airflow"]}
         table.add_row("起始页", self.urls["site"] + "/", "", "")
         for account in self.endpoints()["accounts"]:
-            table.add_row(account["door"], where.get(account["door"], self.urls["cockpit"]), account["user"], account["password"])
+            table.add_row(
+                account["door"], where.get(account["door"], self.urls["cockpit"]), account["user"], account["password"]
+            )
         console.print(table)
 
     def stay(self) -> None:
@@ -382,7 +412,9 @@ def _tokens(city: Path, world: Mapping[str, Any]) -> dict[str, str]:
     named = world.get("tokens_file") or world.get("tokens") or "tokens.json"
     if isinstance(named, dict):
         return {key: str(value) for key, value in named.items()}
-    return {key: str(value) for key, value in json.loads((city / Path(str(named)).name).read_text(encoding="utf-8")).items()}
+    return {
+        key: str(value) for key, value in json.loads((city / Path(str(named)).name).read_text(encoding="utf-8")).items()
+    }
 
 
 def _answers(url: str) -> bool:
@@ -410,12 +442,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the Tiyu Lakehouse on a simulated city.")
     parser.add_argument("--size", default="small", choices=["tiny", "small", "city"])
     parser.add_argument("--seed", type=int, default=20260101)
-    parser.add_argument("--headless", action="store_true", help="check every door, then exit 0, or non-zero with the reason")
+    parser.add_argument(
+        "--headless", action="store_true", help="check every door, then exit 0, or non-zero with the reason"
+    )
     parser.add_argument("--home", type=Path, default=Path(os.environ.get("TIYU_HOME") or ROOT / "var"))
     parser.add_argument("--port-base", type=int, default=int(os.environ.get("TIYU_DEMO_PORT", "8600")))
     parser.add_argument("--parallelism", type=int, default=2, help="tasks at the same time (default 2)")
     options = parser.parse_args()
-    demo = Demo(options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism)
+    demo = Demo(
+        options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism
+    )
     started = time.monotonic()
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -38,13 +38,15 @@ class Superset:
         self.http = httpx.Client(base_url=base_url, timeout=60.0, follow_redirects=True, trust_env=False)
         page = self.http.get("/login/")
         page.raise_for_status()
-        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text) or re.search(r'csrf_token[^"]*"[^"]*"([\w.\-]{40,})"', page.text)
+        found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page.text) or re.search(
+            r'csrf_token[^"]*"[^"]*"([\w.\-]{40,})"', page.text
+        )
         form = {"username": user, "password": password} | ({"csrf_token": found.group(1)} if found else {})
         self.http.post("/login/", data=form).raise_for_status()
         answer = self.http.get("/api/v1/security/csrf_token/")
         if answer.status_code != 200:
             raise RuntimeError(f"login of {user} refused ({answer.status_code})")
-        self.http.headers |= {"X-CSRFToken": answer.json()["result"], "Referer": base_url}
+        self.http.headers.update({"X-CSRFToken": answer.json()["result"], "Referer": base_url})
 
     def get(self, path: str) -> Any:
         """GET as JSON."""
@@ -77,7 +79,11 @@ def cockpit(base_url: str, password: str) -> Door:
         rows += count
         if not count:
             empty.append(chart["slice_name"])
-    note = f"{len(charts)} 个图表、{rows} 行" + (f"；无数据：{'、'.join(empty)}" if empty else "") + ("；出错：" + "；".join(broken) if broken else "")
+    note = (
+        f"{len(charts)} 个图表、{rows} 行"
+        + (f"；无数据：{'、'.join(empty)}" if empty else "")
+        + ("；出错：" + "；".join(broken) if broken else "")
+    )
     return Door("驾驶舱（领导）", len(charts) >= 10 and rows > 0 and not broken and len(empty) <= 3, len(charts), note)
 
 
@@ -107,7 +113,9 @@ def query_context(form: dict[str, Any]) -> dict[str, Any]:
         for item in form.get("adhoc_filters") or []
         if item.get("expressionType") == "SIMPLE" and item.get("operator") != "TEMPORAL_RANGE"
     ]
-    where = [f"({item['sqlExpression']})" for item in form.get("adhoc_filters") or [] if item.get("expressionType") == "SQL"]
+    where = [
+        f"({item['sqlExpression']})" for item in form.get("adhoc_filters") or [] if item.get("expressionType") == "SQL"
+    ]
     query: dict[str, Any] = {
         "columns": columns, "filters": filters, "extras": {"where": " AND ".join(where), "having": ""},
         "row_limit": int(form.get("row_limit") or 1000), "orderby": [], "time_range": "No filter",
@@ -175,8 +183,12 @@ def open_data(base_url: str, start: str = "/") -> Door:
                 target = urlsplit(urljoin(here, link))
                 if f"{target.scheme}://{target.netloc}" == base_url.rstrip("/"):
                     queue.append(target.path)
-    files = [path for path in seen if Path(path).suffix in {".csv", ".xlsx", ".json", ".geojson", ".parquet", ".jsonld"}]
-    note = f"{len(seen)} 个地址，其中数据文件 {len(files)} 个" + (f"；打不开：{'、'.join(broken[:5])}" if broken else "")
+    files = [
+        path for path in seen if Path(path).suffix in {".csv", ".xlsx", ".json", ".geojson", ".parquet", ".jsonld"}
+    ]
+    note = f"{len(seen)} 个地址，其中数据文件 {len(files)} 个" + (
+        f"；打不开：{'、'.join(broken[:5])}" if broken else ""
+    )
     return Door("开放数据（公众）", not broken and len(files) >= 8, len(seen), note)
 
 

@@ -13,6 +13,7 @@ after it changed its session or its parent died. ``SPT_NOENV`` keeps setproctitl
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -158,7 +159,9 @@ class Processes:
         )
         os.close(reader)
 
-    def spawn(self, name: str, command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Child:
+    def spawn(
+        self, name: str, command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Child:
         """Start a service in a session of its own, its output in ``<logs>/<name>.log``."""
         self.log_folder.mkdir(parents=True, exist_ok=True)
         log = self.log_folder / f"{name}.log"
@@ -181,7 +184,9 @@ class Processes:
         """Raise when a service has ended by itself."""
         for child in self.children:
             if child.failed():
-                raise RuntimeError(f"{child.name} ended with code {child.process.returncode}; {child.log}:\n{child.tail()}")
+                raise RuntimeError(
+                    f"{child.name} ended with code {child.process.returncode}; {child.log}:\n{child.tail()}"
+                )
 
     def stop(self, seconds: float = 8.0) -> int:
         """Stop everything; returns how many processes had to be killed after the polite request."""
@@ -206,7 +211,5 @@ class Processes:
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a child's whole group; its leader may be gone while members live."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
