@@ -172,7 +172,8 @@ def _great_expectations() -> Any:
 
     if "duckdb" not in [str(getattr(entry, "value", entry)) for entry in engine._PERSISTED_CONNECTION_DIALECTS]:
         dialect = enum.Enum("dialect", {"DUCKDB": "duckdb"}, type=str)
-        engine._PERSISTED_CONNECTION_DIALECTS = (*engine._PERSISTED_CONNECTION_DIALECTS, dialect.DUCKDB)
+        extended: Any = (*engine._PERSISTED_CONNECTION_DIALECTS, dialect.DUCKDB)
+        engine._PERSISTED_CONNECTION_DIALECTS = extended
     registry.register("duckdb.judged", "quality.duckdb_dialect", "JudgedDialect")
     registry.register("duckdb.lake", "quality.duckdb_dialect", "LakeDialect")
     return gx
@@ -274,7 +275,7 @@ def _read(result: Any, target: Target) -> list[Judgement]:
         error = "NoResult" if entry is None else _exception_class(entry.exception_info)
         if error is None and not isinstance(count, int):
             error = "NoCount"
-        if error is not None:
+        if entry is None or error is not None:
             judgements.append(Judgement(check, "error", 0, error))
         else:
             judgements.append(Judgement(check, "pass" if entry.success and count == 0 else "fail", int(count or 0)))

@@ -49,24 +49,24 @@ class TableVerdict:
 
 @dataclass
 class GateReport:
-    """One gate run. `examined` counts rows; `withdrawn` maps resource → batches taken back."""
+    """One gate run. `examined` counts rows; `withdrawn` maps resource → batches taken back, `repaired` table → rows
+    of withdrawals that a crash had interrupted."""
 
     run_id: str
     tables: list[TableVerdict]
     withdrawn: dict[str, list[str]] = field(default_factory=dict)
     repaired: dict[str, int] = field(default_factory=dict)
+    ok: bool = False
+    examined: int = 0
 
-    @property
-    def ok(self) -> bool:
-        return all(verdict.outcome in ("pass", NOTHING) for verdict in self.tables)
-
-    @property
-    def examined(self) -> int:
-        return sum(verdict.examined for verdict in self.tables)
+    def close(self) -> None:
+        """Sum up once every table has its verdict."""
+        self.ok = all(verdict.outcome in ("pass", NOTHING) for verdict in self.tables)
+        self.examined = sum(verdict.examined for verdict in self.tables)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"ok": self.ok, "examined": self.examined, **asdict(self)}
+        return asdict(self)
 
 
 @dataclass
@@ -281,12 +281,13 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
         ]
         groups += [(None, [_prepare(con, table, None)]) for table in ads]
         _judge(con, [work for _, works in groups for work in works])
-        for contract, works in groups:
+        for owner, works in groups:
             report.tables += [work.verdict for work in works]
             ledger.record_quality([row for work in works for row in _result_rows(run_id, work)])
-            _conclude(con, run_id, contract, works, report)
+            _conclude(con, run_id, owner, works, report)
     finally:
         con.close()
+    report.close()
     _raise(report)
     return report
 
@@ -360,7 +361,7 @@ def _raise(report: GateReport) -> None:
     if not bad:
         return
     crashed = [verdict for verdict in bad if verdict.outcome == "error"]
-    context = {
+    context: dict[str, Any] = {
         "run_id": report.run_id,
         "tables": ",".join(verdict.table for verdict in bad),
         "rules": ",".join(sorted({rule for verdict in bad for rule in verdict.failed_rules + verdict.error_rules})[:8]),

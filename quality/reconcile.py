@@ -50,33 +50,44 @@ class BatchBalance:
 
 @dataclass
 class ReconcileReport:
-    """All balances looked at. `examined` counts batches; a report that examined none is not ok."""
+    """All balances looked at. `examined` counts batches; a report that examined none is not ok. `rows` is for tables
+    on a screen (Chinese headings), `problems` names every imbalance with its resource and batch."""
 
-    rows: list[BatchBalance]
-    problems: list[str] = field(default_factory=list)
+    ok: bool
+    examined: int
+    balances: list[BatchBalance]
+    problems: list[str]
 
     @property
-    def examined(self) -> int:
-        return len(self.rows)
-
-    @property
-    def ok(self) -> bool:
-        return self.examined > 0 and not self.problems and all(row.ok for row in self.rows)
-
-    def all_problems(self) -> list[str]:
-        """Every problem with its resource and batch."""
-        return self.problems + [
-            f"{row.resource} 批次 {row.batch_id[:12]}：{problem}" for row in self.rows for problem in row.problems
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "资源": balance.resource,
+                "批次": balance.batch_id[:12],
+                "状态": balance.status,
+                "对象": balance.objects,
+                "归档": balance.objects_archived,
+                "解码": balance.decoded,
+                "接受": balance.accepted,
+                "隔离": balance.quarantined,
+                "重复": balance.duplicate,
+                "湖中": balance.in_lake,
+                "结论": "平" if balance.ok else "；".join(balance.problems),
+            }
+            for balance in self.balances
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {
-            "ok": self.ok,
-            "examined": self.examined,
-            "problems": self.all_problems(),
-            "rows": [{**asdict(row), "ok": row.ok} for row in self.rows],
-        }
+        return asdict(self)
+
+
+@dataclass
+class _Findings:
+    """What is collected contract by contract."""
+
+    balances: list[BatchBalance] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 def _archived(resource: str) -> set[str]:
@@ -181,17 +192,22 @@ def reconcile(resource: str | None = None) -> ReconcileReport:
 
     sources = contracts.load_all("source")
     wanted = [sources[resource]] if resource else list(sources.values())
-    report = ReconcileReport([])
+    found = _Findings()
     con = query.connect()
     try:
         for contract in wanted:
-            _reconcile_contract(con, contract, report)
+            _reconcile_contract(con, contract, found)
     finally:
         con.close()
-    return report
+    problems = found.problems + [
+        f"{balance.resource} 批次 {balance.batch_id[:12]}：{problem}"
+        for balance in found.balances
+        for problem in balance.problems
+    ]
+    return ReconcileReport(bool(found.balances) and not problems, len(found.balances), found.balances, problems)
 
 
-def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, report: ReconcileReport) -> None:
+def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, found: _Findings) -> None:
     batches = ledger.batches(contract.id)
     archived = _archived(contract.id)
     counts = {obj.table: _counts(con, obj.table) for obj in contract.objects}
@@ -235,10 +251,10 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, repo
         if balance.status in ("withdrawn", "refused") and any(balance.child_rows.values()):
             problems.append("批次未入湖，但子表仍有其数据行")
         problems += children.get(batch_id, [])
-        report.rows.append(balance)
+        found.balances.append(balance)
     known = {batch["batch_id"] for batch in batches}
-    for table, found in counts.items():
-        strangers = sorted(str(batch_id) for batch_id in set(found) - known)
+    for table, rows in counts.items():
+        strangers = sorted(str(batch_id) for batch_id in set(rows) - known)
         if strangers:
-            report.problems.append(f"{table} 含有台账中没有的批次（如 {strangers[0][:12]}）")
-    report.problems += _run_problems(contract.id, objects_per_batch)
+            found.problems.append(f"{table} 含有台账中没有的批次（如 {strangers[0][:12]}）")
+    found.problems += _run_problems(contract.id, objects_per_batch)

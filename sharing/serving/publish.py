@@ -54,17 +54,14 @@ class FileReport:
 
 @dataclass
 class ServingReport:
-    """All serving files of one run."""
+    """All serving files of one run; `changed` when any was written."""
 
+    changed: bool
     files: list[FileReport]
-
-    @property
-    def changed(self) -> bool:
-        return any(file.changed for file in self.files)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"changed": self.changed, "files": [asdict(file) for file in self.files]}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -474,6 +471,5 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
     with FileLock(root / ".publish.lock"):
         for leftover in root.glob(".*.tmp*"):  # a killed run's file: nobody reads it
             leftover.unlink(missing_ok=True)
-        return ServingReport(
-            [_publish_audience(name, full=full) for name in audiences or list(policy.load().audiences)]
-        )
+        files = [_publish_audience(name, full=full) for name in audiences or list(policy.load().audiences)]
+    return ServingReport(any(file.changed for file in files), files)

@@ -62,7 +62,7 @@ def test_bad_batch_then_good_one_shows_only_the_good(water, names):
     assert [alert["subject_id"] for alert in ledger.alerts("open")] == ["bad"], "a withdrawn batch needs a person"
     assert ledger.checked_version(names.water) == tables.version(names.water)
     balances = reconcile.reconcile("supervision.water_reading")
-    assert balances.ok, balances.all_problems()
+    assert balances.ok, balances.problems
     assert balances.examined == 3
 
 

@@ -27,7 +27,7 @@ def water(checked_lake):
 def problems(resource: str = WATER) -> str:
     report = reconcile.reconcile(resource)
     assert not report.ok
-    return "；".join(report.all_problems())
+    return "；".join(report.problems)
 
 
 def set_batch(**values) -> None:
@@ -45,9 +45,10 @@ def test_balanced_batches(water):
     report = reconcile.reconcile()
     assert report.ok
     assert report.examined == 2
-    row = next(row for row in report.rows if row.resource == WATER)
+    row = next(row for row in report.balances if row.resource == WATER)
     assert (row.decoded, row.accepted, row.in_lake, row.objects_archived) == (3, 3, 3, 1)
-    assert report.to_dict()["rows"][0]["ok"]
+    assert report.to_dict()["ok"]
+    assert {row["结论"] for row in report.rows} == {"平"}
 
 
 def test_records_that_do_not_add_up(water):
