@@ -10,7 +10,7 @@ from datetime import date, datetime
 
 from lake import ledger, tables
 from modeling import planner
-from modeling.planner import INPUTS, ModelSpec, Plan, Recorded
+from modeling.planner import ModelSpec, Plan, Recorded
 
 
 @dataclass
@@ -97,5 +97,3 @@ def active(session: Session) -> Iterator[Session]:
     finally:
         _active = None
 
-
-__all__ = ["INPUTS", "Session", "active", "current"]

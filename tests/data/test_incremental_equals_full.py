@@ -188,6 +188,17 @@ def test_a_build_without_change_makes_no_commit(small_lake, compiled_models):
     assert {name: tables.version(name) for name in base.specs} == before
 
 
+def test_a_whole_table_of_equal_content_is_not_written_again(small_lake, compiled_models):
+    base, sql = only(compiled_models[0], ("dwd_event__event",)), compiled_models[1]
+    filing = {"filing_id": "f1", "start_date": FIRST, "end_date": FIRST, "filed_date": FIRST, "status": "held", "part_date": FIRST}
+    small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 9)}])
+    build_all(base, sql, TODAY)
+    small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 1), "status": "filed"}])  # an older state
+    assert build_all(base, sql, TODAY).built == {}
+    small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 10), "status": "cancelled"}])
+    assert build_all(base, sql, TODAY).built == {"dwd_event__event": 1}
+
+
 def test_an_interrupted_build_does_all_ranges_again(small_lake, compiled_models, monkeypatch):
     """Killed between two ranges, the model must not believe that it has read the new inputs."""
     base, sql = only(compiled_models[0], ("dwd_venue__passage",)), compiled_models[1]
@@ -247,3 +258,34 @@ def test_compiled_models_name_registered_relations_only(compiled_models):
     assert len(sql) == len(base.specs) >= 25
     assert [name for name, text in sql.items() if "delta_scan" in text or "read_parquet" in text] == []
     assert set(sql) == set(base.specs)
+
+
+#: What a compiled model may call: portable SQL, and what macros/dialect.sql spells for DuckDB.
+PORTABLE = {
+    "abs", "case", "cast", "coalesce", "concat", "concat_ws", "count", "extract", "first_value", "floor", "greatest", "if", "lag", "lead", "least",
+    "max", "min", "row_number", "sum", "trim", "upper", "md5", "and", "or",
+}  # fmt: skip
+DIALECT = {
+    "at_time_zone", "date_trunc", "timestamp_trunc", "date_diff", "epoch", "epoch_us", "explode", "format", "generate_series", "last_day", "printf", "strftime",
+    "time_to_str", "to_seconds", "to_timestamp", "unix_to_time", "time_to_unix", "unnest", "datediff", "isodow", "interval", "current_date",
+}  # fmt: skip
+
+
+def functions(sql: str) -> set[str]:
+    import sqlglot
+    from sqlglot import exp
+
+    found = set()
+    for node in sqlglot.parse_one(sql, dialect="duckdb").find_all(exp.Func):
+        found.add(node.name.lower() if isinstance(node, exp.Anonymous) else node.sql_name().lower())
+    return found
+
+
+def test_compiled_models_call_allowed_functions_only(compiled_models):
+    used = {name: functions(text) for name, text in compiled_models[1].items()}
+    assert sum(map(len, used.values())) > 100
+    assert {name: found - PORTABLE - DIALECT for name, found in used.items() if found - PORTABLE - DIALECT} == {}
+
+
+def test_a_function_outside_the_list_is_seen():
+    assert functions("select list_aggregate([1], 'sum'), sum(1) from t") - PORTABLE - DIALECT >= {"list_aggregate"}
