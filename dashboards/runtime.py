@@ -55,6 +55,9 @@ ZH_CORRECTIONS = {
     "entries per page": "行／页",
     "Show %s entries": "显示 %s 行",
     "N/A": "无",
+    "Select schema": "选择模式",
+    "Enter a part of the object name": "按表名查找",
+    "More Options": "更多选项",
     "Forbidden": "无权访问",
     "You don't have permission to access this page.": "您没有权限访问此页面。",
 }
