@@ -16,7 +16,7 @@ C, M = Column, Metric
 
 # ------------------------------------------------------------------------------------------------ datasets
 DISTRICT_DAY = Dataset(
-    "district_day", "各区每日客流与预订", table="ads_cockpit__district_day", time_column="part_date",
+    "district_day", "各区每日客流与预订", sql=True, time_column="part_date",
     columns=(
         C("part_date", "DATE", "日期", True), C("district_code", "VARCHAR", "区划代码"),
         C("district_name", "VARCHAR", "行政区"), C("visit_count", "BIGINT", "客流"),
@@ -42,7 +42,7 @@ SPORT_DAY = Dataset(
     metrics=(M("visits", "SUM(visit_count)", "客流（人次）"),), sql=True,
 )  # fmt: skip
 VENUE_DAY = Dataset(
-    "venue_day", "各场馆每日客流与承载", table="ads_cockpit__venue_day", time_column="part_date",
+    "venue_day", "各场馆每日客流与承载", sql=True, time_column="part_date",
     columns=(
         C("part_date", "DATE", "日期", True), C("venue_id", "VARCHAR", "场馆编码"), C("venue_name", "VARCHAR", "场馆"),
         C("district_code", "VARCHAR", "区划代码"), C("district_name", "VARCHAR", "行政区"),

@@ -125,16 +125,17 @@ def chart_data(client: deploy.Client, key: str, *, force: bool = False) -> list[
 
 
 # ---------------------------------------------------------------- figures
+DONE = "part_date < CAST((SELECT max(as_of_at) FROM ads.ads_cockpit__kpi) AS DATE)"
 RATE = "sum(numerator) / sum(denominator)"
 ORACLES = {
-    "visits_trend": ("part_date", "visits", "SELECT part_date, sum(visit_count) FROM ads.ads_cockpit__district_day GROUP BY 1"),
+    "visits_trend": ("part_date", "visits", f"SELECT part_date, sum(visit_count) FROM ads.ads_cockpit__district_day WHERE {DONE} GROUP BY 1"),
     "district_rank": (
         "district_name",
         "visits_per_day",
-        "SELECT district_name, sum(visit_count) / count(DISTINCT part_date) FROM ads.ads_cockpit__district_day GROUP BY 1",
+        f"SELECT district_name, sum(visit_count) / count(DISTINCT part_date) FROM ads.ads_cockpit__district_day WHERE {DONE} GROUP BY 1",
     ),
-    "sport_share": ("sport_name", "visits", "SELECT sport_name, sum(visit_count) FROM ads.ads_cockpit__sport_day GROUP BY 1"),
-    "checkin_trend": ("part_date", "checkins", "SELECT part_date, sum(checkin_count) FROM ads.ads_cockpit__district_day GROUP BY 1"),
+    "sport_share": ("sport_name", "visits", f"SELECT sport_name, sum(visit_count) FROM ads.ads_cockpit__sport_day WHERE {DONE} GROUP BY 1"),
+    "checkin_trend": ("part_date", "checkins", f"SELECT part_date, sum(checkin_count) FROM ads.ads_cockpit__district_day WHERE {DONE} GROUP BY 1"),
     "water_trend": (
         "period_start_date",
         "rate",

@@ -91,6 +91,10 @@ CREATE TABLE ads.ads_cockpit__kpi AS
     NULL::VARCHAR AS quality_note, '{{"ods_venue__booking": 12}}' AS input_versions, k.period_start_date AS part_date
   FROM (SELECT kpi_code, period_type, period_start_date, period_end_date, district_code, district_name, variant_code, numerator, denominator FROM parts
         UNION ALL BY NAME SELECT * FROM city) AS k JOIN names AS n USING (kpi_code, variant_code);
+-- The running day and the days ahead hold bookings only; no chart may show them as days without visitors.
+INSERT INTO ads.ads_cockpit__district_day
+  SELECT DATE '2026-11-20' + CAST(n AS INTEGER), district_code, district_name, 'CN-SH-' || district_code, 0, 0, 7, 0, NULL, 0
+  FROM {DISTRICTS}, (SELECT unnest(range(0, 7)) AS n);
 CREATE TABLE ads.ads_cockpit__headline AS SELECT *, TIMESTAMP '{AS_OF}' AS as_of_at, DATE '2026-11-20' AS part_date FROM (VALUES
   (1, '昨日概况', '昨日全市场馆客流 10,236 人次，较上周同日增长 4.1%；预订履约率 91.3%，泳池水质合格率 98.7%。'),
   (2, '最大变化', '闵行区客流较上周同日增长 18.6%，增幅全市最大，主要来自羽毛球与游泳。'),

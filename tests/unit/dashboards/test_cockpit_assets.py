@@ -258,6 +258,15 @@ def test_demonstration_notice_follows_the_data(serving):
     assert {row["notice"] for row in rows(connection, "headline")} == {""}
 
 
+@pytest.mark.parametrize("key", ["district_day", "sport_day", "venue_day"])
+def test_running_and_future_days_are_not_shown(serving, key):
+    dataset = next(dataset for dataset in DATASETS if dataset.key == key)
+    ((latest,),) = serving.execute(f"SELECT max(part_date) FROM ({dataset.query()})").fetchall()
+    assert str(latest) == cockpit_data.LAST
+    ((stored,),) = serving.execute("SELECT max(part_date) FROM ads.ads_cockpit__district_day").fetchall()
+    assert str(stored) > cockpit_data.LAST
+
+
 def test_zero_alerts_is_shown_as_zero():
     connection = duckdb.connect()
     connection.execute(cockpit_data.SCRIPT)
