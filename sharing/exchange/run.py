@@ -172,7 +172,7 @@ def _plan(spec: DeliverySpec, day: date, sequence: int, full_resync: bool) -> Pl
         day,
         sequence,
         builder.checked_source(spec),
-        clock.utc_now(),
+        clock.as_of(),
         is_initial=not sent,
         banner=properties.demo_banner(),
     )

@@ -136,7 +136,8 @@ def _publish_new(
         "dataset": spec.name,
         "title": spec.title_zh,
         "version": name,
-        "published_at": clock.utc_now().astimezone(clock.SHANGHAI).isoformat(timespec="microseconds"),
+        "sequence": len(versions) + 1,
+        "published_at": clock.as_of().astimezone(clock.SHANGHAI).isoformat(timespec="seconds"),
         "data_date": clock.yesterday().isoformat(),
         "banner": banner,
         "row_count": frame.height,
@@ -215,7 +216,7 @@ def published_versions(dataset: str) -> list[dict[str, Any]]:
         if entry.is_dir() and not entry.is_symlink() and _VERSION.match(entry.name):
             check_version(entry)
             versions.append(json.loads((entry / "version.json").read_text(encoding="utf-8")))
-    return sorted(versions, key=lambda item: (datetime.fromisoformat(item["published_at"]), item["version"]))
+    return sorted(versions, key=lambda item: item["sequence"])
 
 
 def check_version(folder: Path) -> int:

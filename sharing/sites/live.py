@@ -41,17 +41,17 @@ def analyst(lake: Lake) -> dict[str, Any] | None:
     table = "ads_cockpit__sport_day"
     if not lake.has(table):
         return None
-    day = lake.con.execute(f"select max(part_date) from {table}").fetchone()
-    if not day or day[0] is None:
+    day = last_complete_day(lake, table)
+    if day is None:
         return None
     sql = (
         f"select sport_name, sum(visit_count) as visit_count\nfrom {table}\n"
-        f"where part_date = date '{day[0].isoformat()}'\ngroup by sport_name\norder by visit_count desc, sport_name\nlimit 5"
+        f"where part_date = date '{day.isoformat()}'\ngroup by sport_name\norder by visit_count desc, sport_name\nlimit 5"
     )
     rows = [{"sport_name": r["sport_name"], "visit_count": int(r["visit_count"] or 0)} for r in lake.rows(sql)]
     return (
         {
-            "question": f"{day[0]} 哪些运动项目到访最多？",
+            "question": f"{day} 哪些运动项目到访最多？",
             "sql": sql,
             "table": table,
             "rows": rows,
@@ -143,7 +143,7 @@ def open_data() -> dict[str, Any] | None:
         titles = dict(zip(*_dictionary(folder), strict=True))
         shown = [
             name
-            for name in ("venue_name", "district_name", "address", "open_time", "close_time", "visit_count")
+            for name in ("venue_name", "district_name", "open_time", "close_time", "part_date", "visit_count")
             if name in frame.columns
         ]
         rows = frame.select(shown[:5]).head(3).to_dicts()
@@ -198,12 +198,15 @@ def alert(lake: Lake) -> dict[str, Any] | None:
     return {"open_count": int(row["open_count"]), "newest": row}
 
 
-def data_through(lake: Lake) -> date | None:
-    """Last day for which figures exist."""
-    if not lake.has("ads_cockpit__district_day"):
-        return None
-    found = lake.con.execute("select max(part_date) from ads_cockpit__district_day").fetchone()
+def last_complete_day(lake: Lake, table: str) -> date | None:
+    """Last finished business date in a table (bookings reach into the future, and the running day is not finished)."""
+    found = lake.con.execute(f"select max(part_date) from {table} where part_date < ?", [clock.today()]).fetchone()
     return found[0] if found else None
+
+
+def data_through(lake: Lake) -> date | None:
+    """Last complete day for which figures exist."""
+    return last_complete_day(lake, "ads_cockpit__district_day") if lake.has("ads_cockpit__district_day") else None
 
 
 def clock_facts() -> dict[str, Any]:
