@@ -6,7 +6,9 @@ version. A model is streamed from DuckDB into Delta without being held in Python
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from duckdb import DuckDBPyConnection
 
 from lake import query, tables
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
+from lake.settings import settings
 from modeling import literals, session
 from modeling.planner import DateRange, ModelSpec, Plan, Recorded
 
@@ -58,6 +61,8 @@ def build_model(con: DuckDBPyConnection, run: session.Session, name: str, sql: s
     spec = run.specs[name]
     plan = run.plan(name)
     run.plans[name] = plan
+    if plan.action == "full" and spec.strategy == "table" and not run.full_refresh and _same_content(con, run, spec, sql):
+        plan = run.plans[name] = replace(plan, action="none", reason=f"{plan.reason}; same content")
     if plan.action != "none":
         _write(con, run, spec, plan, sql)
     register_table(con, spec.layer, name, tables.version(name), spec.columns)
@@ -77,8 +82,6 @@ def _write(con: DuckDBPyConnection, run: session.Session, spec: ModelSpec, plan:
         return {**kept.metadata(), "tiyu.model": spec.name, "tiyu.run_id": run.run_id}
 
     run.rows[spec.name] = 0
-    if plan.action == "full" and spec.strategy == "table" and not run.full_refresh and _same_content(con, run, spec, sql):
-        return
     if plan.action == "full":
         run.built[spec.name] = tables.replace_table(
             spec.name, rows(None), metadata=metadata(record), partition_by=spec.partition_by
@@ -142,6 +145,8 @@ class Plugin(BasePlugin):
         """Load Delta and register every source and model of the project as a view."""
         query.load_delta(conn)
         conn.execute("set global TimeZone = 'UTC'")
+        spill = settings().home / "tmp" / f"dbt-{os.getpid()}"
+        conn.execute(f"set global temp_directory = {query.quote_literal(str(spill))}")
         self._connection = conn
         run = session.current()
         if run is not None:
