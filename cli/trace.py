@@ -65,7 +65,7 @@ def _show(found: Any) -> None:
     for source in found.sources:
         branch = add(
             tree,
-            f"{source.table} v{source.version}（{source.resource}）：{source.rows:,} 行，{len(source.batches)} 个批次",
+            f"{source.table} v{source.version}（{source.resource}）：{source.rows:,} 行，{len(source.batches)} 个批次{f'，{source.note}' if source.note else ''}",
         )
         for batch in source.batches[-SHOWN:]:
             leaf = add(

@@ -170,6 +170,7 @@ def _great_expectations() -> Any:
         from great_expectations.execution_engine import sqlalchemy_execution_engine as engine
         from sqlalchemy.dialects import registry
 
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)  # its import sets a level of its own
     if "duckdb" not in [str(getattr(entry, "value", entry)) for entry in engine._PERSISTED_CONNECTION_DIALECTS]:
         dialect = enum.Enum("dialect", {"DUCKDB": "duckdb"}, type=str)
         extended: Any = (*engine._PERSISTED_CONNECTION_DIALECTS, dialect.DUCKDB)

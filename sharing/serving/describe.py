@@ -143,7 +143,7 @@ def tables() -> dict[str, Table]:
     for name, text in catalog_columns.table_titles().items():
         if name not in found:
             title, _, grain = text.partition("粒度：")
-            found[name] = Table(name, title.strip().rstrip("。"), grain.strip().rstrip("。"))
+            found[name] = Table(name, title.strip().rstrip("。"), grain.strip().rstrip("。").removeprefix("一行是"))
     return found
 
 

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 1
+LAYOUT = 2
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
 _SHANGHAI = "AT TIME ZONE 'Asia/Shanghai'"
@@ -99,8 +99,16 @@ def served_name(column: Column, treatment: Treatment) -> str:
     return "age_band" if treatment == "age_band" else column.name
 
 
+def shown_as(column: Column, treatment: Treatment) -> Column:
+    """The column as described to the audience: a birth year that became an age band is no year any more."""
+    if treatment != "age_band":
+        return column
+    return replace(column, title_zh="年龄段", description=f"由{column.title_zh}推算的十岁一档年龄段", unit=None)
+
+
 def comment_of(column: Column, treatment: Treatment) -> str:
     """Chinese COMMENT of a column: meaning, unit, grade and mark, and what was done to it."""
+    column = shown_as(column, treatment)
     parts = [column.title_zh]
     if column.description and column.description != column.title_zh:
         parts.append(column.description)
@@ -306,6 +314,8 @@ def _write(
     stamp: str,
     report: FileReport,
 ) -> None:
+    described = describe.tables()
+    con.execute("BEGIN TRANSACTION")  # one commit: hundreds of comments would each wait for the disk
     for schema in sorted({plan.schema for plan in plans}):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     for gone in sorted(set(before) - {plan.table for plan in plans} - set(extra)):
@@ -316,7 +326,7 @@ def _write(
         if not deletions:
             con.execute(f"DROP TABLE IF EXISTS {plan.target}")
             con.execute(f"CREATE TABLE {plan.target} AS {_select(plan, rows)}")
-            _comment(con, plan)
+            _comment(con, plan, described.get(plan.table))
             report.replaced[plan.table] = 0
         elif rows:
             for statement in deletions:
@@ -324,12 +334,12 @@ def _write(
             con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows)}")
             report.replaced[plan.table] = len(deletions)
     con.execute("DROP TABLE IF EXISTS rekeyed")
-    counts = _write_catalog(con, who, plans, extra, stamp)
+    counts = _write_catalog(con, who, plans, extra, stamp, described)
+    con.execute("COMMIT")
     report.tables, report.rows = len(counts), sum(counts.values())
 
 
-def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan) -> None:
-    table = describe.tables().get(plan.table)
+def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan, table: describe.Table | None) -> None:
     grade = max((column.grade or "L4" for column, _ in plan.shown), default="L4")
     text = "；".join(
         part for part in [*(describe.comment_parts(table) if table else [plan.table]), f"分级：{grade}"] if part
@@ -346,9 +356,13 @@ def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan) -> None:
 
 
 def _write_catalog(
-    con: duckdb.DuckDBPyConnection, who: Audience, plans: list[_Plan], extra: dict[str, int], stamp: str
+    con: duckdb.DuckDBPyConnection,
+    who: Audience,
+    plans: list[_Plan],
+    extra: dict[str, int],
+    stamp: str,
+    described: dict[str, describe.Table],
 ) -> dict[str, int]:
-    described = describe.tables()
     counts: dict[str, int] = {}
     table_rows, column_rows, version_rows = [], [], []
     for plan in plans:
@@ -378,9 +392,9 @@ def _write_catalog(
                 "column_name": served_name(column, treatment),
                 "position": position,
                 "data_type": None if treatment == "absent" else _served_type(plan, column, treatment),
-                "title": column.title_zh,
-                "description": column.description,
-                "unit": column.unit,
+                "title": shown_as(column, treatment).title_zh,
+                "description": shown_as(column, treatment).description,
+                "unit": shown_as(column, treatment).unit,
                 "grade": column.grade,
                 "pi_mark": column.pi_mark,
                 "treatment": TREATMENT_ZH[treatment],

@@ -57,6 +57,7 @@ class SourceTable:
     version: int
     rows: int
     batches: list[SourceBatch]
+    note: str = ""
 
 
 @dataclass
@@ -153,13 +154,18 @@ def _source(
     row: dict[str, Any],
     versions: dict[str, Any],
 ) -> SourceTable:
-    where = (
-        f"part_date BETWEEN DATE '{row['period_start_date']}' AND DATE '{row['period_end_date']}'"
-        f" AND {_scope(con, table, version, row['district_code'], versions)}"
-    )
-    found = con.execute(
-        f"SELECT _batch_id, _source_object, count(*) FROM {scan_sql(table, version)} WHERE {where} GROUP BY ALL ORDER BY ALL"
-    ).fetchall()
+    scope = _scope(con, table, version, row["district_code"], versions)
+    start, end = row["period_start_date"], row["period_end_date"]
+    grouped = f"SELECT _batch_id, _source_object, count(*) FROM {scan_sql(table, version)} WHERE {{}} AND {scope} GROUP BY ALL ORDER BY ALL"
+    found = con.execute(grouped.format(f"part_date BETWEEN DATE '{start}' AND DATE '{end}'")).fetchall()
+    note = ""
+    if not found:  # a periodic snapshot (the venue register): the last one before the period was in force
+        latest = con.execute(
+            f"SELECT max(part_date) FROM {scan_sql(table, version)} WHERE part_date <= DATE '{end}' AND {scope}"
+        ).fetchall()[0][0]
+        if latest is not None:
+            found = con.execute(grouped.format(f"part_date = DATE '{latest}'")).fetchall()
+            note = f"周期内没有新数据，沿用 {latest} 的一期"
     known = {batch["batch_id"]: batch for batch in ledger.batches(resource)}
     batches: dict[str, SourceBatch] = {}
     names: dict[str, dict[str, Any]] = {}
@@ -182,7 +188,9 @@ def _source(
                 entry["status"] if entry else None,
             )
         )
-    return SourceTable(table, resource, version, sum(batch.rows for batch in batches.values()), list(batches.values()))
+    return SourceTable(
+        table, resource, version, sum(batch.rows for batch in batches.values()), list(batches.values()), note
+    )
 
 
 def trace(kpi: str, *, district: str = CITY, day: date | None = None, variant: str | None = None) -> Trace:

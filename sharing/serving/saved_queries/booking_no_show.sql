@@ -8,7 +8,7 @@ SELECT
     round(100.0 * count(*) FILTER (WHERE b.is_no_show) / count(*), 1) AS 爽约率_百分比
 FROM dwd.dwd_venue__booking AS b
 LEFT JOIN dim.dim_sport AS s ON b.sport_code = s.sport_code
-WHERE b.part_date BETWEEN (SELECT max(part_date) FROM ads.ads_cockpit__venue_day) - 29
-    AND (SELECT max(part_date) FROM ads.ads_cockpit__venue_day)
+WHERE b.part_date BETWEEN (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06') - 29
+    AND (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06')
 GROUP BY ALL
 ORDER BY 预约数 DESC, 运动项目

@@ -8,7 +8,8 @@ SELECT
     capacity_count AS 核定容量,
     round(load_pct, 1) AS 负荷率_百分比
 FROM ads.ads_cockpit__venue_day
-WHERE part_date > (SELECT max(part_date) FROM ads.ads_cockpit__venue_day) - 7
+WHERE part_date BETWEEN (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06') - 6
+    AND (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06')
 QUALIFY row_number() OVER (PARTITION BY venue_id ORDER BY load_pct DESC NULLS LAST, part_date) = 1
 ORDER BY 负荷率_百分比 DESC NULLS LAST, 场馆
 LIMIT 10

@@ -6,6 +6,8 @@ SELECT
     sum(entry_count) AS 闸机入场人次,
     round(sum(visit_per_10k), 1) AS 每万人到馆人次
 FROM ads.ads_cockpit__district_day
-WHERE part_date > (SELECT max(part_date) FROM ads.ads_cockpit__district_day) - 7
+-- 驾驶舱的每日指标只算到昨天：取到昨天为止的七天
+WHERE part_date BETWEEN (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06') - 6
+    AND (SELECT max(period_start_date) FROM ads.ads_cockpit__kpi WHERE period_type = 'day' AND kpi_code = 'V-06')
 GROUP BY district_name
 ORDER BY 到馆人次 DESC, 区
