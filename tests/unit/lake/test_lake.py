@@ -109,7 +109,7 @@ def test_layer_grammar_is_enforced():
 
 def test_memory_only_connection_cannot_spill():
     con = query.connect(memory_limit="60MB", spill=False)
-    with pytest.raises(Exception, match="(?i)memory"):
+    with pytest.raises(Exception, match=r"(?i)memory"):
         con.execute("create table big as select range as a, md5(range::varchar) as b from range(4000000) order by b")
 
 
