@@ -80,21 +80,35 @@ def register(app: typer.Typer) -> None:
 
         reports = [verify_one(path) for path in find_deliveries(folder)]
         words = {"pass": "通过", "fail": "不通过", "error": "未能检查"}
-        emit(
-            {"ok": all(r.ok for r in reports), "examined": len(reports), "deliveries": [r.as_dict() for r in reports]},
-            as_json,
-            table=[
+        if len(reports) == 1:
+            table = [
                 {
-                    "交付": r.folder.name,
                     "代码": c.code,
                     "检查": c.title_zh,
                     "结果": words[c.outcome],
                     "查了": c.examined,
                     "问题": "；".join(c.problems),
                 }
+                for c in reports[0].results
+            ]
+        else:
+            table = [
+                {
+                    "批次": (r.manifest or {}).get("batch_id") or r.folder.name,
+                    "行数": (r.manifest or {}).get("row_count"),
+                    "通过": f"{sum(c.outcome == 'pass' for c in r.results)}/{len(r.results)}",
+                    "问题": "；".join(f"{c.code} {p}" for c in r.results for p in c.problems),
+                }
                 for r in reports
-                for c in r.results
-            ],
+            ]
+        emit(
+            {
+                "ok": all(r.ok for r in reports),
+                "examined": len(reports),
+                "deliveries": [r.as_dict() for r in reports],
+            },
+            as_json,
+            table=table,
             title="交付核对",
             note=f"核对 {len(reports)} 个交付，{sum(r.ok for r in reports)} 个通过",
         )
