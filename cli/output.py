@@ -49,7 +49,7 @@ def emit(
     if table is not None:
         print_table(table, title)
     if note:
-        _out.print(note, highlight=False)
+        _out.print(note, highlight=False, soft_wrap=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
