@@ -22,3 +22,9 @@
 
 {# Code of the whole city in district columns. #}
 {% macro city_code() -%} '310000' {%- endmacro %}
+
+{# A measured number as an exact one: sums of floating point depend on the order of the rows, and two runs over the same
+   data must give the same table. #}
+{% macro exact(number) -%}
+  cast({{ number }} as decimal(18, 6))
+{%- endmacro %}

@@ -45,7 +45,7 @@ sport_rank as (
         sport_code,
         row_number() over (
             partition by venue_id
-            order by sum(area_m2) desc nulls last, count(*) desc nulls last, sport_code asc nulls last
+            order by sum({{ exact('area_m2') }}) desc nulls last, count(*) desc nulls last, sport_code asc nulls last
         ) as sport_no
     from current_units
     group by venue_id, sport_code
@@ -56,7 +56,7 @@ totals as (
         venue_id,
         count(*) as unit_count,
         sum(case when unit_type = 'pool' then 1 else 0 end) as pool_count,
-        sum(area_m2) as area_m2,
+        sum({{ exact('area_m2') }}) as area_m2,
         sum(capacity_count) as capacity_count
     from current_units
     group by venue_id

@@ -40,10 +40,10 @@ samples as (
         sample.activity_id,
         sample.sampled_at,
         sample.heart_rate_bpm,
-        {{ seconds_between(
+        {{ exact(seconds_between(
             'sample.sampled_at',
             'lead(sample.sampled_at) over (partition by sample.activity_id order by sample.sampled_at asc nulls last, sample.sample_no asc nulls last)'
-        ) }} as interval_s
+        )) }} as interval_s
     from {{ source('ods', 'ods_training__activity_sample') }} as sample
     where sample.part_date between {{ window_from(-1) }} and {{ window_to(1) }}
 ),

@@ -16,14 +16,14 @@ weeks as (
         athlete_token,
         week_start_date,
         count(*) as session_count,
-        sum(duration_s) / 3600.0 as duration_h,
-        sum(zone1_min) as zone1_min,
-        sum(zone2_min) as zone2_min,
-        sum(zone3_min) as zone3_min,
-        sum(zone4_min) as zone4_min,
-        sum(zone5_min) as zone5_min,
-        sum(case when zone1_min is not null then hr_covered_s else 0 end) as hr_covered_s,
-        sum(duration_s) as duration_s
+        sum({{ exact('duration_s') }}) / 3600.0 as duration_h,
+        sum({{ exact('zone1_min') }}) as zone1_min,
+        sum({{ exact('zone2_min') }}) as zone2_min,
+        sum({{ exact('zone3_min') }}) as zone3_min,
+        sum({{ exact('zone4_min') }}) as zone4_min,
+        sum({{ exact('zone5_min') }}) as zone5_min,
+        sum({{ exact('case when zone1_min is not null then hr_covered_s else 0 end') }}) as hr_covered_s,
+        sum({{ exact('duration_s') }}) as duration_s
     from sessions
     where week_start_date between {{ window_from() }} and {{ window_to() }}
     group by athlete_token, week_start_date
