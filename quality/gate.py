@@ -261,12 +261,23 @@ def _result_rows(run_id: str, work: _Work) -> list[dict[str, Any]]:
     return rows
 
 
+def _require_finished(contract: Contract) -> None:
+    """Refuse to judge while a batch of the contract is half in the lake: its counts, and so its withdrawal, are unknown."""
+    for batch in ledger.batches(contract.id, "archived"):
+        if any(tables.has_batch(obj.table, batch["batch_id"]) for obj in contract.objects):
+            raise TiyuError(
+                "TIYU-QG-0006", "有批次尚未入湖完毕，暂不判定", "重跑 tiyu ingest，它会从中断处续作，然后再跑质量闸门",
+                resource=contract.id, batch=batch["batch_id"],
+            )  # fmt: skip
+
+
 def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     """Judge what changed in the given ODS and ADS tables and move the checked versions of what passed.
 
     All tables of a source contract are judged and moved together, whichever of them was named.
     Raises TIYU-QG-0001 when a rule failed, TIYU-QG-0002 when a rule could not be evaluated (neither pass nor fail),
-    TIYU-QG-0003 for a table without declared rules, TIYU-QG-0005 for a table of another layer. The report of a failed
+    TIYU-QG-0003 for a table without declared rules, TIYU-QG-0005 for a table of another layer, TIYU-QG-0006 while an
+    interrupted ingest has left a batch half in the lake. The report of a failed
     run is in the error's context (`report`), the details in the ledger.
     """
     run_id = run_id or f"gate-{utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
@@ -275,6 +286,7 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     con = query.connect()
     try:
         for contract in contracts:
+            _require_finished(contract)
             report.repaired |= withdrawal.repair(con, contract)
         groups: list[tuple[Contract | None, list[_Work]]] = [
             (contract, [_prepare(con, obj.table, contract) for obj in contract.objects]) for contract in contracts

@@ -118,6 +118,17 @@ def test_rows_that_vanish_are_a_failure(water, names):
     assert water.visible(names.water).height == 3
 
 
+def test_a_batch_half_in_the_lake_is_not_judged(water, names, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "finish_batch", lambda *args: None)  # the ingest died just before its last step
+        water.readings("half", hour=7)
+    before = ledger.checked_version(names.water)
+    with pytest.raises(TiyuError) as caught:
+        gate.run_gate([names.water])
+    assert caught.value.code == "TIYU-QG-0006"
+    assert ledger.checked_version(names.water) == before
+
+
 def test_duplicate_keys_withdraw_the_newcomer(water, names):
     water.readings("copy")  # same pool, item and times as good-1
     with pytest.raises(TiyuError) as caught:
