@@ -21,4 +21,4 @@ select
     cast(capacity_count as bigint) as capacity_count,
     cast(main_sport_code as varchar) as main_sport_code
 from {{ ref('dim_venue') }}
-where is_active
+where is_active and is_public
