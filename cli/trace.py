@@ -48,7 +48,7 @@ def _show(found: Any) -> None:
         return node.add(Text(text))  # a file name may hold brackets, which are no markup
 
     row = found.kpi
-    value = "无" if row["value"] is None else f"{row['value']:,.4g}"
+    value = "无" if row["value"] is None else f"{row['value']:,.2f}".rstrip("0").rstrip(".")
     variant = f"·{row['variant_name']}" if row.get("variant_name") else ""
     parts = f"　分子 {row['numerator']}　分母 {row['denominator']}" if row["denominator"] is not None else ""
     tree = Tree(Text(f"{row['kpi_code']} {row['kpi_name']}{variant} = {value} {row['unit']}{parts}"))

@@ -180,6 +180,14 @@ def _great_expectations() -> Any:
     return gx
 
 
+def _clear_stale(root: Path) -> None:
+    """Remove the folders of gate runs that were killed; those of running processes are left alone."""
+    for folder in root.glob("gate-*-*"):
+        pid = folder.name.split("-")[1]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _ephemeral_context(gx: Any, folder: Path) -> Any:
     """A GX context in memory; the docs folder it always creates goes where it will be removed with the views."""
     before = tempfile.tempdir
@@ -218,7 +226,8 @@ def judge(
 
     root = settings().home / "tmp"
     root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="gate-", dir=root))
+    _clear_stale(root)
+    folder = Path(tempfile.mkdtemp(prefix=f"gate-{os.getpid()}-", dir=root))
     try:
         file = folder / "judged_rows.duckdb"
         con.execute(f"ATTACH {quote_literal(str(file))} AS judged_rows")

@@ -485,5 +485,7 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
     with FileLock(root / ".publish.lock"):
         for leftover in root.glob(".*.tmp*"):  # a killed run's file: nobody reads it
             leftover.unlink(missing_ok=True)
+        for spill in (settings().home / "tmp").glob("serving-*"):
+            shutil.rmtree(spill, ignore_errors=True)
         files = [_publish_audience(name, full=full) for name in audiences or list(policy.load().audiences)]
     return ServingReport(any(file.changed for file in files), files)

@@ -129,6 +129,16 @@ def test_a_batch_half_in_the_lake_is_not_judged(water, names, monkeypatch):
     assert ledger.checked_version(names.water) == before
 
 
+def test_folders_of_killed_runs_are_removed_and_none_is_left(water, names):
+    root = tables.settings().home / "tmp"
+    stale, running = root / "gate-999999999-x", root / "gate-1-x"
+    for folder in (stale, running):
+        folder.mkdir(parents=True)
+    water.readings("good-2", hour=9)
+    assert gate.run_gate([names.water]).ok
+    assert [folder.name for folder in root.glob("gate-*")] == [running.name]
+
+
 def test_duplicate_keys_withdraw_the_newcomer(water, names):
     water.readings("copy")  # same pool, item and times as good-1
     with pytest.raises(TiyuError) as caught:
