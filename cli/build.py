@@ -15,7 +15,8 @@ def register(app: typer.Typer) -> None:
     @app.command("build", help="Build DIM/DWD, DWS and ADS from checked versions; only what changed is computed.")
     def build(
         layer: Annotated[
-            str | None, typer.Option("--layer", help="One layer: dwd (with the dimensions), dws or ads. Default: all three.")
+            str | None,
+            typer.Option("--layer", help="One layer: dwd (with the dimensions), dws or ads. Default: all three."),
         ] = None,
         full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Compute every row again.")] = False,
         as_json: AsJson = False,

@@ -10,7 +10,19 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("lake", "catalog", "protection", "quality", "ingestion", "modeling", "sharing", "cli", "dashboards", "dags", "deploy")
+ROOMS = (
+    "lake",
+    "catalog",
+    "protection",
+    "quality",
+    "ingestion",
+    "modeling",
+    "sharing",
+    "cli",
+    "dashboards",
+    "dags",
+    "deploy",
+)
 CODE = re.compile(r"^TIYU-[A-Z]+-\d{4}$")
 HEADER = """# Error codes 错误代码
 

@@ -179,9 +179,7 @@ def plan(
             return full("business date changed")
         first, last = sorted((recorded.business_date, business_date))
         passed = {first + timedelta(days=n) for n in range((last - first).days)}
-        ranges = merge_ranges(
-            passed | {r.start + timedelta(days=n) for r in ranges for n in range(r.days())}
-        )
+        ranges = merge_ranges(passed | {r.start + timedelta(days=n) for r in ranges for n in range(r.days())})
         changed.append("business date")
 
     if not ranges:

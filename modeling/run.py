@@ -67,13 +67,19 @@ def _check_rules(manifest: Manifest) -> None:
     version = ledger.checked_version("ods_reference__rule")
     if version is None:
         raise TiyuError(
-            "TIYU-DBT-0008", "参考数据尚未发布", "先发布参考数据（tiyu catalog build 或汇聚任务会自动发布）", table="ods_reference__rule"
+            "TIYU-DBT-0008",
+            "参考数据尚未发布",
+            "先发布参考数据（tiyu catalog build 或汇聚任务会自动发布）",
+            table="ods_reference__rule",
         )
     from lake import query
 
     con = query.connect()
     try:
-        known = {row[0] for row in con.execute(f"select rule_id from {query.scan_sql('ods_reference__rule', version)}").fetchall()}
+        known = {
+            row[0]
+            for row in con.execute(f"select rule_id from {query.scan_sql('ods_reference__rule', version)}").fetchall()
+        }
     finally:
         con.close()
     missing = {rule: models for rule, models in project.rules_used(manifest).items() if rule not in known}
@@ -194,14 +200,14 @@ def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None
     if select is not None:
         unknown = sorted(set(select) - set(candidates))
         if unknown:
-            raise TiyuError("TIYU-DBT-0010", "该分层没有这些模型", "用 tiyu build --help 查看分层", EXIT_USAGE, models=unknown)
+            raise TiyuError(
+                "TIYU-DBT-0010", "该分层没有这些模型", "用 tiyu build --help 查看分层", EXIT_USAGE, models=unknown
+            )
         candidates = [name for name in candidates if name in set(select)]
     todo = _dirty(run, candidates)
     report.skipped = [name for name in candidates if name not in run.selected]
     if todo:
-        outcome = _invoke(
-            run, manifest, ["build", "--exclude-resource-type", "unit_test", "--select", *todo]
-        )
+        outcome = _invoke(run, manifest, ["build", "--exclude-resource-type", "unit_test", "--select", *todo])
         _raise_failures(outcome, layer)
         tests = [r for r in outcome.result.results if r.node.resource_type == "test"]
         report.tests_examined = len(tests)
@@ -259,7 +265,9 @@ def unit_tests(select: str | None = None) -> BuildReport:
     manifest = project.parse()
     run = _new_session(manifest, False)
     report = BuildReport(run_id=run.run_id, layer="unit")
-    outcome = _invoke(run, manifest, ["test", "--select", *([f"test_type:unit,{select}"] if select else ["test_type:unit"])])
+    outcome = _invoke(
+        run, manifest, ["test", "--select", *([f"test_type:unit,{select}"] if select else ["test_type:unit"])]
+    )
     results = list(outcome.result.results) if outcome.result is not None else []
     failed = [r for r in results if str(r.status) != "pass"]
     if failed or not outcome.success:

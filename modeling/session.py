@@ -96,4 +96,3 @@ def active(session: Session) -> Iterator[Session]:
         yield session
     finally:
         _active = None
-

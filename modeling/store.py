@@ -25,7 +25,9 @@ from modeling.planner import DateRange, ModelSpec, Plan, Recorded
 BATCH_ROWS = 65_536
 
 
-def register_table(con: DuckDBPyConnection, layer: str, name: str, version: int | None, columns: tuple[tuple[str, str], ...]) -> None:
+def register_table(
+    con: DuckDBPyConnection, layer: str, name: str, version: int | None, columns: tuple[tuple[str, str], ...]
+) -> None:
     """Create the view ``layer.name`` at a version; an empty view with the declared columns when nothing is visible."""
     target = f"{query.quote_name(layer)}.{query.quote_name(name)}"
     if version is not None:
@@ -61,7 +63,12 @@ def build_model(con: DuckDBPyConnection, run: session.Session, name: str, sql: s
     spec = run.specs[name]
     plan = run.plan(name)
     run.plans[name] = plan
-    if plan.action == "full" and spec.strategy == "table" and not run.full_refresh and _same_content(con, run, spec, sql):
+    if (
+        plan.action == "full"
+        and spec.strategy == "table"
+        and not run.full_refresh
+        and _same_content(con, run, spec, sql)
+    ):
         plan = run.plans[name] = replace(plan, action="none", reason=f"{plan.reason}; same content")
     if plan.action != "none":
         _write(con, run, spec, plan, sql)
@@ -89,13 +96,19 @@ def _write(con: DuckDBPyConnection, run: session.Session, spec: ModelSpec, plan:
         return
     before = run.recorded(spec.name)
     if before is None:
-        raise TiyuError("TIYU-DBT-0007", "增量构建缺少上次构建的记录", "用 --full-refresh 重建", EXIT_INTERNAL, table=spec.name)
+        raise TiyuError(
+            "TIYU-DBT-0007", "增量构建缺少上次构建的记录", "用 --full-refresh 重建", EXIT_INTERNAL, table=spec.name
+        )
     for window in plan.ranges:
         # Only the last commit may claim the new inputs: after a crash in between, all ranges are done again.
         kept = record if window == plan.ranges[-1] else before
         if spec.strategy == "merge":
             run.built[spec.name] = tables.merge(
-                spec.name, rows(window), spec.keys, window=(spec.column, window.start, window.end), metadata=metadata(kept)
+                spec.name,
+                rows(window),
+                spec.keys,
+                window=(spec.column, window.start, window.end),
+                metadata=metadata(kept),
             )
         else:
             run.built[spec.name] = tables.replace_window(
@@ -114,7 +127,10 @@ def _same_content(con: DuckDBPyConnection, run: session.Session, spec: ModelSpec
     if before is None or head is None or before.definition != spec.definition:
         return False
     text = contract_select(
-        literals.render(sql, window=None, business_date=run.business_date, as_of=run.as_of, versions=run.input_versions), spec
+        literals.render(
+            sql, window=None, business_date=run.business_date, as_of=run.as_of, versions=run.input_versions
+        ),
+        spec,
     )
     now = f"select * from {query.scan_sql(spec.name, head)}"
     fingerprint = "select count(*), bit_xor(hash(content)), sum(hash(content)) from ({}) as content"

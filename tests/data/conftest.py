@@ -35,7 +35,11 @@ class SmallLake:
     def append(self, table: str, rows: list[dict[str, Any]], *, check: bool = True) -> int:
         self.batches += 1
         schema = self.schemas[table]
-        technical = {"_batch_id": f"b{self.batches}", "_source_object": "o", "_ingested_at": datetime(2026, 11, 20, tzinfo=UTC)}
+        technical = {
+            "_batch_id": f"b{self.batches}",
+            "_source_object": "o",
+            "_ingested_at": datetime(2026, 11, 20, tzinfo=UTC),
+        }
         full = [{**dict.fromkeys(schema.names), **technical, "_record_no": n, **row} for n, row in enumerate(rows)]
         version = tables.append(table, pa.Table.from_pylist(full, schema=schema), batch_id=f"b{self.batches}")
         if check:

@@ -108,9 +108,20 @@ class Source:
         self.lake.append("ods_training__activity_session", [{**common, "session_no": 1, "timer_s": 60.0}])
         self.lake.append(
             "ods_training__activity_sample",
-            [{"activity_id": name, "sample_no": n, "sampled_at": at(day, 3600 + 5 * n), "heart_rate_bpm": 100 + n, "part_date": day} for n in range(5)],
+            [
+                {
+                    "activity_id": name,
+                    "sample_no": n,
+                    "sampled_at": at(day, 3600 + 5 * n),
+                    "heart_rate_bpm": 100 + n,
+                    "part_date": day,
+                }
+                for n in range(5)
+            ],
         )
-        self.lake.append("ods_training__activity", [{**common, "athlete_token": f"t{self.rng.randrange(3)}", "max_hr_bpm": 200}])
+        self.lake.append(
+            "ods_training__activity", [{**common, "athlete_token": f"t{self.rng.randrange(3)}", "max_hr_bpm": 200}]
+        )
 
     def step(self) -> None:
         for kind in self.rng.sample(["booking", "checkin", "entry", "water", "training"], self.rng.randrange(1, 4)):
@@ -131,7 +142,9 @@ def only(base: session.Session, names: tuple[str, ...]) -> session.Session:
 
 def build_all(base: session.Session, sql: dict[str, str], today: date, *, full: bool = False) -> session.Session:
     """Every model once, in order, through the store's own code; the new heads become checked."""
-    now = session.Session("r", today, datetime(2026, 11, 20, 4, tzinfo=UTC), base.specs, base.sources, full_refresh=full)
+    now = session.Session(
+        "r", today, datetime(2026, 11, 20, 4, tzinfo=UTC), base.specs, base.sources, full_refresh=full
+    )
     now.selected = set(base.specs)
     con = query.connect()
     try:
@@ -148,7 +161,9 @@ def build_all(base: session.Session, sql: dict[str, str], today: date, *, full: 
 def rows_of(name: str) -> list[tuple]:
     con = query.connect()
     try:
-        return con.execute(f"select columns(* exclude (part_date)), part_date from {query.scan_sql(name, tables.version(name))} order by all").fetchall()
+        return con.execute(
+            f"select columns(* exclude (part_date)), part_date from {query.scan_sql(name, tables.version(name))} order by all"
+        ).fetchall()
     finally:
         con.close()
 
@@ -190,10 +205,19 @@ def test_a_build_without_change_makes_no_commit(small_lake, compiled_models):
 
 def test_a_whole_table_of_equal_content_is_not_written_again(small_lake, compiled_models):
     base, sql = only(compiled_models[0], ("dwd_event__event",)), compiled_models[1]
-    filing = {"filing_id": "f1", "start_date": FIRST, "end_date": FIRST, "filed_date": FIRST, "status": "held", "part_date": FIRST}
+    filing = {
+        "filing_id": "f1",
+        "start_date": FIRST,
+        "end_date": FIRST,
+        "filed_date": FIRST,
+        "status": "held",
+        "part_date": FIRST,
+    }
     small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 9)}])
     build_all(base, sql, TODAY)
-    small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 1), "status": "filed"}])  # an older state
+    small_lake.append(
+        "ods_event__filing", [{**filing, "updated_at": at(FIRST, 1), "status": "filed"}]
+    )  # an older state
     assert build_all(base, sql, TODAY).built == {}
     small_lake.append("ods_event__filing", [{**filing, "updated_at": at(FIRST, 10), "status": "cancelled"}])
     assert build_all(base, sql, TODAY).built == {"dwd_event__event": 1}
@@ -208,7 +232,17 @@ def test_an_interrupted_build_does_all_ranges_again(small_lake, compiled_models,
     for day in (FIRST, FIRST + timedelta(days=10)):
         small_lake.append(
             "ods_venue__entry",
-            [{"device_id": "x", "seq_no": day.day, "venue_id": VENUES[0], "direction": "in", "method": "card", "passed_at": at(day, 36_000), "part_date": day}],
+            [
+                {
+                    "device_id": "x",
+                    "seq_no": day.day,
+                    "venue_id": VENUES[0],
+                    "direction": "in",
+                    "method": "card",
+                    "passed_at": at(day, 36_000),
+                    "part_date": day,
+                }
+            ],
         )
     real, calls = tables.replace_window, []
 
@@ -239,13 +273,45 @@ def test_the_check_can_fail(small_lake, compiled_models):
     scan, night = FIRST + timedelta(days=5), FIRST + timedelta(days=6)
     small_lake.append(
         "ods_fitness__checkin",
-        [{"checkin_id": "c1", "venue_id": VENUES[0], "scanned_at": at(scan, 86_390), "person_token": "p", "part_date": scan}],
+        [
+            {
+                "checkin_id": "c1",
+                "venue_id": VENUES[0],
+                "scanned_at": at(scan, 86_390),
+                "person_token": "p",
+                "part_date": scan,
+            }
+        ],
     )
-    small_lake.append("ods_venue__entry", [{"device_id": "g", "seq_no": 1, "venue_id": VENUES[0], "direction": "out", "method": "card", "passed_at": at(scan, 0), "part_date": scan}])
+    small_lake.append(
+        "ods_venue__entry",
+        [
+            {
+                "device_id": "g",
+                "seq_no": 1,
+                "venue_id": VENUES[0],
+                "direction": "out",
+                "method": "card",
+                "passed_at": at(scan, 0),
+                "part_date": scan,
+            }
+        ],
+    )
     build_all(base, sql, TODAY)
     small_lake.append(
         "ods_venue__entry",
-        [{"device_id": "g", "seq_no": 2, "venue_id": VENUES[0], "direction": "in", "method": "code", "checkin_id": "c1", "passed_at": at(night, 5), "part_date": night}],
+        [
+            {
+                "device_id": "g",
+                "seq_no": 2,
+                "venue_id": VENUES[0],
+                "direction": "in",
+                "method": "code",
+                "checkin_id": "c1",
+                "passed_at": at(night, 5),
+                "part_date": night,
+            }
+        ],
     )
     build_all(base, sql, TODAY)
     incremental = rows_of(name)

@@ -57,7 +57,9 @@ def test_a_failing_test_keeps_the_layer_invisible_until_it_is_repaired(small_lak
     assert repaired.checked == {"dwd_venue__booking": 2}
     con = query.connect()
     try:
-        rows = con.execute(f"select booking_id, part_date from {query.scan_sql('dwd_venue__booking', 2)} order by all").fetchall()
+        rows = con.execute(
+            f"select booking_id, part_date from {query.scan_sql('dwd_venue__booking', 2)} order by all"
+        ).fetchall()
     finally:
         con.close()
     assert rows == [("b1", FIRST + timedelta(days=16)), ("b2", FIRST)]

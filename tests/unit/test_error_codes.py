@@ -19,4 +19,6 @@ def test_every_code_has_a_message_and_the_page_is_current():
     assert len(codes) > 40
     bare = [code for code, entry in codes.items() if not any(entry["messages"])]
     assert bare == []
-    assert (ROOT / "docs" / "error_codes.md").read_text("utf-8") == builder.render(), "run python docs/build_error_codes.py"
+    assert (ROOT / "docs" / "error_codes.md").read_text("utf-8") == builder.render(), (
+        "run python docs/build_error_codes.py"
+    )

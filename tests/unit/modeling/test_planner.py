@@ -46,7 +46,10 @@ def test_touched_dates_between_recorded_and_current_become_ranges():
     plan, asked = decide(spec(), {"a": 3, "b": 1}, {"a": {DAY, DAY + timedelta(days=1), DAY + timedelta(days=5)}})
     assert asked == [("a", 1, 3)]
     assert plan.action == "windows"
-    assert plan.ranges == (DateRange(DAY, DAY + timedelta(days=1)), DateRange(DAY + timedelta(days=5), DAY + timedelta(days=5)))
+    assert plan.ranges == (
+        DateRange(DAY, DAY + timedelta(days=1)),
+        DateRange(DAY + timedelta(days=5), DAY + timedelta(days=5)),
+    )
     assert plan.inputs == {"a": 3, "b": 1}
 
 

@@ -39,7 +39,9 @@ def test_every_table_name_follows_the_grammar():
     assert [name for name in sorted(names) if not GRAMMAR.match(name)] == []
 
 
-@pytest.mark.parametrize("name", ["dwd_visit", "dws_cockpit__x", "ads_sports__kpi", "ods_venue_booking", "dim_Venue", "tmp_x"])
+@pytest.mark.parametrize(
+    "name", ["dwd_visit", "dws_cockpit__x", "ads_sports__kpi", "ods_venue_booking", "dim_Venue", "tmp_x"]
+)
 def test_grammar_refuses(name):
     assert not GRAMMAR.match(name)
 
@@ -56,7 +58,11 @@ def test_every_model_file_is_declared_with_grain_description_and_grades():
         for column in model["columns"]:
             columns += 1
             meta = column.get("meta") or {}
-            if not column.get("description") or meta.get("grade") not in ("L1", "L2", "L3", "L4") or meta.get("pi_mark") not in ("N", "P", "S"):
+            if (
+                not column.get("description")
+                or meta.get("grade") not in ("L1", "L2", "L3", "L4")
+                or meta.get("pi_mark") not in ("N", "P", "S")
+            ):
                 problems.append(f"{name}.{column['name']}: not described or graded")
     assert columns > 300
     assert problems == []
@@ -64,7 +70,9 @@ def test_every_model_file_is_declared_with_grain_description_and_grades():
 
 def test_model_sql_is_portable_in_the_ways_we_know():
     """Dialect functions live in macros; every order states its nulls; no cast by ``::``."""
-    dialect = re.compile(r"\b(strftime|epoch\w*|date_trunc|datediff|printf|generate_series|to_seconds|interval|qualify|unnest)\b", re.I)
+    dialect = re.compile(
+        r"\b(strftime|epoch\w*|date_trunc|datediff|printf|generate_series|to_seconds|interval|qualify|unnest)\b", re.I
+    )
     problems, files = [], 0
     for path in sorted(MODELS.rglob("*.sql")):
         files += 1
@@ -72,7 +80,9 @@ def test_model_sql_is_portable_in_the_ways_we_know():
         code = re.sub(r"\{\{.*?\}\}", "", sql, flags=re.S)
         problems += [f"{path.name}: {match}" for match in dialect.findall(code)]
         problems += [f"{path.name}: ::" for _ in re.findall("::", code)]
-        for clause in re.findall(r"order by\s+(.*?)(?=\brows between\b|\)\s*(?:as\b|over\b|,|\n|$)|\Z)", sql, flags=re.S | re.I):
+        for clause in re.findall(
+            r"order by\s+(.*?)(?=\brows between\b|\)\s*(?:as\b|over\b|,|\n|$)|\Z)", sql, flags=re.S | re.I
+        ):
             for item in re.findall(r"\b(?:asc|desc)\b(?!\s+nulls)", clause, flags=re.I):
                 problems.append(f"{path.name}: {item} without nulls first/last")
             if not re.search(r"\b(asc|desc)\b", clause, flags=re.I):
@@ -83,10 +93,6 @@ def test_model_sql_is_portable_in_the_ways_we_know():
 
 def test_every_rule_a_model_uses_exists_and_the_models_hold_no_threshold():
     known = {row.rule_id for row in rules_table.load_all()}
-    used = {
-        rule
-        for path in MODELS.rglob("*.sql")
-        for rule in re.findall(project._RULE_USE, path.read_text("utf-8"))
-    }
+    used = {rule for path in MODELS.rglob("*.sql") for rule in re.findall(project._RULE_USE, path.read_text("utf-8"))}
     assert len(used) >= 15
     assert used - known == set()
