@@ -195,12 +195,15 @@ def table(columns: list[str], dataset: Dataset, orders: list[tuple[str, bool]], 
     }  # fmt: skip
 
 
-def big(metric: str, column: str, *, format: str, filters: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    """A big number with its trend; compared with the same weekday a week before."""
+def big(
+    metric: str, column: str, *, format: str, filters: list[dict[str, Any]] | None = None, lag: int | None = 7
+) -> dict[str, Any]:
+    """A big number with its trend; counts are compared with the same weekday a week before, rates are not (a change
+    of a percentage in per cent misleads)."""
     return {
         "metric": metric, "x_axis": column, "time_grain_sqla": "P1D", "y_axis_format": format,
         "adhoc_filters": [during(column), *(filters or [])], "show_trend_line": True, "start_y_axis_at_zero": False,
-        "show_timestamp": True, "time_format": "%Y-%m-%d", "compare_lag": 7, "compare_suffix": "（较上周同日）",
+        "show_timestamp": True, "time_format": "%Y-%m-%d", "compare_lag": lag, "compare_suffix": "（较上周同日）",
         "color_picker": {"r": 11, "g": 92, "b": 173, "a": 1}, "header_font_size": 0.5, "subheader_font_size": 0.15,
         "timestamp_font_size": 0.125, "subtitle_font_size": 0.125,
     }  # fmt: skip
@@ -232,9 +235,9 @@ ALERT_QUEUE = Chart("alert_queue", "待处置预警（级别高、发生近者�
 ENTRIES_BIG = Chart("entries_big", "每日入场（人次）", "big_number", DISTRICT_DAY, big("entries", "part_date", format=",d"),
                     "闸机进门方向计数", **BOTH)  # fmt: skip
 FULFILMENT_BIG = Chart("fulfilment_big", "预订履约率", "big_number", KPI_DISTRICT,
-                       big("rate", "period_start_date", format=".1%", filters=[where("kpi_code", "V-04")]),
+                       big("rate", "period_start_date", format=".1%", lag=None, filters=[where("kpi_code", "V-04")]),
                        "已核验 ÷ 未及时取消的应到预订", **BOTH)  # fmt: skip
-LOAD_BIG = Chart("load_big", "最高场馆承载率", "big_number", VENUE_DAY, big("peak_load", "part_date", format=".1%"),
+LOAD_BIG = Chart("load_big", "最高场馆承载率", "big_number", VENUE_DAY, big("peak_load", "part_date", format=".1%", lag=None),
                  "当日各场馆高峰在场人数 ÷ 核定容量的最大值", **BOTH)  # fmt: skip
 BOOKING_RATES = Chart("booking_rates", "预订履约率与爽约率", "echarts_timeseries_line", KPI_DISTRICT,
                       trend(["fulfilment", "no_show"], "period_start_date", format=".0%",
@@ -321,7 +324,7 @@ COCKPIT = Dashboard(
     district_dataset=DISTRICT_DAY,
     pages=(
         Page("overview", "总览", (
-            ((HEADLINE_STRIP, 12, 33),),
+            ((HEADLINE_STRIP, 12, 37),),
             ((TILES, 12, 71),),
             ((MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((DISTRICT_RANK, 5, 70), (ALERT_QUEUE, 7, 70)),
@@ -347,8 +350,8 @@ COCKPIT = Dashboard(
         Page("about", "说明", (
             ((BANNER, 12, 8),),
             ((FRESHNESS_TABLE, 12, 44),),
-            ((DEFINITIONS, 12, 92),),
-            ((NOTES, 7, 46), (GOVERNANCE, 5, 46)),
+            ((DEFINITIONS, 12, 120),),
+            ((NOTES, 7, 42), (GOVERNANCE, 5, 42)),
         )),
     ),
 )  # fmt: skip

@@ -61,6 +61,10 @@ class Client:
         try:
             with self._opener.open(request, timeout=self.timeout) as answer:
                 return json.loads(answer.read() or b"{}")
+        except json.JSONDecodeError as error:  # a page instead of data: the session was not accepted
+            raise DeployError(
+                f"TIYU-COCKPIT-0013 驾驶舱对 {method} {path} 未返回数据（登录未被接受）。处理办法：检查口令与 SUPERSET_SECRET_KEY"
+            ) from error
         except urllib.error.HTTPError as error:
             text = error.read().decode("utf8", "replace")[:800]
             advice = "检查口令" if error.code in (401, 403) else "查看驾驶舱日志"

@@ -205,6 +205,28 @@ def frontend_overrides(superset_root: Path) -> tuple[str, dict[str, bytes]]:
     return map_path, scripts
 
 
+PATHS_THAT_OPEN_SESSIONS = ("/login", "/logout", "/api/v1/security/")
+"""Where a session without a user may be written: login, logout, and the CSRF token of token-authenticated clients."""
+
+
+def _login_safe_sessions(app: Any) -> None:
+    """Let only the pages that open a session write an anonymous session cookie.
+
+    The session lives in the cookie and Superset renews it with every answer. An answer to a request sent before login
+    but arriving after it would put the anonymous session back and throw the user out again.
+    """
+    from flask import request
+    from flask.sessions import SecureCookieSessionInterface, SessionMixin
+
+    class LoginSafeSessions(SecureCookieSessionInterface):
+        def should_set_cookie(self, app: Any, session: SessionMixin) -> bool:
+            if "_user_id" not in session and not request.path.startswith(PATHS_THAT_OPEN_SESSIONS):
+                return False
+            return super().should_set_cookie(app, session)
+
+    app.session_interface = LoginSafeSessions()
+
+
 def flask_app_mutator(app: Any) -> None:
     """``FLASK_APP_MUTATOR``: Chinese before login, districts for the map, and the cockpit as a leader's first page."""
     import superset
@@ -214,6 +236,8 @@ def flask_app_mutator(app: Any) -> None:
     pack = chinese_language_pack(root)
     map_path, scripts = frontend_overrides(root)
     geojson = Path(os.environ.get("TIYU_MAP_GEOJSON") or Path(os.environ["TIYU_COCKPIT_HOME"]) / "districts.geojson")
+
+    _login_safe_sessions(app)
 
     @app.before_request
     def answer_overrides() -> Any:

@@ -414,6 +414,14 @@ def test_anonymous_sees_nothing(server):
         assert "/login/" in answer.url
 
 
+def test_late_anonymous_answers_cannot_undo_a_login(server):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{server.url}/login/", timeout=30) as answer:
+        assert "session=" in (answer.headers["Set-Cookie"] or "")
+    with opener.open(f"{server.url}/superset/language_pack/zh/", timeout=30) as answer:
+        assert answer.headers["Set-Cookie"] is None
+
+
 # ---------------------------------------------------------------- in the browser
 @pytest.fixture
 def page(server):
@@ -487,7 +495,7 @@ def test_leader_opens_every_tab(server, page):
     assert "登录" in page.inner_text("body")
     assert not re.search(r"Sign in|Not In|Username|Password", page.inner_text("body"))
     sign_in(page, server, "leader")
-    page.wait_for_url("**/superset/dashboard/cockpit/**")  # a leader's first page is the cockpit
+    page.wait_for_url(f"{server.url}/superset/dashboard/cockpit/**")  # a leader's first page is the cockpit
     folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
     for index, tab in enumerate(cockpit.COCKPIT.pages):
         page.locator("[role=tab]", has_text=tab.title).first.click()
@@ -515,7 +523,7 @@ def test_leader_opens_every_tab(server, page):
 def test_nothing_is_cut_off(server, page):
     """No card, tile or sentence is higher or wider than the box that shows it."""
     sign_in(page, server, "leader")
-    page.wait_for_url("**/superset/dashboard/cockpit/**")
+    page.wait_for_url(f"{server.url}/superset/dashboard/cockpit/**")
     examined = 0
     for tab in cockpit.COCKPIT.pages:
         page.locator("[role=tab]", has_text=tab.title).first.click()
@@ -537,7 +545,7 @@ def test_nothing_is_cut_off(server, page):
 @needs_chromium
 def test_district_filter_reaches_trends_and_spares_tiles(server, page):
     sign_in(page, server, "leader")
-    page.wait_for_url("**/superset/dashboard/cockpit/**")
+    page.wait_for_url(f"{server.url}/superset/dashboard/cockpit/**")
     settle(page, sum(len(row) for row in cockpit.COCKPIT.pages[0].rows))
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.post_data or "") if "/chart/data" in r.url else None)
