@@ -66,6 +66,7 @@ class Demo:
     client: airflow.Client | None = None
     cockpit: Child | None = None
     stopping: bool = False
+    ready_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.home, self.home / "demo" / "log")
@@ -312,8 +313,10 @@ class Demo:
                 python=COCKPIT_PYTHON, env=self.cockpit_environment(),
             )  # fmt: skip
             step.note = f"{json.loads(report)['charts']} 个图表"
-        with display.step("起始页"):
+        with display.step("起始页") as step:
             self.build_start_page()
+            step.note = self.urls["site"] + "/"
+        self.ready_s = time.monotonic() - display.started
         results = self.check_doors()
         return all(door.ok for door in results)
 
@@ -360,12 +363,12 @@ class Demo:
             results.append(door)
         return results
 
-    def show_summary(self, memory: MemorySampler, seconds: float) -> None:
+    def show_summary(self, memory: MemorySampler) -> None:
         """Time table, memory, addresses and accounts."""
         console = self.display.console
         console.print(self.display.timetable())
         console.print(
-            f"到起始页 {seconds:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）",
+            f"到起始页 {self.ready_s:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）",
             soft_wrap=True,
         )
         table = Table(title="演示数据，非真实统计", title_justify="left", show_edge=False)
@@ -452,7 +455,6 @@ def main() -> int:
     demo = Demo(
         options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism
     )
-    started = time.monotonic()
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -464,7 +466,7 @@ def main() -> int:
         ok = demo.start()
         demo.display.close()
         memory.sample()
-        demo.show_summary(memory, time.monotonic() - started)
+        demo.show_summary(memory)
         if not ok:
             code = 1
             demo.display.say("[red]有入口没有正常应答，见上。[/red]")

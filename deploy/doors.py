@@ -139,7 +139,7 @@ def analyst(base_url: str, password: str) -> Door:
     usable = [item for item in databases if item.get("expose_in_sqllab")]
     if not usable:
         return Door("SQL 查询（分析师）", False, 0, "没有可用的数据库")
-    questions = ("select count(*) as n from catalog_columns", "select count(*) as n from dws_venue__daily_use")
+    questions = ("select count(*) as n from catalog_columns", "select count(*) as n from dws.dws_venue__daily_use")
     counts = []
     for question in questions:
         body = {

@@ -1,0 +1,95 @@
+"""One small city, its servers, and one undisturbed run to compare with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.processes import MARK, free_port, sweep
+from tests.faults.support import ROOT, Home, contents, delivered, serving, undisturbed
+
+
+@dataclass
+class Reference:
+    """The undisturbed run and how to make another state folder with the same keys."""
+
+    home: Home
+    tables: dict[str, object]
+    serving: dict[str, object]
+    delivered: dict[str, str]
+    new_home: Callable[[str], Home]
+    city: Path
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """Tiny city, source servers, an undisturbed run."""
+    base = tmp_path_factory.mktemp("faults")
+    city = base / "city"
+    generate = [sys.executable, "-m", "simulation", "generate", "--size", "tiny", "--seed", "7", "--out", str(city)]
+    subprocess.run(generate, cwd=ROOT, check=True, capture_output=True)
+    world = json.loads((city / "world.json").read_text(encoding="utf-8"))
+    tokens = json.loads((city / world["tokens_file"]).read_text(encoding="utf-8"))
+    taken: set[int] = set()
+    venue, fitness = free_port(18701, taken), free_port(18702, taken)
+    serve = ["serve", "--dir", str(city), "--port-venue", str(venue), "--port-fitness", str(fitness)]
+    servers = subprocess.Popen(
+        [sys.executable, "-m", "simulation", *serve], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    marks: list[str] = []
+
+    def new_home(name: str) -> Home:
+        path = base / name
+        path.mkdir()
+        mark = uuid.uuid4().hex
+        marks.append(mark)
+        env = {
+            **os.environ,
+            MARK: mark,
+            "TIYU_HOME": str(path),
+            "TIYU_TODAY": world["last_date"],
+            "TIYU_AS_OF": world["as_of"],
+            "TIYU_CONN_CITY_DROP": f"file://{city / 'drops'}",
+            "TIYU_CONN_VENUE_API": f"http://:{tokens['venue']}@127.0.0.1:{venue}",
+            "TIYU_CONN_FITNESS_API": f"http://:{tokens['fitness']}@127.0.0.1:{fitness}",
+            "GX_ANALYTICS_ENABLED": "false",
+        }
+        for variable in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
+            env.pop(variable, None)
+        if name != "calm":  # tokens are made with the key: the same key, the same rows
+            shutil.copytree(base / "calm" / "keys", path / "keys")
+        subprocess.run(
+            [sys.executable, "-m", "deploy.prepare", "--scale", str(world["demo_scale"])], cwd=ROOT, env=env, check=True
+        )
+        return Home(path, env)
+
+    try:
+        for port in (venue, fitness):
+            for _ in range(200):
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/", timeout=2, trust_env=False)
+                    break
+                except httpx.HTTPError:
+                    if servers.poll() is not None:
+                        raise
+                    time.sleep(0.1)
+        calm = new_home("calm")
+        for _ in undisturbed(calm):
+            pass
+        yield Reference(calm, contents(calm), serving(calm), delivered(calm), new_home, city)
+    finally:
+        servers.kill()
+        servers.wait()
+        for mark in marks:
+            sweep(mark)
