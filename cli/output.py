@@ -18,7 +18,10 @@ from lake.errors import TiyuError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
-_out = Console()
+#: Wide enough for any table when the output goes to a file or a pipe.
+_PIPE_WIDTH = 200
+
+_out = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 _err = Console(stderr=True)
 
 
@@ -58,9 +61,9 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
         _out.print(f"{title or '结果'}：没有记录", highlight=False)
         return
     grid = Table(title=title or None, title_justify="left", header_style="bold")
-    for key in rows[0]:
+    for number, key in enumerate(rows[0]):
         numeric = all(isinstance(row[key], int | float) or row[key] is None for row in rows)
-        grid.add_column(str(key), justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(str(key), justify="right" if numeric else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         grid.add_row(
             *(

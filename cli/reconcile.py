@@ -22,11 +22,12 @@ def register(app: typer.Typer) -> None:
 
         report = run(resource)
         emit(
-            report,
+            {"ok": report.ok, "examined": report.examined, "problems": report.problems, "balances": report.balances},
             as_json,
             table=report.rows,
             title="批次对账",
-            note=f"检查 {report.examined} 个批次：{'全部平衡' if report.ok else '存在不平的批次'}",
+            note=f"检查 {report.examined} 个批次：{'全部平衡' if report.ok else '存在不平的批次'}"
+            + "".join(f"\n  {problem}" for problem in report.problems),
         )
         if not report.ok:
             raise typer.Exit(1)

@@ -16,4 +16,13 @@ def register(app: typer.Typer) -> None:
         from sharing.serving.publish import publish_serving
 
         report = publish_serving()
-        emit(report, as_json, note=f"服务文件已就绪：{report}")
+        emit(
+            report.to_dict(),
+            as_json,
+            title="服务文件",
+            table=[
+                {"受众": f.audience, "更新": "是" if f.changed else "否", "表": f.tables, "行": f.rows, "字节": f.bytes}
+                for f in report.files
+            ],
+            note="服务文件已更新" if report.changed else "没有变化，服务文件保持原样",
+        )

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import typer
 
 from cli.output import AsJson, emit
+from lake import clock
 
 _STATE_ZH = {"fresh": "正常", "late": "逾期", "failed": "失败", "never": "未汇聚"}
+
+
+_OUTCOME_ZH = {"success": "成功", "nothing_new": "没有新数据", "failed": "失败", "running": "运行中"}
+
+
+def _shanghai(moment: datetime | None) -> str:
+    return "—" if moment is None else f"{moment.astimezone(clock.SHANGHAI):%m-%d %H:%M}"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,8 +30,9 @@ def register(app: typer.Typer) -> None:
 
         rows = freshness()
         alerts = ledger.alerts("open")
+        last = {run["resource"]: run["status"] for run in ledger.runs()}
         emit(
-            {"resources": rows, "alerts": alerts},
+            {"resources": [{**row, "last_run": last.get(row["resource"])} for row in rows], "alerts": alerts},
             as_json,
             title="来源资源状态",
             table=[
@@ -29,12 +40,12 @@ def register(app: typer.Typer) -> None:
                     "资源": row["resource"],
                     "名称": row["title"],
                     "状态": _STATE_ZH.get(row["state"], row["state"]),
+                    "上次运行": _OUTCOME_ZH.get(last.get(row["resource"], ""), "—"),
                     "数据到": row["latest_data_date"],
-                    "最近成功": row["last_success_at"],
-                    "收到": row["received_count"],
-                    "入库": row["accepted_count"],
-                    "隔离": row["quarantined_count"],
-                    "重复": row["duplicate_count"],
+                    "最近成功": _shanghai(row["last_success_at"]),
+                    "收到 = 入库 + 隔离 + 重复": (
+                        f"{row['received_count']:,} = {row['accepted_count']:,} + {row['quarantined_count']:,} + {row['duplicate_count']:,}"
+                    ),
                 }
                 for row in rows
             ],
