@@ -44,12 +44,12 @@ def register(app: typer.Typer) -> None:
         """Prove that no published version was altered."""
         from lake.errors import TiyuError
         from lake.settings import settings
-        from sharing.open_data.build import check_version
+        from sharing.open_data import versions
 
         folders = sorted(path.parent for path in settings().open_root.glob("*/v*/version.json"))
         if not folders:
             raise TiyuError("TIYU-OPEN-0007", "没有任何已发布版本，无从核对", "先运行 tiyu open-data build")
-        rows = [{"数据集": f.parent.name, "版本": f.name, "核对文件数": check_version(f)} for f in folders]
+        rows = [{"数据集": f.parent.name, "版本": f.name, "核对文件数": versions.check(f)} for f in folders]
         emit({"examined": len(rows), "versions": rows}, as_json, table=rows, title="已发布版本完整")
 
     app.add_typer(group, name="open-data")

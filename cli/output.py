@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lake.errors import TiyuError
 
@@ -52,7 +53,7 @@ def emit(
     if table is not None:
         print_table(table, title)
     if note:
-        _out.print(note, highlight=False, soft_wrap=True)
+        _out.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
@@ -65,17 +66,14 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
         numeric = all(isinstance(row[key], int | float) or row[key] is None for row in rows)
         grid.add_column(str(key), justify="right" if numeric else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
-        grid.add_row(
-            *(
-                ""
-                if value is None
-                else f"{value:,}"
-                if isinstance(value, int) and not isinstance(value, bool)
-                else str(value)
-                for value in row.values()
-            )
-        )
+        grid.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: a value is never read as markup
     _out.print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def print_error(error: TiyuError, as_json: bool = False) -> None:
@@ -83,4 +81,4 @@ def print_error(error: TiyuError, as_json: bool = False) -> None:
     if as_json:
         sys.stderr.write(to_json({"error": error.as_dict()}) + "\n")
     else:
-        _err.print(str(error), style="red", highlight=False, soft_wrap=True)
+        _err.print(str(error), style="red", highlight=False, soft_wrap=True, markup=False)

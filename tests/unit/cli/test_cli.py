@@ -1,0 +1,119 @@
+"""The command line: every command there, helpful, JSON-able, with codes and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cli import main
+from cli.output import emit, print_error, print_table
+from lake.errors import TiyuError
+
+EXPECTED = {
+    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "keys",
+}  # fmt: skip
+LEAVES = {
+    "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",
+    "exchange run", "exchange verify", "exchange status", "open-data build", "keys init",
+}  # fmt: skip
+
+
+def command_tree(command, prefix=""):
+    if hasattr(command, "commands"):
+        for name, sub in command.commands.items():
+            yield from command_tree(sub, f"{prefix} {name}".strip())
+    else:
+        yield prefix, command
+
+
+@pytest.fixture(scope="module")
+def leaves():
+    return dict(command_tree(typer.main.get_command(main.build_app())))
+
+
+def test_all_commands_are_there(leaves):
+    assert {name.split()[0] for name in leaves} == EXPECTED
+    assert set(leaves) >= LEAVES
+
+
+def test_every_command_explains_itself_and_speaks_json(leaves):
+    examined = 0
+    for name, command in leaves.items():
+        assert len(command.help or "") > 20, name
+        flags = {option for parameter in command.params for option in parameter.opts}
+        assert "--json" in flags, name
+        for parameter in command.params:
+            if parameter.opts != ["--json"] and getattr(parameter, "help", None) is not None:
+                examined += 1
+    assert len(leaves) >= len(LEAVES)
+    assert examined > 10
+
+
+def run(*arguments, env):
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        env=env,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_error_codes_and_exit_codes(home):
+    import os
+
+    env = dict(os.environ)
+    unknown = run("ingest", "venue.parking", env=env)
+    assert unknown.returncode == 2
+    assert "TIYU-ING-0001" in unknown.stderr
+    assert "处理办法" in unknown.stderr
+    as_json = run("ingest", "venue.booking", "--json", env=env)  # no connection configured
+    assert as_json.returncode in (2, 3)
+    assert json.loads(as_json.stderr)["error"]["code"].startswith("TIYU-ING-01")
+    status = run("status", "--json", env=env)
+    assert status.returncode == 0, status.stderr
+    assert len(json.loads(status.stdout)["resources"]) == 7
+    nothing = run("reconcile", env=env)
+    assert nothing.returncode == 1, "a reconciliation that examined nothing is no success"
+
+
+def test_values_are_never_read_as_markup(capsys):
+    print_table([{"a": "[red]x[/red]", "b": 1234}])
+    emit({}, False, note="[orange] IN-02")
+    print_error(TiyuError("TIYU-XX-0001", "[bold]坏[/bold]"))
+    captured = capsys.readouterr()
+    assert "[red]x[/red]" in captured.out
+    assert "1,234" in captured.out
+    assert "[orange] IN-02" in captured.out
+    assert "[bold]坏[/bold]" in captured.err
+
+
+def test_an_unforeseen_error_shows_its_type_only(monkeypatch, capsys):
+    def explode():
+        raise ValueError("19900000001")
+
+    monkeypatch.delenv("TIYU_DEBUG", raising=False)
+    monkeypatch.setattr(main, "build_app", lambda: explode)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 4
+    error = capsys.readouterr().err
+    assert "TIYU-CLI-0001" in error
+    assert "ValueError" in error
+    assert "19900000001" not in error
+
+
+def test_help_is_english_and_starts_fast():
+    result = CliRunner().invoke(main.build_app(), ["--help"])
+    assert result.exit_code == 0
+    code = "import sys, cli.main as m; m.build_app(); print([x for x in ('polars','duckdb','great_expectations','dbt','deltalake') if x in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    ).stdout.strip()
+    assert loaded == "[]", f"the command line loads heavy libraries before it is asked to: {loaded}"
