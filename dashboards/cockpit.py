@@ -337,7 +337,7 @@ COCKPIT = Dashboard(
         )),
         Page("event", "赛事", (
             ((BANNER, 12, 8),),
-            ((POPULATIONS, 12, 48),),
+            ((POPULATIONS, 12, 55),),
             ((FILING_TREND, 4, 64), (FILING_RANK, 4, 64), (EVENT_COUNT, 4, 64)),
         )),
         Page("service", "健身与监管", (

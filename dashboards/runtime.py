@@ -25,10 +25,14 @@ DUCKDB_LOCKDOWN: Mapping[str, Any] = {
     "enable_external_access": False,
     "autoload_known_extensions": False,
     "autoinstall_known_extensions": False,
-    "lock_configuration": True,
+    "temp_directory": "",
 }
 """DuckDB start-up settings of every connection. ``access_mode=read_only`` alone is no sandbox: read_csv() and COPY TO
-still reach the file system, so external access is off and the configuration is locked."""
+still reach the file system, so external access is off."""
+
+LOCK_DOWN = ("SET disabled_filesystems = 'LocalFileSystem'", "SET lock_configuration = true")
+"""Run on every new connection, once the file is open. External access off still leaves the opened file and its ``.wal``
+to COPY TO (which SQL Lab does not count as writing): an analyst could lay a false log beside the file for everyone."""
 
 # Wrong or missing strings of Superset's Chinese language pack ("Sign in" is translated as "Not In").
 ZH_CORRECTIONS = {
@@ -83,6 +87,21 @@ def serving_file(name: str) -> Path:
     return Path(os.environ["TIYU_SERVING_ROOT"]) / f"{name}.duckdb"
 
 
+def lock_down(connection: Any, record: Any = None) -> None:
+    """Take the file system from a new DuckDB connection and lock its configuration.
+
+    Connections of one process to one file share an instance, so another one may have locked it already.
+    """
+    del record
+    cursor = connection.cursor()
+    for statement in LOCK_DOWN:
+        try:
+            cursor.execute(statement)
+        except Exception:
+            if not cursor.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
+                raise
+
+
 def mutate_connection(
     uri: URL, params: dict[str, Any], username: str | None, security_manager: Any, source: Any
 ) -> tuple[URL, dict[str, Any]]:
@@ -98,7 +117,8 @@ def mutate_connection(
         )
     path = serving_file((uri.database or "").strip("/"))
     connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
-    return uri.set(database=str(path), query={}), {**params, "connect_args": connect_args}
+    locked = {**params, "connect_args": connect_args, "pool_events": [(lock_down, "connect")]}
+    return uri.set(database=str(path), query={}), locked
 
 
 def serving_stamp() -> str:
