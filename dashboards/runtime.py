@@ -34,6 +34,8 @@ LOCK_DOWN = ("SET disabled_filesystems = 'LocalFileSystem'", "SET lock_configura
 """Run on every new connection, once the file is open. External access off still leaves the opened file and its ``.wal``
 to COPY TO (which SQL Lab does not count as writing): an analyst could lay a false log beside the file for everyone."""
 
+_LOCKING = threading.Lock()
+
 # Wrong or missing strings of Superset's Chinese language pack ("Sign in" is translated as "Not In").
 ZH_CORRECTIONS = {
     "Sign in": "登录",
@@ -94,12 +96,12 @@ def lock_down(connection: Any, record: Any = None) -> None:
     """
     del record
     cursor = connection.cursor()
-    for statement in LOCK_DOWN:
-        try:
+    with _LOCKING:
+        cursor.execute("SELECT current_setting('lock_configuration')")
+        if cursor.fetchone()[0] in (True, "true"):
+            return
+        for statement in LOCK_DOWN:
             cursor.execute(statement)
-        except Exception:
-            if not cursor.execute("SELECT current_setting('lock_configuration')").fetchall()[0][0]:
-                raise
 
 
 def mutate_connection(
