@@ -14,11 +14,12 @@ import jsonschema
 from lake import query, tables
 from lake.clock import SHANGHAI
 from lake.errors import EXIT_INTERNAL, TiyuError
-from sharing.exchange import config, files, readme
-from sharing.exchange.config import Column, DeliverySpec
+from sharing import files, outputs
+from sharing.exchange import config, readme
+from sharing.exchange.config import DeliverySpec
+from sharing.outputs import Column
 
 MANIFEST_VERSION = "1.0"
-_GRADES = ("L1", "L2", "L3", "L4")
 
 
 @dataclass(frozen=True)
@@ -65,37 +66,12 @@ def iso(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(SHANGHAI).isoformat(timespec="seconds")
 
 
-def schema_version(spec: DeliverySpec) -> str:
-    """Contract version plus a fingerprint of the columns: changes whenever the layout does."""
-    return schema_version_of(spec.contract_version, spec.columns)
-
-
-def schema_version_of(contract_version: str, columns: tuple[Column, ...]) -> str:
-    """See :func:`schema_version`."""
-    layout = json.dumps([[c.name, c.type, c.unit, c.code_list, c.required] for c in columns], ensure_ascii=False)
-    return f"{contract_version}-{files.sm3_bytes(layout.encode())[:8]}"
-
-
-def described_grades(table: str) -> dict[str, str | None]:
-    """Grades the catalogue computed or declared for the columns of a lake table; None where there is none."""
-    from catalog.columns import describe_all
-
-    return {row["column"]: row["grade"] for row in describe_all() if row["table"] == table}
-
-
 def check_grades(spec: DeliverySpec) -> int:
     """Refuse columns that are ungraded or graded above what the channel allows; returns the number examined.
 
     Raises TIYU-EXC-0006. The higher of the contract's and the lake table's grade counts.
     """
-    in_lake = described_grades(spec.table)
-    refused: dict[str, str] = {}
-    for column in spec.columns:
-        grades = [str(grade) for grade in (column.grade, in_lake.get(column.name))]
-        if not set(grades) <= set(_GRADES):
-            refused[column.name] = "未定级"
-        elif max(grades) > spec.max_grade:
-            refused[column.name] = max(grades)
+    refused = outputs.refused_grades(spec.table, spec.columns, spec.max_grade)
     if refused:
         raise TiyuError(
             "TIYU-EXC-0006",
@@ -325,7 +301,7 @@ def _manifest(
         "resource_name": spec.title_zh,
         "resource_code": spec.resource_code,
         "catalogue_version": spec.contract_version,
-        "schema_version": schema_version(spec),
+        "schema_version": spec.schema_version,
         "mode": spec.mode,
         "biz_date": plan.business_date.isoformat(),
         "batch": f"{plan.sequence:04d}",
@@ -382,8 +358,8 @@ def checked_source(spec: DeliverySpec) -> int:
     if version is None or not tables.exists(spec.table):
         raise TiyuError(
             "TIYU-EXC-0004",
-            "没有通过质量闸的数据版本，不能交付",
-            "先运行 ADS 层构建与质量闸；零行交付也要以已校验的版本为依据",
+            "没有通过质量闸门的数据版本，不能交付",
+            "先运行 ADS 层构建与质量闸门；零行交付也要以已检版本为依据",
             resource=spec.resource,
             table=spec.table,
         )

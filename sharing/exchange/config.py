@@ -14,26 +14,13 @@ from stdnum.cn import uscc as gb32100
 from lake.clock import SHANGHAI
 from lake.errors import EXIT_USAGE, TiyuError
 from lake.settings import settings
+from sharing import outputs
+from sharing.outputs import Column
 
 _FILE = Path(__file__).with_name("deliveries.yaml")
 NULL_TOKEN = r"\N"
 DELIMITER = ","
 SYSTEM_COLUMNS = ("_op", "_src_pk", "_src_update_time", "_batch_id")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column as the contract lists it; ``type`` is the DuckDB type name."""
-
-    name: str
-    title_zh: str
-    type: str
-    grade: str
-    pi_mark: str
-    unit: str | None = None
-    code_list: str | None = None
-    required: bool = False
-    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,11 @@ class DeliverySpec:
     def grade(self) -> str:
         """Highest grade of the columns delivered."""
         return max(column.grade for column in self.columns)
+
+    @property
+    def schema_version(self) -> str:
+        """Version of the columns delivered; another one means the receiver must load anew."""
+        return outputs.schema_version(self.contract_version, self.columns)
 
     def batch_id(self, business_date: date, sequence: int) -> str:
         """Stable id of one delivery; the value of ``_batch_id`` in every row."""
@@ -147,20 +139,7 @@ def load() -> list[DeliverySpec]:
 
 
 def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any], who: Provider) -> DeliverySpec:
-    columns = tuple(
-        Column(
-            item.name,
-            item.title_zh,
-            item.type,
-            item.grade,
-            item.pi_mark,
-            item.unit,
-            item.code_list,
-            item.required,
-            item.description,
-        )
-        for item in contract.root.properties
-    )
+    columns = outputs.columns_of(contract)
     names = {column.name for column in columns}
     update_time = options.get("update_time")
     return DeliverySpec(

@@ -18,8 +18,9 @@ from typing import Any
 from lake import clock, ledger, properties
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.settings import settings
+from sharing import files
 from sharing.exchange import build as builder
-from sharing.exchange import config, files
+from sharing.exchange import config
 from sharing.exchange.build import Built, Plan
 from sharing.exchange.config import DeliverySpec
 from sharing.exchange.verify import verify
@@ -197,7 +198,7 @@ def _plan_row(spec: DeliverySpec, plan: Plan) -> dict[str, Any]:
         "base_version": plan.base_version,
         "base_date": plan.base_date.isoformat() if plan.base_date else None,
         "banner": plan.banner,
-        "schema_version": builder.schema_version(spec),
+        "schema_version": spec.schema_version,
         "provider_uscc": spec.provider.uscc,
     }
     return {

@@ -18,7 +18,8 @@ import duckdb
 import jsonschema
 
 from lake.errors import EXIT_USAGE, TiyuError
-from sharing.exchange import config, files
+from sharing import files
+from sharing.exchange import config
 from sharing.exchange.codes import BY_CODE, CHECKS
 
 NAME = re.compile(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,14 +14,11 @@ from typing import Any
 import polars as pl
 
 from lake import clock, ledger, properties, query, tables
-from lake.errors import EXIT_INTERNAL, TiyuError
+from lake.errors import TiyuError
 from lake.settings import settings
-from sharing.exchange import files
-from sharing.exchange.build import schema_version_of
-from sharing.open_data import config, disclosure, formats
+from sharing import files
+from sharing.open_data import config, disclosure, formats, pages, versions
 from sharing.open_data.config import DatasetSpec
-
-_VERSION = re.compile(r"^v\d{8}-[0-9a-f]{8}(-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,15 @@ class DatasetResult:
     cells_examined: int
     columns_examined: int
     path: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """A dataset after :func:`publish`: the outcome, its public rows, and every version there now is, oldest first."""
+
+    result: DatasetResult
+    rows: pl.DataFrame
+    versions: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,19 +60,15 @@ def build_open_data() -> OpenDataReport:
 
     Raises TIYU-OPEN-0002 (grade), 0003 (disclosure), 0004 (nothing checked), 0005 (a published version was altered).
     """
-    from sharing.open_data import pages
-
     specs = config.load()
     root = settings().open_root
     with files.exclusive(root / ".lock"):
         shutil.rmtree(root / ".aside", ignore_errors=True)
-        results, frames = [], {}
-        for spec in specs:
-            result, frame = publish(spec)
-            results.append(result)
-            frames[spec.name] = frame
-        written = pages.render_portal(specs, frames)
-    return OpenDataReport(results, written)
+        published = [publish(spec) for spec in specs]
+        written = pages.render_portal(
+            [(spec, item.rows, item.versions) for spec, item in zip(specs, published, strict=True)]
+        )
+    return OpenDataReport([item.result for item in published], written)
 
 
 def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
@@ -79,8 +80,8 @@ def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
     if version is None or not tables.exists(spec.table):
         raise TiyuError(
             "TIYU-OPEN-0004",
-            "没有通过质量闸的数据版本，不能发布",
-            "先运行 ADS 层构建与质量闸",
+            "没有通过质量闸门的数据版本，不能发布",
+            "先运行 ADS 层构建与质量闸门",
             dataset=spec.name,
             table=spec.table,
         )
@@ -98,33 +99,32 @@ def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
     return frame, version
 
 
-def publish(spec: DatasetSpec) -> tuple[DatasetResult, pl.DataFrame]:
-    """Publish one dataset if its content is new. The caller holds the lock. Returns the public rows too."""
+def publish(spec: DatasetSpec) -> Published:
+    """Publish one dataset if its content is new. The caller holds the lock."""
     columns_examined = disclosure.check_grades(spec)
     source, source_version = read_checked(spec)
     cells = disclosure.check_aggregate(spec, source)
     banner = properties.demo_banner()
     frame = formats.public_frame(spec, source, banner)
-    layout = schema_version_of(spec.contract_version, spec.columns)
     fingerprint = hashlib.sha256(
-        json.dumps([spec.contract_id, layout, banner, spec.licence.id], ensure_ascii=False).encode()
+        json.dumps([spec.contract_id, spec.schema_version, banner, spec.licence.id], ensure_ascii=False).encode()
         + formats.json_bytes(frame)
     ).hexdigest()
     folder = settings().open_root / spec.name
-    versions = published_versions(spec.name)
-    if versions and versions[-1]["fingerprint"] == fingerprint:
-        newest, action = versions[-1], "unchanged"
-    else:
-        newest, action = _publish_new(spec, frame, folder, versions, fingerprint, banner), "published"
-    files.replace_link(folder / "latest", newest["version"])
-    _record(spec, source_version, published_versions(spec.name))
-    return DatasetResult(
-        spec.name, newest["version"], action, frame.height, cells, columns_examined, str(folder)
-    ), frame
+    known = versions.published(spec.name)
+    action = "unchanged"
+    if not known or known[-1]["fingerprint"] != fingerprint:
+        known = [*known, _publish_new(spec, frame, folder, known, fingerprint, banner)]
+        action = "published"
+    newest = known[-1]["version"]
+    files.replace_link(folder / "latest", newest)
+    _record(spec, source_version, known)
+    result = DatasetResult(spec.name, newest, action, frame.height, cells, columns_examined, str(folder))
+    return Published(result, frame, known)
 
 
 def _publish_new(
-    spec: DatasetSpec, frame: pl.DataFrame, folder: Path, versions: list[dict[str, Any]], fingerprint: str, banner: str
+    spec: DatasetSpec, frame: pl.DataFrame, folder: Path, known: list[dict[str, Any]], fingerprint: str, banner: str
 ) -> dict[str, Any]:
     today = clock.today()
     name = f"v{today:%Y%m%d}-{fingerprint[:8]}"
@@ -136,7 +136,7 @@ def _publish_new(
         "dataset": spec.name,
         "title": spec.title_zh,
         "version": name,
-        "sequence": len(versions) + 1,
+        "sequence": len(known) + 1,
         "published_at": clock.as_of().astimezone(clock.SHANGHAI).isoformat(timespec="seconds"),
         "data_date": clock.yesterday().isoformat(),
         "banner": banner,
@@ -144,22 +144,20 @@ def _publish_new(
         "fingerprint": fingerprint,
         "licence": spec.licence.title,
         "contract": f"{spec.contract_id}@{spec.contract_version}",
-        "changes": _changes(spec, folder, versions, frame),
+        "changes": _changes(spec, folder, known, frame),
     }
     aside = settings().open_root / ".aside" / f"{spec.name}-{name}.{os.getpid()}"
-    version = formats.write_version(spec, frame, aside, version, changelog(spec, [*versions, version]))
-    from sharing.open_data import pages
-
+    version = formats.write_version(spec, frame, aside, version, versions.changelog(spec.title_zh, [*known, version]))
     pages.write_version_page(spec, version, aside)
     files.publish_folder(aside, folder / name)
     return version
 
 
-def _changes(spec: DatasetSpec, folder: Path, versions: list[dict[str, Any]], frame: pl.DataFrame) -> dict[str, Any]:
+def _changes(spec: DatasetSpec, folder: Path, earlier: list[dict[str, Any]], frame: pl.DataFrame) -> dict[str, Any]:
     """Rows added, removed and changed against the previous version, by key."""
-    if not versions:
+    if not earlier:
         return {"previous": None, "added": frame.height, "removed": 0, "changed": 0}
-    previous = versions[-1]
+    previous = earlier[-1]
     old = pl.read_parquet(folder / previous["version"] / f"{spec.name}.parquet")
     key = list(spec.key)
     shared = [name for name in frame.columns if name in old.columns and name not in key]
@@ -179,76 +177,10 @@ def _changes(spec: DatasetSpec, folder: Path, versions: list[dict[str, Any]], fr
     }
 
 
-def changelog(spec: DatasetSpec, versions: list[dict[str, Any]]) -> str:
-    """CHANGELOG.md, newest first."""
-    lines = [f"# {spec.title_zh} 更新记录", ""]
-    if versions[-1]["banner"]:
-        lines += [f"**{versions[-1]['banner']}**", ""]
-    for version in reversed(versions):
-        lines += [
-            f"## {version['version']}",
-            "",
-            f"- 发布时间：{version['published_at'][:19].replace('T', ' ')}　数据截至：{version['data_date']}　{version['row_count']} 行",
-            f"- {describe_changes(version)}",
-            "",
-        ]
-    return "\n".join(lines)
-
-
-def describe_changes(version: dict[str, Any]) -> str:
-    """One Chinese line about what changed."""
-    changes = version["changes"]
-    if changes["previous"] is None:
-        return f"首次发布，{changes['added']} 行"
-    text = f"与 {changes['previous']} 相比：新增 {changes['added']} 行，删除 {changes['removed']} 行，修改 {changes['changed']} 行"
-    return text + (f"；字段变化：{'、'.join(changes['columns_changed'])}" if changes.get("columns_changed") else "")
-
-
-def published_versions(dataset: str) -> list[dict[str, Any]]:
-    """Published versions, oldest first, each proved unaltered.
-
-    The folders are the truth (the ledger is filled from them). Raises TIYU-OPEN-0005 when a file of a published version no
-    longer has the checksum it was published with.
-    """
-    folder = settings().open_root / dataset
-    versions = []
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if entry.is_dir() and not entry.is_symlink() and _VERSION.match(entry.name):
-            check_version(entry)
-            versions.append(json.loads((entry / "version.json").read_text(encoding="utf-8")))
-    return sorted(versions, key=lambda item: item["sequence"])
-
-
-def check_version(folder: Path) -> int:
-    """Compare every file with checksums.sm3; returns the number of files examined."""
-    problems, examined = [], 0
-    listing = folder / "checksums.sm3"
-    entries = (
-        [line.split(" *", 1) for line in listing.read_text(encoding="utf-8").splitlines()] if listing.is_file() else []
-    )
-    for digest, name in entries:
-        examined += 1
-        path = folder / name
-        if not path.is_file() or files.sm3_file(path) != digest:
-            problems.append(name)
-    allowed = {name for _, name in entries} | {"checksums.sm3", "checksums.sha256", "index.html"}
-    problems += sorted(path.name for path in folder.iterdir() if path.name not in allowed)
-    if problems or not examined:
-        raise TiyuError(
-            "TIYU-OPEN-0005",
-            "已发布的版本被改动过，停止发布",
-            "从备份恢复该版本目录；已发布版本不得重算或改写",
-            EXIT_INTERNAL,
-            version=f"{folder.parent.name}/{folder.name}",
-            files=problems or "没有校验清单",
-        )
-    return examined
-
-
-def _record(spec: DatasetSpec, source_version: int, versions: list[dict[str, Any]]) -> None:
+def _record(spec: DatasetSpec, source_version: int, published: list[dict[str, Any]]) -> None:
     """Enter versions into the ledger that are not there yet (after a crash, or a lost ledger)."""
     known = {row["version"] for row in ledger.dataset_versions(spec.name)}
-    for version in versions:
+    for version in published:
         if version["version"] not in known:
             ledger.upsert(
                 ledger.dataset_version,

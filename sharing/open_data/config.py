@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from lake.errors import EXIT_USAGE, TiyuError
-from sharing.exchange.config import Column
+from sharing import outputs
+from sharing.outputs import Column
 
 _FILE = Path(__file__).with_name("datasets.yaml")
 
@@ -53,6 +54,11 @@ class DatasetSpec:
     preview_rows: int
     publisher: dict[str, str]
     canonical: dict[str, str]
+
+    @property
+    def schema_version(self) -> str:
+        """Version of the columns published."""
+        return outputs.schema_version(self.contract_version, self.columns)
 
 
 OPEN_TYPES_ZH = {"unconditional": "无条件开放", "conditional": "有条件开放", "closed": "非开放"}
@@ -108,10 +114,7 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any]) -> Dat
         contract_version=contract.version,
         table=output.table,
         key=tuple(output.key),
-        columns=tuple(
-            Column(p.name, p.title_zh, p.type, p.grade, p.pi_mark, p.unit, p.code_list, p.required, p.description)
-            for p in contract.root.properties
-        ),
+        columns=outputs.columns_of(contract),
         k=output.k,
         count_column=options.get("distinct_count") or output.count_column,
         licence=licence,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from lake.errors import TiyuError
-from sharing.exchange import build as exchange_build
+from sharing import outputs
 from sharing.open_data.config import DatasetSpec
 
-_GRADES = ("L1", "L2", "L3", "L4")
 TOTAL_CODES = ("310000",)
 SUPPRESSED = "is_suppressed"
 
@@ -18,16 +17,8 @@ def check_grades(spec: DatasetSpec) -> int:
 
     Raises TIYU-OPEN-0002. The higher of the contract's and the lake table's grade counts; personal marks are refused.
     """
-    in_lake = exchange_build.described_grades(spec.table)
-    refused: dict[str, str] = {}
-    for column in spec.columns:
-        grades = [column.grade, in_lake.get(column.name)]
-        if any(grade not in _GRADES for grade in grades):
-            refused[column.name] = "未定级"
-        elif max(str(grade) for grade in grades) > spec.max_grade:
-            refused[column.name] = max(str(grade) for grade in grades)
-        elif column.pi_mark != "N":
-            refused[column.name] = f"个人信息标识 {column.pi_mark}"
+    refused = {c.name: f"个人信息标识 {c.pi_mark}" for c in spec.columns if c.pi_mark != "N"}
+    refused |= outputs.refused_grades(spec.table, spec.columns, spec.max_grade)
     if refused or not spec.columns:
         raise TiyuError(
             "TIYU-OPEN-0002",

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import xlsxwriter
 
 from catalog import geo, vocabularies
-from sharing.exchange import files
-from sharing.exchange.config import Column
+from lake.properties import DEMO_BANNER
+from sharing import files
 from sharing.open_data.config import DatasetSpec
+from sharing.outputs import Column
 
 NOTE_COLUMN = Column(
     "data_note",
@@ -28,7 +29,7 @@ NOTE_COLUMN = Column(
     "VARCHAR",
     "L1",
     "N",
-    description="演示环境固定填写“演示数据，非真实统计”；正式数据没有这一列",
+    description=f"演示环境固定填写“{DEMO_BANNER}”；正式数据没有这一列",
 )
 #: A spreadsheet program may run a text cell that begins with one of these as a formula.
 _FORMULA = r"^[=+\-@\t\r]"

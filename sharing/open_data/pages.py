@@ -9,8 +9,9 @@ import polars as pl
 
 from lake import properties
 from lake.settings import settings
-from sharing.exchange import files
-from sharing.open_data import build, charts, formats
+from sharing import files
+from sharing.open_data import charts, formats
+from sharing.open_data import versions as published
 from sharing.open_data.config import DatasetSpec
 from sharing.sites import theme
 
@@ -44,16 +45,19 @@ def write_version_page(spec: DatasetSpec, version: dict[str, Any], folder: Path)
     (folder / "index.html").write_bytes(page)
 
 
-def render_portal(specs: list[DatasetSpec], frames: dict[str, pl.DataFrame]) -> int:
-    """Write index, dataset pages, samples and the DCAT catalogue; returns how many files changed."""
+def render_portal(datasets: list[tuple[DatasetSpec, pl.DataFrame, list[dict[str, Any]]]]) -> int:
+    """Write index, dataset pages, samples and the DCAT catalogue; returns how many files changed.
+
+    datasets: each dataset with its public rows and its published versions, oldest first.
+    """
     root = settings().open_root
     banner = properties.demo_banner()
     written = theme.write_static(root)
+    specs = [spec for spec, _, _ in datasets]
     listed = []
-    for spec in specs:
-        versions = build.published_versions(spec.name)
+    for spec, frame, versions in datasets:
         listed.append({"spec": spec, "versions": versions, "newest": versions[-1]})
-        written += _dataset_page(spec, frames[spec.name], versions, banner, root / spec.name)
+        written += _dataset_page(spec, frame, versions, banner, root / spec.name)
     index = theme.render(
         "open_index.html",
         depth=0,
@@ -101,7 +105,7 @@ def _dataset_page(
         canonical=spec.canonical,
         publisher=spec.publisher,
         files=listed,
-        versions=[{**v, "changes_zh": build.describe_changes(v)} for v in reversed(versions)],
+        versions=[{**v, "changes_zh": published.describe_changes(v)} for v in reversed(versions)],
         newest_first=newest_first,
         preview=preview,
         preview_columns=theme.columns({c.name: c.title_zh for c in columns}, preview),

@@ -8,7 +8,7 @@ import markupsafe
 from markdown_it import MarkdownIt
 
 from lake.settings import settings
-from sharing.exchange import files
+from sharing import files
 from sharing.sites import theme
 
 

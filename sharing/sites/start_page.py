@@ -12,7 +12,7 @@ from typing import Any
 
 from lake import properties
 from lake.settings import settings
-from sharing.exchange import files
+from sharing import files
 from sharing.sites import live, spec_page, theme
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from lake.clock import SHANGHAI
-from sharing.exchange import files
+from sharing import files
 
 _HERE = Path(__file__).parent
 STATIC = ("tiyu.css", "favicon.svg")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from lake import properties
-from sharing.exchange import build, config
+from sharing import outputs
+from sharing.exchange import config
 from tests.unit.exchange import synthetic
 
 
@@ -17,7 +18,9 @@ def home(tmp_path, monkeypatch):
     specs = {spec.table: spec for spec in (synthetic.REGISTER_SPEC, synthetic.WATER_SPEC)}
     monkeypatch.setattr(config, "load", lambda: sorted(specs.values(), key=lambda spec: spec.resource))
     monkeypatch.setattr(
-        build, "described_grades", lambda table: {c.name: "L1" for c in specs[table].columns} if table in specs else {}
+        outputs,
+        "described_grades",
+        lambda table: {c.name: "L1" for c in specs[table].columns} if table in specs else {},
     )
     properties.set("is_demo", "true")
     return tmp_path / "var"

@@ -9,7 +9,8 @@ from datetime import date, datetime, time
 import polars as pl
 
 from lake import ledger, tables
-from sharing.exchange.config import Column, DeliverySpec, Provider
+from sharing.exchange.config import DeliverySpec, Provider
+from sharing.outputs import Column
 
 REGISTER = "ads_exchange__venue_register"
 WATER = "ads_exchange__water_reading"

@@ -19,10 +19,11 @@ import pytest
 
 from lake import ledger
 from lake.errors import TiyuError
-from sharing.exchange import build, config, files, run
+from sharing import files, outputs
+from sharing.exchange import build, config, run
 from sharing.exchange.codes import CHECKS
-from sharing.exchange.config import Column
 from sharing.exchange.verify import verify
+from sharing.outputs import Column
 from tests.unit.exchange import synthetic
 from tests.unit.exchange.synthetic import DAY, REGISTER, REGISTER_SPEC, WATER, WATER_SPEC
 
@@ -99,7 +100,7 @@ def test_a_column_outside_the_contract_never_leaves(filled):
 
 def test_contract_column_missing_in_the_table_is_refused(filled, monkeypatch):
     spec = synthetic.with_column(REGISTER_SPEC, Column("no_such", "无", "VARCHAR", "L1", "N"))
-    monkeypatch.setattr(build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
     with pytest.raises(TiyuError, match="TIYU-EXC-0005"):
         _deliver(spec)
 
@@ -108,7 +109,7 @@ def test_contract_column_missing_in_the_table_is_refused(filled, monkeypatch):
 def test_grade_above_the_channel_or_missing_is_refused(filled, monkeypatch, contract_grade, lake_grade):
     spec = synthetic.with_column(REGISTER_SPEC, Column("contact_name", "联系人", "VARCHAR", contract_grade, "P"))
     grades = {c.name: "L1" for c in spec.columns} | {"contact_name": lake_grade}
-    monkeypatch.setattr(build, "described_grades", lambda table: grades)
+    monkeypatch.setattr(outputs, "described_grades", lambda table: grades)
     with pytest.raises(TiyuError, match="TIYU-EXC-0006") as error:
         _deliver(spec)
     assert "contact_name" in str(error.value)
@@ -116,7 +117,7 @@ def test_grade_above_the_channel_or_missing_is_refused(filled, monkeypatch, cont
 
 
 def _graded(monkeypatch, spec):
-    monkeypatch.setattr(build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
     return spec
 
 

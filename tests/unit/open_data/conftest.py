@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lake import properties
-from sharing.exchange import build as exchange_build
+from sharing import outputs
 from sharing.open_data import config
 from tests.unit.open_data import synthetic
 
@@ -18,7 +18,7 @@ def home(tmp_path, monkeypatch):
     listed = synthetic.specs()
     monkeypatch.setattr(config, "load", lambda: listed)
     monkeypatch.setattr(
-        exchange_build,
+        outputs,
         "described_grades",
         lambda table: {c.name: "L1" for spec in listed if spec.table == table for c in spec.columns},
     )

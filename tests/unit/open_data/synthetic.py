@@ -8,8 +8,8 @@ from datetime import date
 import polars as pl
 
 from lake import ledger, tables
-from sharing.exchange.config import Column
 from sharing.open_data.config import DatasetSpec, Licence, raw_config
+from sharing.outputs import Column
 
 DIRECTORY = "ads_open__venue_directory"
 VISITS = "ads_open__daily_visit"

@@ -18,9 +18,9 @@ import pytest
 
 from lake import ledger, properties
 from lake.errors import TiyuError
-from sharing.exchange import build as exchange_build
-from sharing.exchange.config import Column
-from sharing.open_data import build, charts, disclosure, formats
+from sharing import outputs
+from sharing.open_data import build, charts, disclosure, formats, versions
+from sharing.outputs import Column
 from tests.unit.open_data import synthetic
 
 DIRECTORY, VISITS = synthetic.specs()
@@ -49,7 +49,7 @@ def test_publishing_again_changes_nothing(home):
 
 def test_a_new_version_leaves_the_old_one_alone(home, monkeypatch):
     build.build_open_data()
-    old = build.published_versions("daily_visits")[0]
+    old = versions.published("daily_visits")[0]
     before = tree(home / "open" / "daily_visits" / old["version"])
     monkeypatch.setenv("TIYU_TODAY", "2026-11-21")
     frame = synthetic.visits_frame(31, synthetic.date(2026, 11, 20))
@@ -62,15 +62,15 @@ def test_a_new_version_leaves_the_old_one_alone(home, monkeypatch):
     synthetic.put(synthetic.VISITS, changed)
     report = build.build_open_data()
     assert [d.action for d in report.datasets] == ["unchanged", "published"]
-    versions = build.published_versions("daily_visits")
-    assert versions[0]["version"] == old["version"]
-    assert versions[1]["changes"]["added"] == 16
-    assert versions[1]["changes"]["removed"] == 0
+    published = versions.published("daily_visits")
+    assert published[0]["version"] == old["version"]
+    assert published[1]["changes"]["added"] == 16
+    assert published[1]["changes"]["removed"] == 0
     assert tree(home / "open" / "daily_visits" / old["version"]) == before
-    assert os.readlink(latest(home, "daily_visits")) == versions[1]["version"]
+    assert os.readlink(latest(home, "daily_visits")) == published[1]["version"]
     assert len(ledger.dataset_versions("daily_visits")) == 2
     page = (home / "open" / "daily_visits" / "index.html").read_text(encoding="utf-8")
-    assert all(v["version"] in page for v in versions)
+    assert all(v["version"] in page for v in published)
     assert "新增 16 行" in (latest(home, "daily_visits") / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
@@ -80,10 +80,10 @@ def test_content_that_goes_back_is_a_version_of_its_own(home):
     build.build_open_data()
     synthetic.put(synthetic.DIRECTORY, synthetic.directory_frame(60))
     build.build_open_data()
-    versions = build.published_versions("venue_directory")
-    assert len(versions) == 3
-    assert versions[2]["version"] == versions[0]["version"] + "-2"
-    assert [v["changes"]["added"] for v in versions] == [60, 0, 1]
+    published = versions.published("venue_directory")
+    assert len(published) == 3
+    assert published[2]["version"] == published[0]["version"] + "-2"
+    assert [v["changes"]["added"] for v in published] == [60, 0, 1]
 
 
 def test_an_altered_version_stops_the_line(home):
@@ -95,7 +95,7 @@ def test_an_altered_version_stops_the_line(home):
     assert "venue_directory.csv" in str(error.value)
     (path.parent / "checksums.sm3").write_text("")
     with pytest.raises(TiyuError, match="TIYU-OPEN-0005"):
-        build.check_version(path.parent)
+        versions.check(path.parent)
 
 
 def test_a_crash_between_folder_and_ledger_is_repaired(home, monkeypatch):
@@ -131,7 +131,7 @@ def test_the_boundary_of_k(home, people, hidden, ok):
     )
     synthetic.put(synthetic.VISITS, frame)
     if ok:
-        assert build.publish(VISITS)[0].cells_examined == 1
+        assert build.publish(VISITS).result.cells_examined == 1
     else:
         with pytest.raises(TiyuError, match="TIYU-OPEN-0003"):
             build.publish(VISITS)
@@ -176,17 +176,15 @@ def test_columns_outside_the_contract_and_grades(home, monkeypatch):
         assert "不应离开".encode() not in path.read_bytes(), path
     column = Column("contact_name", "联系人", "VARCHAR", "L1", "P")
     spec = replace(DIRECTORY, columns=(*DIRECTORY.columns, column))
-    monkeypatch.setattr(exchange_build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
     with pytest.raises(TiyuError, match="TIYU-OPEN-0002"):
         build.publish(spec)
     with pytest.raises(TiyuError, match="TIYU-OPEN-0002"):
         build.publish(replace(spec, columns=(*DIRECTORY.columns, replace(column, pi_mark="N", grade="L3"))))
-    monkeypatch.setattr(exchange_build, "described_grades", lambda table: {c.name: "L1" for c in DIRECTORY.columns[1:]})
+    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in DIRECTORY.columns[1:]})
     with pytest.raises(TiyuError, match="未定级"):
         build.publish(DIRECTORY)
-    monkeypatch.setattr(
-        exchange_build, "described_grades", lambda table: {c.name: "L1" for c in spec.columns} | {"x": "L1"}
-    )
+    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns} | {"x": "L1"})
     with pytest.raises(TiyuError, match="TIYU-OPEN-0006"):
         build.publish(replace(DIRECTORY, columns=(*DIRECTORY.columns, Column("x", "x", "VARCHAR", "L1", "N"))))
 

@@ -15,7 +15,7 @@ from lake.settings import settings
 from sharing.exchange import run
 from sharing.exchange.codes import CHECKS
 from sharing.exchange.config import load
-from sharing.open_data import build
+from sharing.open_data import build, versions
 from sharing.sites import serve, spec_page, start_page
 from tests.browser import sites_data
 
@@ -194,7 +194,7 @@ def test_server_gives_nothing_outside_its_folders(client, filled):
 
 
 def test_published_versions_may_be_cached_forever_and_nothing_else(client, filled):
-    version = build.published_versions("venue_directory")[-1]["version"]
+    version = versions.published("venue_directory")[-1]["version"]
     first = client.get(f"/open/venue_directory/{version}/venue_directory.csv")
     assert "immutable" in first.headers["cache-control"]
     assert client.get("/open/venue_directory/latest/venue_directory.csv").headers["cache-control"] == "no-cache"
