@@ -178,7 +178,9 @@ def sync(venv: Path, lock: str) -> None:
     python = venv / "bin" / "python"
     if not python.exists():
         run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], env=env)
-    run([uv, "pip", "sync", "--require-hashes", "--compile-bytecode", "-p", str(python), lock], env=env)
+    # on a terminal uv shows its download bars; in a log its list of 200 packages says nothing
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    run([uv, "pip", "sync", *quiet, "--require-hashes", "--compile-bytecode", "-p", str(python), lock], env=env)
 
 
 def install_project(venv: Path) -> None:
