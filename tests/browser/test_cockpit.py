@@ -352,6 +352,8 @@ ATTACKS = {
     "file_as_table": "SELECT * FROM '/etc/passwd'",
     "glob": "SELECT * FROM glob('/etc/*')",
     "copy_to": "COPY (SELECT 1) TO '/tmp/tiyu-cockpit-attack.csv'",
+    "copy_to_own_file": "COPY (SELECT 1) TO '{analyst}'",
+    "copy_to_own_log": "COPY (SELECT 1) TO '{analyst}.wal'",
     "attach": "ATTACH '{other}' AS other",
     "attach_other_audience": "ATTACH '{cockpit}' AS other (READ_ONLY)",
     "install": "INSTALL httpfs",
@@ -367,13 +369,15 @@ ATTACKS = {
 def test_analyst_cannot_leave_the_file(server, tmp_path, name):
     other = tmp_path / "other.duckdb"
     duckdb.connect(str(other)).close()
-    statement = ATTACKS[name].format(other=other, cockpit=server.serving / "cockpit.duckdb")
+    statement = ATTACKS[name].format(other=other, cockpit=server.serving / "cockpit.duckdb",
+                                     analyst=server.serving / "analyst.duckdb")  # fmt: skip
     before = (server.serving / "analyst.duckdb").read_bytes()
     with pytest.raises(deploy.DeployError) as error:
         sql_lab(server.client("analyst"), statement)
     assert "root:" not in str(error.value)
     assert not Path("/tmp/tiyu-cockpit-attack.csv").exists()
     assert (server.serving / "analyst.duckdb").read_bytes() == before
+    assert not (server.serving / "analyst.duckdb.wal").exists()
 
 
 def test_a_loosened_database_object_is_still_locked(server):
