@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from catalog import vocabularies
 from catalog.contracts import ObjectSpec, PropertySpec
-from lake.query import quote_literal, quote_name
+from lake.sql import quote_literal, quote_name, quote_whole
 
 #: Prefix of delivered text columns, so that they never clash with the typed columns.
 SOURCE = "s::"
@@ -36,7 +36,7 @@ def text_of(prop: PropertySpec) -> str:
 
 def source_column(name: str) -> str:
     """The quoted column that holds the delivered text of a source field."""
-    return '"' + (SOURCE + name).replace('"', '""') + '"'
+    return quote_whole(SOURCE + name)
 
 
 def _list(values: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -192,8 +193,6 @@ dataset_version = sa.Table(
 @functools.cache
 def _engine_for(url: str) -> Engine:
     if url.startswith("sqlite:///"):
-        from pathlib import Path
-
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
     if url.startswith("sqlite"):
@@ -206,8 +205,9 @@ def _engine_for(url: str) -> Engine:
 
     try:
         metadata.create_all(engine)
-    except sa.exc.OperationalError as error:
-        if "already exists" not in str(error):  # two processes may create the schema at the same instant
+    except sa.exc.DatabaseError as error:
+        raced = isinstance(error, sa.exc.OperationalError) and "already exists" in str(error)
+        if not raced:  # two processes may create the schema at the same instant
             raise TiyuError(
                 "TIYU-LED-0001",
                 "打不开控制台账",
@@ -215,14 +215,6 @@ def _engine_for(url: str) -> Engine:
                 EXIT_UNAVAILABLE,
                 reason=type(error).__name__,
             ) from error
-    except sa.exc.DatabaseError as error:
-        raise TiyuError(
-            "TIYU-LED-0001",
-            "打不开控制台账",
-            "检查 TIYU_LEDGER_URL 指向的数据库是否可写、未损坏",
-            EXIT_UNAVAILABLE,
-            reason=type(error).__name__,
-        ) from error
     return engine
 
 

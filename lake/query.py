@@ -10,7 +10,9 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from lake import tables
+from lake import ledger, tables
+from lake.settings import settings
+from lake.sql import quote_literal, quote_name
 
 Version = Literal["head", "checked"] | int | None
 
@@ -35,8 +37,6 @@ def connect(*, memory_limit: str = "2GB", threads: int = 2, spill: bool = True) 
     spill=False forbids temporary files: required wherever raw personal values are in memory, because nothing raw
     may reach the disk outside the archive.
     """
-    from lake.settings import settings
-
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
         "memory_limit": memory_limit,
@@ -55,16 +55,6 @@ def connect(*, memory_limit: str = "2GB", threads: int = 2, spill: bool = True) 
     return con
 
 
-def quote_literal(value: str) -> str:
-    """A SQL string literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def quote_name(name: str) -> str:
-    """A SQL identifier, dotted parts quoted one by one."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
-
-
 def scan_sql(name: str, version: int) -> str:
     """The relation expression that reads a table at exactly one version."""
     return f"delta_scan({quote_literal(tables.path(name))}, version => {int(version)})"
@@ -73,8 +63,6 @@ def scan_sql(name: str, version: int) -> str:
 def resolve_version(name: str, version: Version = "checked") -> int | None:
     """Turn 'checked' | 'head' | number into a version number, or None when there is nothing to see."""
     if version == "checked" or version is None:
-        from lake import ledger
-
         return ledger.checked_version(name)
     if version == "head":
         return tables.version(name)

@@ -27,7 +27,6 @@ from lake.settings import settings
 LAYERS = ("ods", "dim", "dwd", "dws", "ads", "ops")
 PART_DATES = "tiyu.part_dates"
 BATCH_ID = "tiyu.batch_id"
-_EPOCH = date(1970, 1, 1)
 _WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 _ATTEMPTS = 6
 

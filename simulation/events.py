@@ -10,7 +10,7 @@ import numpy as np
 from simulation.city import SPORTS, WORDS_A, WORDS_B, City
 from simulation.people import person_names, uscc
 from simulation.sizes import EVENT_AHEAD_DAYS
-from simulation.times import EPOCH, midnight, stream
+from simulation.times import midnight, stream
 
 LEVELS = ("国际", "全国", "市级", "区级", "街镇", "单位")
 ORGANIZERS = ("体育部门", "其他政府部门", "协会", "企业", "社会组织")
@@ -130,7 +130,3 @@ def make_events(city: City) -> list[Event]:
             )
         )  # fmt: skip
     return events
-
-
-def days_between(first: date, last: date) -> int:
-    return (last - EPOCH).days - (first - EPOCH).days + 1

@@ -15,7 +15,6 @@ FIT_EPOCH = 631_065_600
 
 _TYPES = {"enum": ("<u1", 0x00), "u8": ("<u1", 0x02), "u16": ("<u2", 0x84), "u32": ("<u4", 0x86), "s32": ("<i4", 0x85),
           "u32z": ("<u4", 0x8C)}  # fmt: skip
-INVALID = {"enum": 0xFF, "u8": 0xFF, "u16": 0xFFFF, "u32": 0xFFFFFFFF, "s32": 0x7FFFFFFF, "u32z": 0}
 
 MESSAGES: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
     "file_id": (0, {"type": (0, "enum"), "manufacturer": (1, "u16"), "product": (2, "u16"), "serial_number": (3, "u32z"),

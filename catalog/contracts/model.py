@@ -385,7 +385,7 @@ class RuleSpec(Spec):
 
 
 class PropertySpec(Spec):
-    """One column of a contract object. Names and meaning: see the team interface; grade L1…L4, pi_mark N/P/S."""
+    """One column of a contract object, as the rest of the platform sees it: grade L1…L4, pi_mark N/P/S."""
 
     name: str
     source_name: str | None

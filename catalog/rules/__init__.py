@@ -23,6 +23,7 @@ from catalog import vocabularies
 from catalog.contracts.model import ObjectSpec, RuleSpec
 from lake import clock
 from lake.errors import TiyuError
+from lake.sql import quote_literal, quote_whole
 
 GB11643_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 GB11643_CHECKS = "10X98765432"
@@ -45,16 +46,6 @@ class CompiledRule:
     references: list[tuple[str, str]] = field(default_factory=list)
 
 
-def quote(name: str) -> str:
-    """A column or table name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def normalised(expression: str) -> str:
     """Identifier text as the check digits see it: no blanks around it, upper case, full-width digits made half-width.
 
@@ -63,7 +54,7 @@ def normalised(expression: str) -> str:
     full, half = "０１２３４５６７８９ＸｘＡＢＣ", "0123456789XXABC"
     return (
         f"CASE WHEN regexp_full_match({expression}, '[0-9A-Z]*') THEN {expression} "
-        f"ELSE translate(upper(trim({expression})), {literal(full)}, {literal(half)}) END"
+        f"ELSE translate(upper(trim({expression})), {quote_literal(full)}, {quote_literal(half)}) END"
     )
 
 
@@ -122,7 +113,7 @@ def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:
     moment = f"TIMESTAMPTZ '{instant:%Y-%m-%d %H:%M:%S.%f}+00:00'"
     params = rule.params
     references: list[tuple[str, str]] = []
-    column = quote(rule.columns[0])
+    column = quote_whole(rule.columns[0])
     nullable = [column]
     match rule.kind:
         case "not_null":
@@ -136,24 +127,24 @@ def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:
             test = " AND ".join([*bounds, f"NOT isnan(CAST({column} AS DOUBLE))"])
         case "in_list":
             values = params.get("values") or vocabularies.codes(params["code_list"])
-            test = f"{column} IN ({', '.join(literal(v) for v in values)})"
+            test = f"{column} IN ({', '.join(quote_literal(v) for v in values)})"
         case "pattern":
-            test = f"regexp_matches({column}, {literal(params['pattern'])})"
+            test = f"regexp_matches({column}, {quote_literal(params['pattern'])})"
         case "compare":
-            right = quote(rule.columns[1])
+            right = quote_whole(rule.columns[1])
             test, nullable = f"{column} {params['op']} {right}", [column, right]
         case "reference":
-            target = quote(params.get("target_column") or rule.columns[0])
+            target = quote_whole(params.get("target_column") or rule.columns[0])
             table = params["table"]
             references = [(table, params.get("target_column") or rule.columns[0])]
-            test = f"{column} IN (SELECT {target} FROM {quote(table)} WHERE {target} IS NOT NULL)"
+            test = f"{column} IN (SELECT {target} FROM {quote_whole(table)} WHERE {target} IS NOT NULL)"
         case "check_digit":
             gb11643 = params["standard"] == "GB11643"
             test = check_digit_gb11643(column, moment) if gb11643 else check_digit_gb32100(column)
         case "phone":
             test = phone(column)
         case "expression":
-            test, nullable = params["sql"].replace("{as_of}", moment), [quote(c) for c in rule.columns]
+            test, nullable = params["sql"].replace("{as_of}", moment), [quote_whole(c) for c in rule.columns]
         case _:
             raise TiyuError(
                 "TIYU-CAT-0005", "不认识的规则种类", "修改契约中的规则", 4, rule_id=rule.rule_id, kind=rule.kind

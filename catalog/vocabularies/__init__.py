@@ -14,6 +14,7 @@ from typing import Any
 from catalog import yamlfile
 from catalog.problems import DeclarationError
 from lake.errors import TiyuError
+from lake.sql import quote_literal
 
 FOLDER = Path(__file__).resolve().parent
 _FILE_KEYS = {"title", "description", "source", "provenance", "values"}
@@ -108,11 +109,7 @@ def map_sql(name: str, expression: str) -> str:
     for text, code in mapping(name).items():
         branches.setdefault(code, []).append(text)
     cases = " ".join(
-        f"WHEN lower(trim({expression})) IN ({', '.join(_literal(t) for t in texts)}) THEN {_literal(code)}"
+        f"WHEN lower(trim({expression})) IN ({', '.join(quote_literal(t) for t in texts)}) THEN {quote_literal(code)}"
         for code, texts in branches.items()
     )
     return f"(CASE WHEN {expression} IS NULL THEN NULL {cases} ELSE trim({expression}) END)"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

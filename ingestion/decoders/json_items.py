@@ -14,6 +14,7 @@ from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout,
 from ingestion.decoders.json_rows import BAD_JSON, OK, connection, extract, json_path
 from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, with_origin
 from lake.errors import TiyuError
+from lake.sql import quote_literal
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {"items_path": str}
 
@@ -37,8 +38,8 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     con.register(
         "_pages", pa.table({"page": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
     )
-    quoted = "'" + path.replace("'", "''") + "'"
-    every = "'" + path.replace("'", "''") + "[*]'"
+    quoted = quote_literal(path)
+    every = quote_literal(path + "[*]")
     try:
         checked = con.execute(
             f"""SELECT page, json_valid(text) AS is_valid,

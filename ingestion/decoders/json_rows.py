@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.sql import quote_literal
+
 _LOCAL = threading.local()
 
 
@@ -64,7 +66,7 @@ def extract(texts: pa.Array, fields: tuple[str, ...]) -> Extracted:
             SELECT CASE WHEN json_valid(text) THEN json_type(text) ELSE 'BAD' END AS kind,
                    CASE WHEN json_valid(text) THEN hash(json_keys(text)) ELSE 0 END AS keys,
                    CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT'
-                        THEN json_transform(text, {_literal(structure)}) END AS v
+                        THEN json_transform(text, {quote_literal(structure)}) END AS v
             FROM _texts
             """
         ).to_arrow_table()  # DuckDB keeps the order of insertion
@@ -97,7 +99,3 @@ def _member_names(con: duckdb.DuckDBPyConnection, samples: pa.Array) -> list[lis
     finally:
         con.unregister("_samples")
     return [names for (names,) in found]
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
