@@ -46,7 +46,7 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
     if about["grain"]:
         lines.append(f"一行代表：{about['grain']}")
     latest = f"，最新 {about['latest_part_date']}" if about["latest_part_date"] else ""
-    lines.append(f"{about['row_count']:,} 行{latest}；已检查版本 {about['delta_version']}")
+    lines.append(f"{about['row_count']:,} 行{latest}；已检版本 {about['delta_version']}")
     if found.freshness:
         fresh = found.freshness
         lines.append(

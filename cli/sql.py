@@ -20,7 +20,7 @@ HELP = """\
   freshness           每个数据资源是否按时到达
   help                本说明
   exit                退出
-所有时间为上海时间；人员已换成分析专用令牌，同一人在各表中令牌相同，可以计数与关联。"""
+所有时间为上海时间；人员已换成分析专用标记，同一人在各表中标记相同，可以计数与关联。"""
 KEYWORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "HAVING", "LIMIT", "JOIN", "LEFT JOIN", "ON", "AS", "AND", "OR", "NOT",
     "IN", "BETWEEN", "LIKE", "IS NULL", "CASE", "WHEN", "THEN", "ELSE", "END", "DISTINCT", "count(*)", "sum", "avg", "min",

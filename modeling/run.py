@@ -141,7 +141,7 @@ def _raise_failures(outcome: Any, layer: str) -> None:
         first = broken[0]
         raise TiyuError(
             "TIYU-DBT-0001",
-            "模型构建失败，检验版本未移动",
+            "模型构建失败，已检版本未移动",
             "按日志修正模型或数据后重跑，已完成的模型不会重算",
             EXIT_INTERNAL,
             layer=layer,
@@ -156,8 +156,8 @@ def _raise_failures(outcome: Any, layer: str) -> None:
         crashed = str(first.status) == "error"
         raise TiyuError(
             "TIYU-DBT-0009" if crashed else "TIYU-DBT-0002",
-            "模型检验无法执行，检验版本未移动" if crashed else "模型检验未通过，检验版本未移动",
-            "下游仍看到上一个检验版本；查清出错的行，修正来源或模型后重跑",
+            "模型检验无法执行，已检版本未移动" if crashed else "模型检验未通过，已检版本未移动",
+            "下游仍看到上一个已检版本；查清出错的行，修正来源或模型后重跑",
             layer=layer,
             model=_model_of(first.node),
             test=first.node.name,
@@ -167,7 +167,7 @@ def _raise_failures(outcome: Any, layer: str) -> None:
         )
     if not outcome.success:
         raise TiyuError(
-            "TIYU-DBT-0001", "模型构建失败，检验版本未移动", "查看 dbt 日志", EXIT_INTERNAL, layer=layer,
+            "TIYU-DBT-0001", "模型构建失败，已检版本未移动", "查看 dbt 日志", EXIT_INTERNAL, layer=layer,
             error=_first_line(str(outcome.exception)), log=log,
         )  # fmt: skip
 

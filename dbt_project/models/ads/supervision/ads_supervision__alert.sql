@@ -301,7 +301,7 @@ gates as (
         rule_table.is_law,
         gate.checked_at as opened_at,
         'open' as status,
-        case when gate.outcome = 'error' then '检查未能执行，检验版本未移动' else '未通过质量闸门，检验版本未移动' end as evidence
+        case when gate.outcome = 'error' then '检查未能执行，已检版本未移动' else '未通过质量闸门，已检版本未移动' end as evidence
     from gate_results as gate
     left join rule_table on rule_table.rule_id = 'QG-01'
     where gate.recency = 1 and gate.outcome in ('fail', 'error')
