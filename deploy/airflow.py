@@ -62,7 +62,7 @@ def environment(home: Path, ports: Ports, secrets: Mapping[str, str], parallelis
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.worker_log),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.trigger_log),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(ports.scheduler_health),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
@@ -251,7 +251,7 @@ class Client:
                     raise RunFailed(self.why_failed(dag_id, run_id))
             if waiting and time.monotonic() - started > timeout_s:
                 raise RunFailed(f"no end within {timeout_s:.0f} s: {', '.join(waiting)}")
-            time.sleep(0.4)
+            time.sleep(0.5)
 
 
 def _last_error(content: Iterable[Any]) -> str:
