@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
     """Print the description of a table."""
+    from catalog import vocabularies
     from sharing.serving import window
 
     found = window.describe(con, table.rstrip(";").strip())
@@ -50,7 +51,7 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
     if found.freshness:
         fresh = found.freshness
         lines.append(
-            f"来源 {fresh['resource']}（{fresh['title']}，{fresh['update_cycle']}）：{_state(fresh['state'])}，"
+            f"来源 {fresh['resource']}（{fresh['title']}，{fresh['update_cycle']}）：{vocabularies.name_of('freshness_state', fresh['state'])}，"
             f"最近成功 {fresh['last_success_at'] or '无'}"
         )
     emit(None, False, note="\n".join(lines))
@@ -67,7 +68,3 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
         for column in found.columns
     ]
     emit(rows, False, table=rows)
-
-
-def _state(state: str) -> str:
-    return {"fresh": "正常", "late": "迟到", "failed": "失败", "never": "从未到达"}.get(state, state)

@@ -9,9 +9,6 @@ import typer
 from cli.output import AsJson, emit
 from lake import clock
 
-_STATE_ZH = {"fresh": "正常", "late": "逾期", "failed": "失败", "never": "未汇聚"}
-
-
 _OUTCOME_ZH = {"success": "成功", "nothing_new": "没有新数据", "failed": "失败", "running": "运行中"}
 
 
@@ -25,6 +22,7 @@ def register(app: typer.Typer) -> None:
     @app.command("status")
     def status(as_json: AsJson = False) -> None:
         """Show, for every source resource, how fresh it is and what became of its last run; then open alerts."""
+        from catalog import vocabularies
         from lake import ledger
         from quality.ops import freshness
 
@@ -39,7 +37,7 @@ def register(app: typer.Typer) -> None:
                 {
                     "资源": row["resource"],
                     "名称": row["title"],
-                    "状态": _STATE_ZH.get(row["state"], row["state"]),
+                    "状态": vocabularies.name_of("freshness_state", row["state"]),
                     "上次运行": _OUTCOME_ZH.get(last.get(row["resource"], ""), "—"),
                     "数据到": row["latest_data_date"],
                     "最近成功": _shanghai(row["last_success_at"]),
@@ -50,5 +48,8 @@ def register(app: typer.Typer) -> None:
                 for row in rows
             ],
             note=f"未关闭的运行告警：{len(alerts)}"
-            + "".join(f"\n  [{a['severity']}] {a['rule_code']} {a['subject_id']} {a['message']}" for a in alerts),
+            + "".join(
+                f"\n  [{vocabularies.name_of('alert_severity', a['severity'])}] {a['rule_code']} {a['subject_id']} {a['message']}"
+                for a in alerts
+            ),
         )

@@ -91,6 +91,11 @@ def codes(name: str) -> list[str]:
     return [row["code"] for row in load(name)]
 
 
+def name_of(name: str, code: str) -> str:
+    """Chinese name of a code; the code itself where the list does not have it (a screen shows what it was given)."""
+    return next((row["name"] for row in _get(name)["values"] if row["code"] == code), code)
+
+
 def mapping(name: str) -> dict[str, str]:
     """Every accepted spelling (lower case, trimmed) with its code."""
     return {

@@ -12,12 +12,14 @@ from typing import Any
 
 import polars as pl
 
+from catalog import vocabularies
 from lake import clock, ledger, query
 from lake.settings import settings
 from sharing.sites import theme
 
-STATES = {"fresh": ("按时", "good"), "late": ("迟到", "warn"), "failed": ("失败", "bad"), "never": ("从未到达", "off")}
-SEVERITIES = {"red": ("红", "bad"), "orange": ("橙", "warn"), "yellow": ("黄", "warn"), "info": ("提示", "off")}
+#: How a state or severity is coloured; its Chinese name is in the code list.
+STATE_TONES = {"fresh": "good", "late": "warn", "failed": "bad", "never": "off"}
+SEVERITY_TONES = {"red": "bad", "orange": "warn", "yellow": "warn", "info": "off"}
 KPIS = (("V-06", "entries"), ("R-03", ""), ("V-04", ""))
 
 
@@ -175,7 +177,8 @@ def sources(lake: Lake) -> list[dict[str, Any]]:
         quarantined_count, duplicate_count from {table} order by resource"""
     )
     for row in rows:
-        row["state_zh"], row["tone"] = STATES.get(row["state"], (row["state"], "off"))
+        row["state_zh"] = vocabularies.name_of("freshness_state", row["state"])
+        row["tone"] = STATE_TONES.get(row["state"], "off")
         parts = [row[name] or 0 for name in ("accepted_count", "quarantined_count", "duplicate_count")]
         row["balances"] = (row["received_count"] or 0) == sum(parts)
         row["equation"] = f"{row['received_count'] or 0:,} = {parts[0]:,} + {parts[1]:,} + {parts[2]:,}"
@@ -194,7 +197,8 @@ def alert(lake: Lake) -> dict[str, Any] | None:
     if not rows:
         return {"open_count": 0, "newest": None}
     row = rows[0]
-    row["severity_zh"], row["tone"] = SEVERITIES.get(row["severity"], (row["severity"], "off"))
+    row["severity_zh"] = vocabularies.name_of("alert_severity", row["severity"])
+    row["tone"] = SEVERITY_TONES.get(row["severity"], "off")
     return {"open_count": int(row["open_count"]), "newest": row}
 
 
