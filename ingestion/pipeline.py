@@ -27,8 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass
 class Refusal:
-    """An object refused as a whole: its (protected) name, the error code and message."""
+    """An object refused as a whole: its hash, its (protected) name, the error code and message.
 
+    Two objects of a batch may bear the same name (a file delivered again with other content); the hash tells them apart.
+    """
+
+    sha256: str
     object_name: str
     code: str
     message: str
@@ -57,6 +61,7 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
     objects = ledger.objects(batch["batch_id"])
     order = {item["sha256"]: item["seq"] for item in objects}
     names = {item["sha256"]: item["name"] for item in objects}
+    sizes = {item["sha256"]: item["size"] for item in objects}
     activity = contract.server is not None and contract.server.decoder == "activity"
 
     accepted: list[pl.DataFrame] = [split.empty_accepted(contract.root)]
@@ -72,7 +77,7 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
         for sha256, error in chunk.refusals.items():
             # the unreadable object is one quarantined record covering all its bytes
             decoded_counts[sha256] = 1
-            result.refusals.append(Refusal(names[sha256], error.code, str(error)))
+            result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
             refused.append(
                 _issue_frame(
                     [
@@ -83,7 +88,7 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
                             "reason": error.message_zh,
                             "preview": None,
                             "byte_from": 0,
-                            "byte_to": next(o["size"] for o in objects if o["sha256"] == sha256),
+                            "byte_to": sizes[sha256],
                         }
                     ]
                 )
@@ -216,15 +221,14 @@ def _write(
     written: dict[str, int] = {}
     if unique.is_empty():
         return written
-    keys = unique.select("_source_object", "activity_id", "part_date") if "activity_id" in unique.columns else None
     for obj in contract.objects:
-        if obj.is_root:
+        parts = children.get(obj.table)
+        if not parts:
             continue
-        parts = children.get(obj.table) or []
-        if not parts or keys is None:
-            continue
+        # a child row belongs to the parent that was accepted, in the object that brought it, and to its date
+        link = ["_source_object", *obj.parent_key]
         rows = pl.DataFrame(pa.concat_tables(parts, promote_options="default"))
-        rows = rows.join(keys, on=["_source_object", "activity_id"], how="inner")
+        rows = rows.join(unique.select(*link, "part_date"), on=link, how="inner")
         if not rows.is_empty():
             written[obj.table] = tables.append(
                 obj.table, _stamp(rows, obj, batch), batch_id=batch_id, metadata=metadata
@@ -264,7 +268,7 @@ def _account(
 
     accepted, quarantined, duplicate = per_object(unique), per_object(refusals), per_object(duplicates)
     outcomes = []
-    reasons = {r.object_name: r.code for r in result.refusals}
+    reasons = {r.sha256: r.code for r in result.refusals}
     for item in objects:
         sha = item["sha256"]
         counts = (decoded.get(sha, 0), accepted.get(sha, 0), quarantined.get(sha, 0), duplicate.get(sha, 0))
@@ -280,12 +284,12 @@ def _account(
                 quarantined=counts[2],
                 duplicate=counts[3],
             )
-        status = "refused" if item["name"] in reasons else "partial" if counts[2] else "accepted"
+        status = "refused" if sha in reasons else "partial" if counts[2] else "accepted"
         outcomes.append(
             {
                 "seq": item["seq"],
                 "status": status,
-                "reason": reasons.get(item["name"]),
+                "reason": reasons.get(sha),
                 "decoded": counts[0],
                 "accepted": counts[1],
                 "quarantined": counts[2],
