@@ -22,6 +22,8 @@ PI_MARKS = ("N", "P", "S")
 SURFACE_LIMIT = {"exchange": "L2", "open": "L1"}
 """Highest column grade a surface may show; an open aggregate may rest on higher grades but is itself graded."""
 
+K_OPEN = "disclosure.k_open"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -147,6 +149,11 @@ def check_declarations(found: list[Contract], rows: list[ColumnRow], report: Che
             vocabularies.load(name)
             report.count("code_lists", 1)
         report.count("rule_rows", len(rules_table.load_all()))
+        k_open = rules_table.get(K_OPEN).value_min
+        for contract in found:
+            if contract.output and contract.output.k is not None and contract.output.k != k_open:
+                where = f"{contract.id} k={contract.output.k}"
+                report.add("output_k", where, f"开放契约的 k 与规则表 {K_OPEN} 的 {k_open:g} 不一致")
         known = {c.id for c in found} | {row["table"] for row in rows}
         for kpi in kpis.load_all().values():
             report.count("kpis", 1)

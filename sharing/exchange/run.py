@@ -188,8 +188,8 @@ def _plan(spec: DeliverySpec, day: date, sequence: int, full_resync: bool) -> Pl
     )
 
 
-def _plan_row(spec: DeliverySpec, plan: Plan) -> dict[str, Any]:
-    batch_id = spec.batch_id(plan.business_date, plan.sequence)
+def _detail(plan: Plan, batch_id: str, schema_version: str, provider_uscc: str, **more: Any) -> str:
+    """What the ledger keeps of a plan, so that :func:`_plan_of` can give it back."""
     detail = {
         "batch_id": batch_id,
         "planned_at": plan.planned_at.isoformat(),
@@ -198,9 +198,15 @@ def _plan_row(spec: DeliverySpec, plan: Plan) -> dict[str, Any]:
         "base_version": plan.base_version,
         "base_date": plan.base_date.isoformat() if plan.base_date else None,
         "banner": plan.banner,
-        "schema_version": spec.schema_version,
-        "provider_uscc": spec.provider.uscc,
+        "schema_version": schema_version,
+        "provider_uscc": provider_uscc,
+        **more,
     }
+    return json.dumps(detail, ensure_ascii=False)
+
+
+def _plan_row(spec: DeliverySpec, plan: Plan) -> dict[str, Any]:
+    batch_id = spec.batch_id(plan.business_date, plan.sequence)
     return {
         "delivery_id": batch_id,
         "resource": spec.resource,
@@ -212,7 +218,7 @@ def _plan_row(spec: DeliverySpec, plan: Plan) -> dict[str, Any]:
         "source_table": spec.table,
         "source_version": plan.source_version,
         "due_at": spec.due_at(plan.business_date),
-        "detail": json.dumps(detail, ensure_ascii=False),
+        "detail": _detail(plan, batch_id, spec.schema_version, spec.provider.uscc),
     }
 
 
@@ -232,20 +238,15 @@ def _plan_of(row: dict[str, Any]) -> Plan:
 
 
 def _sent_values(plan: Plan, manifest: dict[str, Any], target: Path) -> dict[str, Any]:
-    detail = {
-        "batch_id": manifest["batch_id"],
-        "planned_at": plan.planned_at.isoformat(),
-        "is_initial": plan.is_initial,
-        "base_batch_id": plan.base_batch_id,
-        "base_version": plan.base_version,
-        "base_date": plan.base_date.isoformat() if plan.base_date else None,
-        "banner": plan.banner,
-        "schema_version": manifest["schema_version"],
-        "provider_uscc": manifest["provider_uscc"],
-        "late_row_count": manifest["late_row_count"],
-        "files": manifest["files"],
-        "written_at": clock.utc_now().isoformat(),
-    }
+    detail = _detail(
+        plan,
+        manifest["batch_id"],
+        manifest["schema_version"],
+        manifest["provider_uscc"],
+        late_row_count=manifest["late_row_count"],
+        files=manifest["files"],
+        written_at=clock.utc_now().isoformat(),
+    )
     return {
         "status": "sent",
         "path": str(target.relative_to(settings().exchange_root)),
@@ -255,7 +256,7 @@ def _sent_values(plan: Plan, manifest: dict[str, Any], target: Path) -> dict[str
         "delete_count": manifest["delete_count"],
         # Lateness is a business fact: judged by the business clock, like freshness. detail.written_at is the technical time.
         "sent_at": clock.as_of(),
-        "detail": json.dumps(detail, ensure_ascii=False),
+        "detail": detail,
     }
 
 

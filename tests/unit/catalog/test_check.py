@@ -136,6 +136,14 @@ def test_output_that_reads_an_undescribed_table(catalogue):
     }
 
 
+def test_k_of_a_contract_is_the_one_of_the_rules_table(catalogue):
+    file = catalogue[0] / "outputs" / "open" / "daily_visits.odcs.yaml"
+    text = file.read_text("utf-8")
+    assert "k: 20\n" in text
+    file.write_text(text.replace("k: 20\n", "k: 19\n"), "utf-8")
+    assert codes(run(catalogue)) == {"output_k"}
+
+
 def test_broken_contract_does_not_hide_the_others(catalogue):
     file = catalogue[0] / "sources" / "venue" / "entry.odcs.yaml"
     file.write_text(

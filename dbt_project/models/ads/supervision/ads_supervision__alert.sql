@@ -175,7 +175,7 @@ water as (
             '连续或严重超限读数 ', {{ text_int('episodes.breach_count') }}, ' 条',
             case
                 when episodes.closed_at is null then ''
-                else concat('；', {{ shanghai_text('episodes.closed_at') }}, ' 起连续两次合格')
+                else concat('；', {{ shanghai_text('episodes.closed_at') }}, ' 起恢复合格')
             end
         ) as evidence
     from episodes
