@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import unicodedata
 
 from catalog.contracts import Contract
 from protection import keys, tokens
+from protection.masking import personal_numbers
 
 _TOKEN = r"{kind}_k\w+?_[a-z2-7]{{26}}"
 
@@ -17,23 +19,44 @@ def _path_fields(contract: Contract) -> str | None:
 
 
 def protect_name(contract: Contract, name: str) -> str:
-    """The object's name with every identifier that the contract's ``pathFields`` finds in it replaced by its token."""
+    """The object's name with every identifier in it replaced.
+
+    Where the contract's ``pathFields`` expects it, by its token; anywhere else (the same kind of identifier in another
+    part of the path, an identity or mobile number, Chinese text in the name of a person's own file) by a keyed digest,
+    so that different names stay different.
+    """
     pattern = _path_fields(contract)
     match = re.search(pattern, name) if pattern else None
-    if not match:
-        return name
     kinds = {p.source_name: p.identifier_kind for p in contract.root.properties if p.protection}
+    groups = {group: value for group, value in (match.groupdict() if match else {}).items() if group in kinds}
     spans = sorted(
-        (
-            (match.span(group), kinds[group], value)
-            for group, value in match.groupdict().items()
-            if value and group in kinds
-        ),
-        reverse=True,
+        (match.span(group), tokens.token(str(kinds[group]), value) or "")
+        for group, value in groups.items()
+        if match and value
     )
-    for (start, end), kind, value in spans:
-        name = name[:start] + (tokens.token(str(kind), value) or "") + name[end:]
-    return name
+    done, position = "", 0
+    for (start, end), token in spans:
+        done += _hide(pattern, name[position:start]) + token
+        position = end
+    return done + _hide(pattern, name[position:])
+
+
+def _hide(pattern: str | None, text: str) -> str:
+    """Digests in place of what may name a person; ``pattern`` is given for resources of one person's files."""
+    if pattern:
+        for group in re.findall(r"\(\?P<\w+>([^()]*)\)", pattern):
+            text = re.sub(group, _digest, text, flags=re.IGNORECASE)
+        text = re.sub(r"[\u3400-\u9fff\u00b7]+", _digest, text)
+    numbers = personal_numbers(text)
+    if numbers:
+        text = unicodedata.normalize("NFKC", text)
+        for number in numbers:
+            text = text.replace(number, _digest(number))
+    return text
+
+
+def _digest(found: re.Match[str] | str) -> str:
+    return f"[{fingerprint(found if isinstance(found, str) else found[0])[:10]}]"
 
 
 def token_in_name(kind: str, name: str) -> str | None:

@@ -160,11 +160,14 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         "order by _source_object, _record_no"
     ).pl()
     previews = []
+    shown = []
     for prop in obj.properties:
         column = conversion.SOURCE + str(prop.source_name) if prop.source_name else prop.name
         if column not in rows.columns:
             column = prop.name
         if column in rows.columns and not prop.derive:
+            if not prop.protection and prop.grade in ("L1", "L2"):
+                shown.append(masking.has_personal_number(pl.col(column)))
             previews.append(
                 masking.mask(prop.identifier_kind if prop.protection else None, pl.col(column), prop.grade).alias(
                     prop.name
@@ -175,7 +178,11 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         pl.col("_record_no").cast(pl.Int64),
         pl.col("rule_id"),
         pl.col("reason"),
-        (pl.struct(previews).struct.json_encode() if previews else pl.lit(None, pl.String)).alias("preview"),
+        # a person's number in a field that is shown plain says that the fields are shifted: then none of them is shown
+        pl.when(pl.any_horizontal(shown) if shown else pl.lit(False))
+        .then(pl.lit(None, pl.String))
+        .otherwise(pl.struct(previews).struct.json_encode() if previews else pl.lit(None, pl.String))
+        .alias("preview"),
     )
 
 

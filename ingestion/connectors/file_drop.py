@@ -129,7 +129,7 @@ class FileDrop:
                     for entry in scan:
                         if entry.name.startswith((".", "~$")):
                             continue
-                        name = prefix + entry.name
+                        name = prefix + _plain(entry.name)
                         if entry.is_dir(follow_symlinks=False):
                             stack.append((entry.path, name + "/"))
                         elif (
@@ -170,7 +170,8 @@ class FileDrop:
 def _opener(item: _Seen) -> Callable[[], BinaryIO]:
     def open_file() -> BinaryIO:
         try:
-            return open(item.path, "rb")
+            # O_NOFOLLOW: the file may have been replaced by a link to somewhere else since it was listed
+            return os.fdopen(os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
         except OSError as error:
             # The last part only: folders may be named after athletes, and this text reaches logs.
             leaf = item.name.rsplit("/", 1)[-1]
@@ -179,6 +180,12 @@ def _opener(item: _Seen) -> Callable[[], BinaryIO]:
             ) from None
 
     return open_file
+
+
+def _plain(name: str) -> str:
+    """A file name that can be stored and logged: undecodable bytes and unprintable characters (a line feed) escaped."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from lake.errors import EXIT_USAGE, TiyuError
+from protection.masking import personal_numbers
 
 RECORD_NO = "_record_no"
 SOURCE_OBJECT = "_source_object"
@@ -103,8 +104,13 @@ def missing_fields(object_name: str, missing: list[str]) -> TiyuError:
 
 
 def extra_fields(object_name: str, extra: list[str]) -> TiyuError:
-    """TIYU-ING-0211: the object carries fields that the contract does not know (an ungraded column is never let in)."""
+    """TIYU-ING-0211: the object carries fields that the contract does not know (an ungraded column is never let in).
+
+    Where a name holds a person's number (records keyed by person, a data row as header), no name is shown.
+    """
     shown = [name[:40] for name in extra[:10]]
+    if any(personal_numbers(name) for name in extra):
+        shown = [f"{len(extra)} 个，列名疑似含个人信息，不予显示"]
     return refusal(
         "TIYU-ING-0211",
         f"文件含有契约未登记的列：{'、'.join(shown)}",

@@ -9,6 +9,7 @@ with an error value (#N/A …) is an issue.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import Any
 
@@ -21,6 +22,10 @@ from ingestion.decoders.base import MAX_EXPANDED_BYTES, Decoded, DecodeIssue, La
 from ingestion.decoders.csv_rows import check_header
 from ingestion.decoders.ndjson import with_origin
 from lake.errors import TiyuError
+
+#: The reader lays a sheet out as a full grid, so two cells far apart (A1 and XFD1048576) would take all memory.
+MAX_GRID_CELLS = 32_000_000
+_PLACE = re.compile(rb"""\br\s*=\s*["']\$?([A-Za-z]{0,3})\$?(\d{1,7})["']""")
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "sheet": str,
@@ -55,11 +60,15 @@ def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) ->
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             expanded = sum(item.file_size for item in archive.infolist())
-            damaged = archive.testzip() if expanded <= MAX_EXPANDED_BYTES else None
+            small = expanded <= MAX_EXPANDED_BYTES
+            damaged = archive.testzip() if small else None
+            grid = _grid_cells(archive) if small and not damaged else 0
     except Exception:  # zipfile raises many kinds on damaged input; each of them means the same to the operator
         raise refusal("TIYU-ING-0215", "文件不是完整的 Excel 工作簿（.xlsx）", hint, object_name=name) from None
     if expanded > MAX_EXPANDED_BYTES:
         raise refusal("TIYU-ING-0216", "工作簿解压后过大，疑似压缩炸弹", hint, object_name=name, expanded=expanded)
+    if grid > MAX_GRID_CELLS:
+        raise refusal("TIYU-ING-0216", "工作表的行列范围过大，疑似压缩炸弹", hint, object_name=name, cells=grid)
     if damaged:
         raise refusal("TIYU-ING-0215", "工作簿内部损坏", hint, object_name=name, part=damaged)
     try:
@@ -108,6 +117,29 @@ def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) ->
     broken = np.isin(row_no, list(found))
     kept = filled & ~broken
     return pa.table(columns).filter(pa.array(kept)), row_no[kept], row_no[broken]
+
+
+def _grid_cells(archive: zipfile.ZipFile) -> int:
+    """Rows times columns of the largest sheet, from the places that rows and cells name (any part may be a sheet)."""
+    largest = 0
+    for item in archive.infolist():
+        rows = columns = 1
+        rest = b""
+        with archive.open(item) as stream:
+            while piece := stream.read(1 << 20):
+                for letters, digits in set(_PLACE.findall(rest + piece)):
+                    rows = max(rows, int(digits))
+                    columns = max(columns, _column_number(letters))
+                rest = piece[-64:]
+        largest = max(largest, rows * columns)
+    return largest
+
+
+def _column_number(letters: bytes) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + letter - 64
+    return number
 
 
 def _text(column: pa.ChunkedArray) -> pa.Array:

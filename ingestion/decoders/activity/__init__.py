@@ -39,6 +39,7 @@ from lake.errors import TiyuError
 __all__ = ["CHUNK_BYTES", "OPTIONS", "TABLES", "decode_chunk"]
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {"path_fields": str}  # path_fields is read by the pipeline
+MAX_XML_BYTES = 64 * 1024 * 1024  # one TCX or GPX file unpacked; its tree and points take some twentyfold
 CHUNK_BYTES = 8 * 1024 * 1024  # device files unfold some twentyfold
 
 _AT = pa.timestamp("us", tz="UTC")
@@ -167,6 +168,9 @@ def _read_object(sha: str, name: str, content: bytes) -> tuple[list[tuple[int, s
             continue
         if kind is None:
             issue(record_no, "decode.unsupported_file", "压缩包中的这个文件不是 FIT、TCX 或 GPX 运动文件")
+            continue
+        if kind != "fit" and len(entry.content) > MAX_XML_BYTES:
+            issue(record_no, "decode.too_large", "文件解开后过大，疑似压缩炸弹")
             continue
         try:
             activity = read_fit(entry.content) if kind == "fit" else read_xml(entry.content, kind)

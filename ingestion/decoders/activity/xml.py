@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ingestion.decoders.activity.model import (
     valid_time,
     whole,
 )
+from protection.masking import personal_numbers
 
 _TCX_POINT = {
     "LatitudeDegrees": "lat",
@@ -165,7 +167,7 @@ def _read_tcx(root: Any) -> Activity:
         elif name == "DistanceMeters" and parent == "Lap" and lap is not None:
             lap["distance_m"] = real(_number(text))
         elif name == "Name" and parent == "Creator":
-            activity.device_product = (text or "").strip() or None
+            activity.device_product = _product(text)
         elif name == "Id" and parent == "Activity" and session is not None:
             session["started_at"] = valid_time(parse_time(text))
         elif name in _TCX_POINT and points.count and parent in ("Trackpoint", "Position", "TPX"):
@@ -199,7 +201,7 @@ def _read_tcx(root: Any) -> Activity:
 
 def _read_gpx(root: Any) -> Activity:
     points = _Points()
-    activity = Activity("gpx", "lxml", device_product=(root.get("creator") or "").strip() or None)
+    activity = Activity("gpx", "lxml", device_product=_product(root.get("creator")))
     segment = 0
     tracks: list[dict[str, Any]] = []
     for element in root.iter(
@@ -261,6 +263,13 @@ def parse_time(text: str | None) -> float | None:
         return moment.timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+def _product(text: str | None) -> str | None:
+    """The product's name; None where the text is one that an owner gave to the device (张三的手表, 张三's Watch)."""
+    name = (text or "").strip()[:60]
+    is_owners = personal_numbers(name) or "的" in name or re.search(r"['\u2019]s\b", name)
+    return None if is_owners else name or None
 
 
 def _local(element: Any) -> str:
