@@ -36,6 +36,11 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError as error:
             print(f"deploy.scheduler: {name} is not preloaded: {error}", file=sys.stderr)
+    try:
+        # validated contracts, cached under name, size and time of each file: a changed contract is read anew by the task
+        importlib.import_module("catalog.contracts").load_all()
+    except Exception as error:  # a faulty contract must fail its own task, with its own code, not the scheduler
+        print(f"deploy.scheduler: contracts are not preloaded: {error}", file=sys.stderr)
 
 
 def main() -> None:
