@@ -67,6 +67,7 @@ class Demo:
     cockpit: Child | None = None
     stopping: bool = False
     ready_s: float = 0.0
+    results: list[doors.Door] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.home, self.home / "demo" / "log")
@@ -317,8 +318,8 @@ class Demo:
             self.build_start_page()
             step.note = self.urls["site"] + "/"
         self.ready_s = time.monotonic() - display.started
-        results = self.check_doors()
-        return all(door.ok for door in results)
+        self.results = self.check_doors()
+        return all(door.ok for door in self.results)
 
     def expected_dags(self) -> set[str]:
         """DAG ids that must be there: one per source contract, and four more."""
@@ -469,7 +470,11 @@ def main() -> int:
         demo.show_summary(memory)
         if not ok:
             code = 1
-            demo.display.say("[red]有入口没有正常应答，见上。[/red]")
+            for door in demo.results:
+                if not door.ok:
+                    demo.display.console.print(
+                        f"没有正常应答：{door.title}：{door.note}", style="red", markup=False, soft_wrap=True
+                    )
         if not demo.headless:
             demo.stay()
     except _Interrupted:
