@@ -63,13 +63,19 @@ def expression(prop: PropertySpec) -> str:
             f"when lower({text}) in ({', '.join(map(quote_literal, _FALSE))}) then false end"
         )
     if prop.type == "DATE":
-        return f"try_cast(try_strptime({text}, {_list(_DATE_FORMATS)}) as DATE)"
+        return _sane(f"try_cast(try_strptime({text}, {_list(_DATE_FORMATS)}) as DATE)", "DATE")
     if prop.type == "TIMESTAMPTZ":
-        return (
+        return _sane(
             f"case when regexp_matches({text}, {quote_literal(_OFFSET)}) then try_cast({text} as TIMESTAMPTZ) "
-            f"else timezone('Asia/Shanghai', try_strptime({text}, {_list(_TIME_FORMATS)})) end"
+            f"else timezone('Asia/Shanghai', try_strptime({text}, {_list(_TIME_FORMATS)})) end",
+            "TIMESTAMPTZ",
         )
     return f"case when regexp_full_match({text}, '[+-]?\\d+(\\.\\d+)?') then try_cast({text} as {prop.type}) end"
+
+
+def _sane(moment: str, kind: str) -> str:
+    """Null outside the years 1900 to 9998: (BC), infinity and the like are dates to SQL, but to nothing behind it."""
+    return f"case when {moment} between {kind} '1900-01-01' and {kind} '9998-12-31' then {moment} end"
 
 
 def part_date_expression(obj: ObjectSpec) -> str:

@@ -8,13 +8,15 @@ import io
 import json
 import os
 import zipfile
+from types import SimpleNamespace
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 import xlsxwriter
 
 from catalog import contracts
-from ingestion import decoders, naming
+from ingestion import conversion, decoders, naming
 from ingestion.connectors import create
 from ingestion.decoders import activity
 from ingestion.decoders.activity.xml import read_xml
@@ -202,3 +204,19 @@ def test_a_value_not_written_like_its_kind_is_masked_whole():
 
     frame = pl.DataFrame({"v": [f"{NAME} {PHONE}", PHONE]})
     assert frame.select(masking.mask("phone", pl.col("v")))["v"].to_list() == ["***", "199****5544"]
+
+
+@pytest.mark.parametrize("moment", ["4000-01-01 (BC) 00:00:00+00:00", "infinity+00:00", "-infinity+00:00", "0001-01-01 00:00:00", "290000-01-01 00:00:00+00:00"])  # fmt: skip
+def test_a_date_beyond_history_is_quarantined_and_does_not_stop_the_source(home, tmp_path, moment):
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    header = [p.source_name for p in contracts.load("venue.register").root.properties if p.source_name and not p.derive]
+    deliver(drop / "场馆登记_1.csv", header, [moment, "V310101-001", *["x"] * (len(header) - 2)])
+    assert ingest("venue.register", drop).quarantined == 1
+    con = duckdb.connect()
+    for kind in ("DATE", "TIMESTAMPTZ"):
+        prop = SimpleNamespace(source_name="t", protection=None, code_list=None, type=kind)
+        for text, good in ((moment, False), ("2026-11-20 08:00:00", True)):
+            con.execute('create or replace table r as select ? as "s::t"', [text])
+            (found,) = con.execute(f"select ({conversion.expression(prop)}) is not null from r").fetchone()
+            assert found is good

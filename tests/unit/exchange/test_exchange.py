@@ -488,6 +488,15 @@ def test_a_delivery_that_fails_its_own_check_does_not_leave(filled, monkeypatch)
     assert not list((filled / "exchange").glob("outbox/*/*"))
 
 
+def test_a_manifest_cannot_smuggle_sql_into_the_check(filled, tmp_path):
+    folder = folder_of(run.run_exchange(), "supervision.water_reading")
+    stolen = tmp_path / "stolen.csv"
+    attack = f"""_op" as int)), 0) as varchar) from d; copy (select 1) to '{stolen}'; select cast(coalesce(sum(try_cast("_op"""
+    _edit_manifest(folder, control_sums={attack: "0.000000"})
+    assert "EX-13" in verify(folder).failed_codes
+    assert not stolen.exists()
+
+
 def test_manifest_schema_refuses_what_it_should(filled):
     good = manifest(folder_of(run.run_exchange(), "venue.register"))
     schema = json.loads(config.manifest_schema_path().read_text(encoding="utf-8"))
