@@ -7,9 +7,10 @@ the filters, trends and rankings follow them; at most twelve cards a page.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from dashboards.assets import Chart, Column, Dashboard, Dataset, Metric, Page, template
+from dashboards.model import Chart, Column, Dashboard, Dataset, Metric, Page, template
 from dashboards.palette import SEVERITY
 
 C, M = Column, Metric
@@ -77,10 +78,6 @@ KPI_DISTRICT = Dataset(
     "kpi_district", "各区指标值", sql=True, time_column="period_start_date", metrics=KPI_METRICS,
     columns=(*KPI_COLUMNS, C("district_code", "VARCHAR", "区划代码"), C("district_name", "VARCHAR", "行政区")),
 )  # fmt: skip
-KPI_CITY = Dataset(
-    "kpi_city", "全市指标值", sql=True, time_column="period_start_date", metrics=KPI_METRICS,
-    columns=(*KPI_COLUMNS, C("variant_name", "VARCHAR", "口径")),
-)  # fmt: skip
 
 
 def _texts(*pairs: tuple[str, str]) -> tuple[Column, ...]:
@@ -147,8 +144,6 @@ def where(column: str, value: Any, operator: str = "==") -> dict[str, Any]:
 def cards(name: str, dataset: Dataset, order: str = "position", filters: list[dict[str, Any]] | None = None,
           limit: int = 50, orders: list[tuple[str, bool]] | None = None) -> dict[str, Any]:  # fmt: skip
     """A Handlebars chart over all columns of a dataset whose columns are already text."""
-    import json
-
     chosen = orders or [(order, True)]
     return {
         "query_mode": "raw",
@@ -185,8 +180,6 @@ def ranking(metric: str, by: str = "district_name", *, filters: list[dict[str, A
 
 def table(columns: list[str], dataset: Dataset, orders: list[tuple[str, bool]], *, limit: int = 200, page: int = 10,
           filters: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:  # fmt: skip
-    import json
-
     return {
         "query_mode": "raw", "all_columns": columns, "row_limit": limit, "server_page_length": page,
         "page_length": page, "order_by_cols": [json.dumps([column, up]) for column, up in orders],

@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dashboards import assets, bootstrap, cockpit, deploy, district_map
+from dashboards import assets, bootstrap, cockpit, deploy, district_map, model
 from tests.unit.dashboards import cockpit_data
 
 REPO = Path(__file__).resolve().parents[2]
@@ -118,7 +118,7 @@ def server(tmp_path_factory) -> Iterator[Cockpit]:
 def chart_data(client: deploy.Client, key: str, *, force: bool = False) -> list[dict]:
     """Rows of a chart of ours through the REST API, by the query stored with it."""
     charts = {item["uuid"]: item["id"] for item in client.listing("chart")}
-    number = charts[assets.key_uuid("chart", key)]
+    number = charts[model.key_uuid("chart", key)]
     answer = client.call("GET", f"/api/v1/chart/{number}/data/?force={'true' if force else 'false'}")
     assert answer["result"][0]["error"] is None
     return answer["result"][0]["data"]
@@ -219,11 +219,11 @@ def test_alert_queue_equals_the_oracle(server):
 def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
     password = server.environment[bootstrap.password_variable("admin")]
     source = cockpit.COCKPIT.charts()[2]
-    dataset = assets.Dataset("leaving", "将被移除的数据集", (assets.Column("resource", "VARCHAR", "资源"),),
+    dataset = model.Dataset("leaving", "将被移除的数据集", (model.Column("resource", "VARCHAR", "资源"),),
                              table="ads_cockpit__freshness")  # fmt: skip
     chart = replace(source, key="leaving", title="将被移除的图表", dataset=dataset, viz="table",
                     params={"query_mode": "raw", "all_columns": ["resource"], "row_limit": 5})  # fmt: skip
-    page = assets.Page("leaving", "将被移除", (((chart, 12, 20),),))
+    page = model.Page("leaving", "将被移除", (((chart, 12, 20),),))
     extra = replace(cockpit.COCKPIT, slug="leaving", title="将被移除的看板", pages=(page,), district_dataset=dataset)
     deploy.deploy(server.url, password, bundle=assets.build((cockpit.COCKPIT, extra)))
     client = server.client("admin")
@@ -564,5 +564,5 @@ def test_district_filter_reaches_trends_and_spares_tiles(server, page):
     filtered = [body for body in asked if district in body]
     numbers = {item["id"]: item["uuid"] for item in server.client("admin").listing("chart")}
     reached = {numbers[json.loads(body)["form_data"]["slice_id"]] for body in filtered}
-    expected = {assets.key_uuid("chart", key) for key in ("visits_trend", "district_rank", "alert_queue")}
+    expected = {model.key_uuid("chart", key) for key in ("visits_trend", "district_rank", "alert_queue")}
     assert reached == expected

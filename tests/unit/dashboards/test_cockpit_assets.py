@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import yaml
 
-from dashboards import assets, cockpit
+from dashboards import assets, cockpit, model
 from tests.unit.dashboards import cockpit_data
 
 REPO = Path(__file__).resolve().parents[3]
@@ -43,13 +43,13 @@ def declared_serving():
     connection.execute("CREATE SCHEMA ads")
     count = 0
     for file in sorted((REPO / "dbt_project/models/ads").rglob("*.yml")):
-        for model in yaml.safe_load(file.read_text("utf8")).get("models", []):
+        for entry in yaml.safe_load(file.read_text("utf8")).get("models", []):
             # A serving file holds times as Shanghai local time without a zone.
             columns = ", ".join(
                 f'"{c["name"]}" {"TIMESTAMP" if c["data_type"] == "timestamptz" else c["data_type"]}'
-                for c in model["columns"]
+                for c in entry["columns"]
             )
-            connection.execute(f"CREATE TABLE ads.{model['name']} ({columns})")
+            connection.execute(f"CREATE TABLE ads.{entry['name']} ({columns})")
             count += 1
     assert count >= 7
     kpis = next(table for table in publish.TABLES if table.name == "ods_reference__kpi")
@@ -80,8 +80,8 @@ def test_uuids_are_stable_and_unique():
     found += [assets.COCKPIT_DATABASE_UUID, assets.ANALYST_DATABASE_UUID]
     assert len(found) == len(set(found)) > 40
     # A changed uuid would make every deployed object stale: these two are fixed for ever.
-    assert assets.key_uuid("dashboard", "cockpit") == "dc71fa06-eb2d-5c12-b74e-fcff9fa77668"
-    assert assets.key_uuid("database", "analyst") == "441c04d5-23cb-5056-9a58-93ea99104ab4"
+    assert model.key_uuid("dashboard", "cockpit") == "dc71fa06-eb2d-5c12-b74e-fcff9fa77668"
+    assert model.key_uuid("database", "analyst") == "441c04d5-23cb-5056-9a58-93ea99104ab4"
 
 
 @by_key
