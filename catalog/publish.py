@@ -68,13 +68,10 @@ def _note(scale: float) -> str:
 
 
 def _district_rows(scale: float) -> list[dict[str, Any]]:
-    from catalog import geo
-
     return [
         {
             "district_code": row["code"],
             "district_name": row["name"],
-            "iso": geo.iso(row["code"]),
             "population_count": max(1, round(row["population_count"] * scale)),
             "street_count": row["street_count"],
             "note": "常住人口为 2020 年人口普查数" + _note(scale),
@@ -166,7 +163,6 @@ TABLES: tuple[ReferenceTable, ...] = (
         (
             _column("district_code", "VARCHAR", "行政区划代码"),
             _column("district_name", "VARCHAR", "行政区名称"),
-            _column("iso", "VARCHAR", "地图键，SH- 加行政区划代码"),
             _column("population_count", "BIGINT", "常住人口数", "person"),
             _column("street_count", "BIGINT", "街道、镇、乡个数", "count"),
             _column("note", "VARCHAR", "数据说明"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -58,14 +56,3 @@ def test_coordinate_vectors():
     gcj = geo.wgs84_to_gcj02(x[2:], y[2:])
     assert gcj[0][0] == pytest.approx(116.404, abs=1e-5)  # the BD-09 inverse is approximate by its nature
     assert gcj[1][0] == pytest.approx(39.915, abs=1e-5)
-
-
-def test_map_has_clockwise_rings_and_keys(tmp_path):
-    path = tmp_path / "map" / "shanghai.geojson"
-    assert geo.write_map_geojson(path) == 16
-    features = json.loads(path.read_text(encoding="utf-8"))["features"]
-    assert {f["properties"]["ISO"] for f in features} == {f"SH-{code}" for code in vocabularies.codes("district")}
-    assert {f["properties"]["NAME_1"] for f in features} >= {"黄浦区", "崇明区"}
-    rings = [ring for f in features for polygon in f["geometry"]["coordinates"] for ring in polygon[:1]]
-    assert len(rings) >= 16
-    assert not any(shapely.LinearRing(ring).is_ccw for ring in rings)

@@ -33,7 +33,7 @@ CREATE TEMP TABLE dd AS
          (hash('p' || district_code || CAST(t.day AS DATE)) % 1000) / 1000.0 AS u2
   FROM {DISTRICTS}, (SELECT unnest(generate_series(DATE '{FIRST}', DATE '{LAST}', INTERVAL 1 DAY)) AS day) AS t;
 CREATE TABLE ads.ads_cockpit__district_day AS
-  SELECT part_date, district_code, district_name, 'CN-SH-' || district_code AS iso,
+  SELECT part_date, district_code, district_name,
     CAST(population_count * 0.0004 * (0.8 + 0.4 * u) * CASE WHEN isodow(part_date) > 5 THEN 1.6 ELSE 1 END AS BIGINT) AS visit_count,
     CAST(population_count * 0.00034 * (0.8 + 0.4 * u) * CASE WHEN isodow(part_date) > 5 THEN 1.6 ELSE 1 END AS BIGINT) AS entry_count,
     CAST(population_count * 0.00012 * (0.7 + 0.6 * u) AS BIGINT) AS booking_count,
@@ -93,7 +93,7 @@ CREATE TABLE ads.ads_cockpit__kpi AS
         UNION ALL BY NAME SELECT * FROM city) AS k JOIN names AS n USING (kpi_code, variant_code);
 -- The running day and the days ahead hold bookings only; no chart may show them as days without visitors.
 INSERT INTO ads.ads_cockpit__district_day
-  SELECT DATE '2026-11-20' + CAST(n AS INTEGER), district_code, district_name, 'CN-SH-' || district_code, 0, 0, 7, 0, NULL, 0
+  SELECT DATE '2026-11-20' + CAST(n AS INTEGER), district_code, district_name, 0, 0, 7, 0, NULL, 0
   FROM {DISTRICTS}, (SELECT unnest(range(0, 7)) AS n);
 CREATE TABLE ads.ads_cockpit__headline AS SELECT *, TIMESTAMP '{AS_OF}' AS as_of_at, DATE '2026-11-20' AS part_date FROM (VALUES
   (1, '昨日概况', '昨日全市场馆客流 10,236 人次，较上周同日增长 4.1%；预订履约率 91.3%，泳池水质合格率 98.7%。'),

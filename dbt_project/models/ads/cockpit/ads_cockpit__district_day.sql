@@ -45,7 +45,6 @@ select
     cast(days.part_date as date) as part_date,
     cast(district.district_code as varchar) as district_code,
     cast(district.district_name as varchar) as district_name,
-    cast(district.iso as varchar) as iso,
     cast(coalesce(venue_use.visit_count, 0) as bigint) as visit_count,
     cast(coalesce(venue_use.entry_count, 0) as bigint) as entry_count,
     cast(coalesce(venue_use.booking_count, 0) as bigint) as booking_count,
