@@ -273,7 +273,7 @@ def setup(dev: bool) -> int:
     fresh = stamp.get("lock") != lock_hash
 
     def sync_pipeline() -> None:
-        stamp_file.unlink(missing_ok=True)
+        write_stamp(stamp_file, json.dumps({"dev": dev}))  # not complete, but an interrupted set-up keeps its kind
         sync(VENV, lock)
 
     steps.step(f"pipeline environment (.venv from {lock})", fresh, sync_pipeline)

@@ -21,7 +21,9 @@ print("RESULT", json.dumps({"forbidden": [n for n in scheduler.FORBIDDEN if n in
 
 def test_preload_starts_no_thread_that_forking_would_break(tmp_path: Path) -> None:
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    result = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     line = next(line for line in result.stdout.splitlines() if line.startswith("RESULT"))
     found = json.loads(line.removeprefix("RESULT "))
