@@ -32,7 +32,7 @@ NOTE_COLUMN = Column(
     description=f"演示环境固定填写“{DEMO_BANNER}”；正式数据没有这一列",
 )
 #: A spreadsheet program may run a text cell that begins with one of these as a formula.
-_FORMULA = r"^[=+\-@\t\r]"
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 _FRICTIONLESS = {
     "VARCHAR": "string",
     "BOOLEAN": "boolean",

@@ -12,6 +12,7 @@ import polars as pl
 
 from lake.errors import EXIT_USAGE, TiyuError
 
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 FORMATS = (".csv", ".xlsx", ".parquet")
 XLSX_ROWS = 1_048_575
 #: Statements of an analyst: reading only. The file would refuse the rest anyway, but with an English sentence.
@@ -110,6 +111,8 @@ def export(con: duckdb.DuckDBPyConnection, query: str, path: Path, banner: str =
     assert isinstance(frame, pl.DataFrame)
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".csv":
+        texts = pl.col(pl.String)  # a spreadsheet would run a text that begins like a formula
+        frame = frame.with_columns(pl.when(texts.str.contains(_FORMULA)).then("'" + texts).otherwise(texts).name.keep())
         path.write_bytes(b"\xef\xbb\xbf" + frame.write_csv(datetime_format="%Y-%m-%d %H:%M:%S").encode("utf-8"))
         if banner:
             path.with_name(f"{path.stem}.说明.txt").write_text(f"{banner}\n", encoding="utf-8")

@@ -75,7 +75,7 @@ def test_unit_grade_and_treatment_are_in_the_comment(served):
         ).fetchall()
     )
     con.close()
-    assert "专用令牌" in comments["person_token"]
+    assert "专用标记" in comments["person_token"]
     assert "L3（P）" in comments["person_token"]
     assert "小时" in comments["scanned_at"]
     assert "年龄段" in comments["age_band"]
@@ -225,6 +225,13 @@ def test_statements_that_do_not_read_are_refused(con):
         assert caught.value.code == "TIYU-SQL-0004"
 
 
+def test_an_exported_csv_holds_no_formula(con, tmp_path):
+    query = "SELECT '=cmd|'' /C calc''!A0' AS a, '＝1+1' AS b, '@x' AS c, -5 AS d, 'plain' AS e, NULL::VARCHAR AS f"
+    assert window.export(con, query, tmp_path / "x.csv") == 1
+    row = (tmp_path / "x.csv").read_text("utf-8-sig").splitlines()[1]
+    assert row == "'=cmd|' /C calc'!A0,'＝1+1,'@x,-5,plain,"
+
+
 def test_exports_open_elsewhere(con, tmp_path):
     query = "SELECT purpose AS 目的, scanned_at AS 时间, age_band AS 年龄段 FROM ods_fitness__checkin ORDER BY 2"
     banner = properties.demo_banner()
@@ -348,7 +355,7 @@ def test_the_shell_completes_tables_columns_and_saved_queries(con):
 
 def test_tiyu_describe(served):
     found = invoke("describe", "ods_fitness__checkin")
-    assert "专用令牌" in found.stdout
+    assert "专用标记" in found.stdout
     data = json.loads(invoke("describe", "ods_training__activity", "--json").stdout)
     l4 = [column for column in data["columns"] if column["grade"] == "L4"]
     assert l4
