@@ -389,7 +389,7 @@ def _raise(report: GateReport) -> None:
         if report.withdrawn
         else "查看台账 quality_result 中不通过的规则，修正上游数据或模型后重跑"
     )
-    raise TiyuError("TIYU-QG-0001", "质量闸门未通过，下游继续使用上一个已检查版本", hint, **context)
+    raise TiyuError("TIYU-QG-0001", "质量闸门未通过，下游继续使用上一个已检版本", hint, **context)
 
 
 def withdraw_batches(resource: str, batch_ids: list[str], reason: str) -> dict[str, int]:

@@ -53,7 +53,7 @@ CATALOG_TABLES = CatalogTable(
         "row_count": (pl.Int64, "行数"),
         "latest_part_date": (pl.Date, "最新分区日期"),
         "resource": (pl.String, "数据资源（契约编号）"),
-        "delta_version": (pl.Int64, "所读的已检查版本"),
+        "delta_version": (pl.Int64, "所读的已检版本"),
     },
 )
 CATALOG_COLUMNS = CatalogTable(
@@ -67,13 +67,13 @@ CATALOG_COLUMNS = CatalogTable(
         "description": (pl.String, "说明"),
         "unit": (pl.String, "单位"),
         "grade": (pl.String, "分级 L1 至 L4"),
-        "pi_mark": (pl.String, "个人信息标记：N 非个人信息，P 个人信息，S 敏感个人信息"),
+        "pi_mark": (pl.String, "个人信息标识：N 非个人信息，P 个人信息，S 敏感个人信息"),
         "treatment": (pl.String, "对本受众的处理"),
         "is_available": (pl.Boolean, "是否可查询"),
     },
 )
 CATALOG_VERSIONS = CatalogTable(
-    "读取版本：本文件的每张表取自湖中哪个已检查版本",
+    "读取版本：本文件的每张表取自湖中哪个已检版本",
     {
         "table_name": (pl.String, "表名"),
         "delta_version": (pl.Int64, "Delta 版本号"),
@@ -90,7 +90,7 @@ CATALOG_FRESHNESS = CatalogTable(
         "resource": (pl.String, "数据资源（契约编号）"),
         "title": (pl.String, "中文名"),
         "update_cycle": (pl.String, "更新周期"),
-        "state": (pl.String, "状态：fresh 正常，late 迟到，failed 失败，never 从未到达"),
+        "state": (pl.String, "状态：fresh 及时，late 迟到，failed 失败，never 从未到达"),
         "latest_data_date": (pl.Date, "最新数据日期"),
         "last_success_at": (_UTC, "最近一次成功时间（上海时间）"),
         "due_at": (_UTC, "下次应到时间（上海时间）"),

@@ -23,7 +23,7 @@ Treatment = Literal["plain", "token", "hour", "age_band", "absent"]
 TECHNICAL = ("_batch_id", "_record_no", "_source_object", "_ingested_at", "part_date")
 TREATMENT_ZH: dict[str, str] = {
     "plain": "原样",
-    "token": "已换成本受众专用令牌",
+    "token": "已换成本受众专用标记",
     "hour": "时间截到小时",
     "age_band": "十岁一档年龄段",
     "absent": "不提供",
