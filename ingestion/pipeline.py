@@ -6,6 +6,7 @@ was interrupted at any instant is simply processed again and ends in the same ta
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,8 +57,18 @@ class BatchResult:
     tables: dict[str, int] = field(default_factory=dict)
 
 
-def process(contract: Contract, batch: dict[str, Any], progress: Progress | None = None) -> BatchResult:
-    """Bring one archived batch into ODS and quarantine, and close it in the ledger."""
+def process(
+    contract: Contract,
+    batch: dict[str, Any],
+    progress: Progress | None = None,
+    *,
+    poison: dict[str, TiyuError] | None = None,
+) -> BatchResult:
+    """Bring one archived batch into ODS and quarantine, and close it in the ledger.
+
+    ``poison`` (see :func:`find_poison`) names objects that are refused as a whole without being read.
+    """
+    poison = poison or {}
     objects = ledger.objects(batch["batch_id"])
     order = {item["sha256"]: item["seq"] for item in objects}
     names = {item["sha256"]: item["name"] for item in objects}
@@ -71,7 +82,9 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
     con = split.connect_for(contract)
-    for chunk in decoders.decode_many(contract.server, _plain(contract, objects, progress), contract):
+    readable = [item for item in objects if item["sha256"] not in poison]
+    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress), contract)
+    for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks):
         decoded_counts.update(chunk.root_counts)
         refused.append(_issues(chunk))
         for sha256, error in chunk.refusals.items():
@@ -127,6 +140,37 @@ def process(contract: Contract, batch: dict[str, Any], progress: Progress | None
     result.tables = _write(contract, batch, kept.unique, children, refusals, names)
     _account(result, batch, objects, decoded_counts, kept.unique, refusals, kept.duplicates)
     return result
+
+
+def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuError]:
+    """Objects of a batch whose reading fails in a way nobody foresaw, tried one by one: sha256 → TIYU-ING-0008.
+
+    Used only after a batch failed repeatedly, so that one object cannot block its source for ever.
+    """
+    found: dict[str, TiyuError] = {}
+    con = split.connect_for(contract)
+    for item in ledger.objects(batch["batch_id"]):
+        try:
+            for chunk in decoders.decode_many(contract.server, _plain(contract, [item], None), contract):
+                root = chunk.tables.get(contract.root.table)
+                if root is not None and root.num_rows and contract.server and contract.server.decoder != "activity":
+                    split.split_text(con, contract, root)
+                elif root is not None and root.num_rows:
+                    split.split_typed(con, contract, _with_athlete(contract, root, {item["sha256"]: item["name"]}))
+        except TiyuError:
+            raise
+        except Exception as error:
+            found[item["sha256"]] = TiyuError(
+                "TIYU-ING-0008",
+                "读取该对象时反复出现未预见的错误，已整体拒收",
+                "对象已留存在归档；请将错误代码与类型报告维护者，修复后重放",
+                object=item["name"],
+                type=type(error).__name__,
+            )
+            con.close()
+            con = split.connect_for(contract)
+    con.close()
+    return found
 
 
 def _plain(

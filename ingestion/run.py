@@ -23,9 +23,10 @@ from ingestion import archive, connectors, naming, pipeline
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
 from lake import clock, ledger
-from lake.errors import EXIT_USAGE, TiyuError
+from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 
 DEFAULT_BATCH_BYTES = 256 * 1024 * 1024
+POISON_ATTEMPTS = 3
 
 
 @dataclass
@@ -88,7 +89,7 @@ def ingest(
         try:
             archive.clean_partials(resource)
             for batch in ledger.batches(resource, "archived"):
-                report.add(pipeline.process(contract, batch, progress))
+                report.add(_process(contract, batch, progress))
                 report.recovered_batches += 1
             _fetch_all(contract, report, from_dir, max_bytes, progress)
         except TiyuError as error:
@@ -175,10 +176,36 @@ def _fetch_all(
             # a folder given by hand has no place in the watermark of the scheduled source
             values = {**batch[0], "watermark": None if from_dir else json.dumps(state, sort_keys=True)}
             ledger.open_batch(values, batch[1], signatures)
-            report.add(pipeline.process(contract, values, progress))
+            report.add(_process(contract, values, progress))
         known |= set(signatures)
         if not state.get("more"):
             return
+
+
+def _process(contract: Contract, batch: dict[str, Any], progress: Progress | None) -> BatchResult:
+    """Process a batch; from the third unforeseen error on, look for the objects that cause it and refuse those.
+
+    Raises TIYU-ING-0007 (type only, since a message may hold values) while the cause is not isolated.
+    """
+    try:
+        return pipeline.process(contract, batch, progress)
+    except TiyuError:
+        raise
+    except Exception as error:
+        attempts = ledger.count_failure(batch["batch_id"])
+        poison = pipeline.find_poison(contract, batch) if attempts >= POISON_ATTEMPTS else {}
+        if not poison:
+            raise TiyuError(
+                "TIYU-ING-0007",
+                "处理批次时出现未预见的错误，批次已留存，未入库",
+                "直接重跑；若反复出现，问题对象会被自动隔离，请将错误类型报告维护者",
+                EXIT_INTERNAL,
+                resource=contract.id,
+                batch=batch["batch_id"],
+                type=type(error).__name__,
+                attempt=attempts,
+            ) from None
+    return pipeline.process(contract, batch, progress, poison=poison)
 
 
 def _is_known(known: set[str], signature: str) -> bool:

@@ -72,6 +72,7 @@ batch = sa.Table(
     sa.Column("duplicate_count", sa.BigInteger, nullable=False, default=0),
     sa.Column("first_part_date", sa.Date),
     sa.Column("last_part_date", sa.Date),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),  # unforeseen errors while processing
     sa.Column("watermark", sa.Text),  # connector state that becomes current when the batch is done
     sa.Column("as_of_at", UtcDateTime),
     sa.Column("started_at", UtcDateTime, nullable=False),
@@ -367,6 +368,13 @@ def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: Sequ
             )
         if row["watermark"]:
             _set_watermark(connection, row["resource"], row["watermark"])
+
+
+def count_failure(batch_id: str) -> int:
+    """Count an unforeseen error of a batch; returns how many there have been."""
+    with transaction() as connection:
+        connection.execute(sa.update(batch).where(batch.c.batch_id == batch_id).values(failures=batch.c.failures + 1))
+        return int(connection.execute(sa.select(batch.c.failures).where(batch.c.batch_id == batch_id)).scalar_one())
 
 
 def _set_watermark(connection: Connection, resource: str, state: str) -> None:

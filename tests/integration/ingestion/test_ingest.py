@@ -328,3 +328,29 @@ def test_contract_version_is_part_of_the_batch_identity():
     assert one != ingestion_run.batch_identity("venue.register", "1.1.0", objects)
     assert one != ingestion_run.batch_identity("venue.register", "1.0.0", objects[::-1])
     assert contracts.load("venue.register").version
+
+
+def test_an_object_nobody_can_read_does_not_block_its_source_for_ever(city, drop, monkeypatch):
+    """An unforeseen crash while reading one object: coded error, then that object alone is refused."""
+    copy_one(city, drop, "venue/register/*.csv")
+    bad = drop / "venue" / "register" / "场馆登记_20990101.csv"
+    bad.write_bytes("登记日期\n毒\n".encode("gb18030"))
+    real = pipeline.decoders.decode_many
+
+    def crashing(options, objects, contract):
+        objects = list(objects)
+        if any(data == bad.read_bytes() for _, _, data in objects):
+            raise RuntimeError("19900000001")
+        return real(options, objects, contract)
+
+    monkeypatch.setattr(pipeline.decoders, "decode_many", crashing)
+    for attempt in (1, 2):
+        with pytest.raises(TiyuError, match="TIYU-ING-0007") as failed:
+            ingest("venue.register")
+        assert "19900000001" not in str(failed.value)
+        assert f"attempt={attempt}" in str(failed.value)
+    report = ingest("venue.register")
+    assert [refusal.code for refusal in report.refusals] == ["TIYU-ING-0008"]
+    assert report.accepted > 50
+    assert report.decoded == report.accepted + report.quarantined + report.duplicate
+    assert ledger.batches("venue.register")[0]["status"] == "partial"
