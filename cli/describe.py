@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import AsJson, emit
+from cli.output import AsJson, emit, print_banner
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,6 +41,7 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
     if as_json:
         emit(data, True)
         return
+    print_banner()
     lines = [f"{about['schema_name']}.{about['table_name']}　{about['title']}（{about['layer']}，{about['grade']}）"]
     if about["description"]:
         lines.append(about["description"])

@@ -49,7 +49,8 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Files it makes are for this account and its group only."""
+    os.umask(0o027)
     try:
         build_app()()
     except TiyuError as error:

@@ -56,6 +56,14 @@ def emit(
         _out.print(note, highlight=False, soft_wrap=True, markup=False)
 
 
+def print_banner() -> None:
+    """Say that a lake is a demonstration, on every screen that shows its numbers."""
+    from lake import properties
+
+    if banner := properties.demo_banner():
+        _out.print(banner, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+
 def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
     """A plain table of dictionaries; an empty one says so."""
     if not rows:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import AsJson, emit
+from cli.output import AsJson, emit, print_banner
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +21,8 @@ def register(app: typer.Typer) -> None:
         from quality.reconcile import reconcile as run
 
         report = run(resource)
+        if not as_json:
+            print_banner()
         emit(
             {"ok": report.ok, "examined": report.examined, "problems": report.problems, "balances": report.balances},
             as_json,

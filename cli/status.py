@@ -6,7 +6,7 @@ from datetime import datetime
 
 import typer
 
-from cli.output import AsJson, emit
+from cli.output import AsJson, emit, print_banner
 from lake import clock
 
 _OUTCOME_ZH = {"success": "成功", "nothing_new": "没有新数据", "failed": "失败", "running": "运行中"}
@@ -29,6 +29,8 @@ def register(app: typer.Typer) -> None:
         rows = freshness()
         alerts = ledger.alerts("open")
         last = {run["resource"]: run["status"] for run in ledger.runs()}
+        if not as_json:
+            print_banner()
         emit(
             {"resources": [{**row, "last_run": last.get(row["resource"])} for row in rows], "alerts": alerts},
             as_json,

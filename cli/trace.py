@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import AsJson, emit
+from cli.output import AsJson, emit, print_banner
 
 SHOWN = 8
 
@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             emit(found.to_dict(), True)
             return
+        print_banner()
         _show(found)
 
 
