@@ -23,13 +23,13 @@ def register(app: typer.Typer) -> None:
         report = run(resource)
         if not as_json:
             print_banner()
+        verdict = "全部平衡" if report.ok else "存在不平的批次" if report.examined else "无从对账，不算通过"
         emit(
             {"ok": report.ok, "examined": report.examined, "problems": report.problems, "balances": report.balances},
             as_json,
             table=report.rows,
             title="批次对账",
-            note=f"检查 {report.examined} 个批次：{'全部平衡' if report.ok else '存在不平的批次'}"
-            + "".join(f"\n  {problem}" for problem in report.problems),
+            note=f"检查 {report.examined} 个批次：{verdict}" + "".join(f"\n  {problem}" for problem in report.problems),
         )
         if not report.ok:
             raise typer.Exit(1)
