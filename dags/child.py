@@ -57,6 +57,17 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr, flush=True)
         Path(out).write_text(json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str), encoding="utf-8")
         return error.exit_code
+    except Exception as error:  # a library's message may quote the values it choked on: logs get its type only
+        failure = TiyuError(
+            "TIYU-DAG-0001",
+            "任务出现未预见的错误",
+            "在本机用 tiyu 重现并设置 TIYU_DEBUG=1",
+            4,
+            type=type(error).__name__,
+        )
+        print(failure, file=sys.stderr, flush=True)
+        Path(out).write_text(json.dumps({"error": failure.as_dict()}, ensure_ascii=False), encoding="utf-8")
+        return 4
     Path(out).write_text(json.dumps({"report": plain(report)}, ensure_ascii=False), encoding="utf-8")
     return 0
 

@@ -220,4 +220,6 @@ def verb(name: str, *values: Any, **arguments: Any) -> Any:
         return plain(call(name, *values, **arguments))
     except TiyuError as error:
         kind = AirflowException if error.exit_code == EXIT_UNAVAILABLE else AirflowFailException
-        raise kind(str(error)) from error
+        raise kind(str(error)) from None
+    except Exception as error:  # a library's message may quote the values it choked on: logs get its type only
+        raise AirflowFailException(f"TIYU-DAG-0001 任务出现未预见的错误（{type(error).__name__}）") from None

@@ -144,7 +144,9 @@ class Client:
             self._token_until = time.monotonic() + 3600
         answer = self._http.request(method, path, **options)
         if answer.is_error:
-            raise RuntimeError(f"Airflow {method} {path}: {answer.status_code} {answer.text[:300]}")
+            # an answer about a connection may echo the credential that was sent
+            detail = "" if "/connections" in path else answer.text[:300]
+            raise RuntimeError(f"Airflow {method} {path}: {answer.status_code} {detail}")
         return answer.json() if answer.content else None
 
     def healthy(self) -> bool:

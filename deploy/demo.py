@@ -352,6 +352,10 @@ class Demo:
         """Ask every door for data, and show the answers."""
         checks: list[tuple[str, Callable[[], doors.Door]]] = [
             ("驾驶舱（领导）", lambda: doors.cockpit(self.urls["cockpit"], self.secrets["cockpit_leader"])),
+            (
+                "驾驶舱数字核对",
+                lambda: doors.figures(self.urls["cockpit"], self.secrets["cockpit_leader"], self.env),
+            ),
             ("SQL 查询（分析师）", lambda: doors.analyst(self.urls["cockpit"], self.secrets["cockpit_analyst"])),
             ("数据交换（市大数据中心）", lambda: doors.exchange(self.env)),
             ("开放数据（公众）", lambda: doors.open_data(self.urls["site"])),
@@ -443,6 +447,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def main() -> int:
     """Entry point of ``make demo``."""
+    os.umask(0o027)  # what the demo writes is for this account and its group
     parser = argparse.ArgumentParser(description="Run the Tiyu Lakehouse on a simulated city.")
     parser.add_argument("--size", default="small", choices=["tiny", "small", "city"])
     parser.add_argument("--seed", type=int, default=20260101)

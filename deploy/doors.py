@@ -87,6 +87,53 @@ def cockpit(base_url: str, password: str) -> Door:
     return Door("驾驶舱（领导）", len(charts) >= 10 and rows > 0 and not broken and len(empty) <= 3, len(charts), note)
 
 
+_ORACLE = """
+import json
+from lake import query
+con = query.connect()
+query.register(con, "ads_cockpit__kpi", "checked")
+rows = con.execute('''
+    select kpi_code, unit,
+           case when unit = '%' then 100.0 * numerator / nullif(denominator, 0) else value end
+    from ads_cockpit__kpi where district_code = '310000'
+    qualify period_start_date = max(period_start_date) over (partition by kpi_code, coalesce(variant_code, ''))
+''').fetchall()
+print(json.dumps(rows))
+"""
+
+
+def figures(base_url: str, password: str, env: Mapping[str, str]) -> Door:
+    """As leader: the figures on the KPI tiles, asked for over REST, equal an SQL query on the checked lake."""
+    session = Superset(base_url, "leader", password)
+    dashboard = session.get("/api/v1/dashboard/cockpit")["result"]
+    charts = session.get("/api/v1/dashboard/cockpit/charts")["result"]
+    tiles = [
+        chart for chart in charts if {"kpi_code", "value_text"} <= set(chart["form_data"].get("all_columns") or [])
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", _ORACLE], cwd=ROOT, env=dict(env), capture_output=True, text=True, check=True
+    )
+    expected: dict[str, set[str]] = {}
+    for code, unit, value in json.loads(result.stdout):
+        expected.setdefault(code, set()).add(shown(value, unit))
+    compared, wrong = 0, []
+    for chart in tiles:
+        form = {**chart["form_data"], "slice_id": chart["id"], "dashboardId": dashboard["id"]}
+        for row in session.post("/api/v1/chart/data", query_context(form))["result"][0]["data"]:
+            compared += 1
+            if row["value_text"] not in expected.get(row["kpi_code"], set()):
+                wrong.append(f"{row['kpi_code']} 显示 {row['value_text']}")
+    note = f"{compared} 个指标与已检湖仓的查询结果" + ("相同" if not wrong else "不同：" + "、".join(wrong))
+    return Door("驾驶舱数字核对", compared >= 10 and not wrong, compared, note)
+
+
+def shown(value: float | None, unit: str) -> str:
+    """A figure below 100,000 as the tiles write it: per cent with one decimal, counts in whole numbers."""
+    if value is None:
+        return "—"
+    return f"{value:.1f}" if unit == "%" else f"{round(value):,}"
+
+
 def _chart_rows(session: Superset, chart_id: int, form: dict[str, Any]) -> int:
     """Rows of one chart: over its stored query, or over the older interface for legacy charts."""
     if form.get("viz_type") in {"country_map", "cal_heatmap"}:
