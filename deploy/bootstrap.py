@@ -177,7 +177,8 @@ def sync(venv: Path, lock: str) -> None:
     uv, env = str(TOOLS / "bin" / "uv"), uv_environment()
     python = venv / "bin" / "python"
     if not python.exists():
-        run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], env=env)
+        # the folder may hold a stamp already, or be left over from an interrupted set-up
+        run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(venv)], env=env)
     # on a terminal uv shows its download bars; in a log its list of 200 packages says nothing
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     run([uv, "pip", "sync", *quiet, "--require-hashes", "--compile-bytecode", "-p", str(python), lock], env=env)
