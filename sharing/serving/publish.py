@@ -21,12 +21,12 @@ from typing import Any
 
 import duckdb
 import polars as pl
-from filelock import FileLock
 
 from lake import clock, ledger, properties, query, tables
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
 from quality.engine import ranges_of, rows_sql
+from sharing.files import exclusive
 from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
@@ -482,7 +482,7 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
     """
     root = settings().serving_root
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".publish.lock"):
+    with exclusive(root / ".publish.lock"):
         for leftover in root.glob(".*.tmp*"):  # a killed run's file: nobody reads it
             leftover.unlink(missing_ok=True)
         for spill in (settings().home / "tmp").glob("serving-*"):
