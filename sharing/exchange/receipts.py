@@ -134,7 +134,7 @@ def take_in() -> ReceiveReport:
         except TiyuError as error:
             results.append(_refuse(path, error))
     for resource in sorted({row["resource"] for row in ledger.deliveries() if row["status"] == "sent"}):
-        _alerts(resource)
+        refresh_alerts(resource)
     return ReceiveReport(sorted(results, key=lambda result: result.name))
 
 
@@ -364,7 +364,7 @@ def unacknowledged() -> list[Answer]:
     return [a for r in resources for a in answers(r) if a.state not in ("accepted", "superseded")]
 
 
-def _alerts(resource: str) -> None:
+def refresh_alerts(resource: str) -> None:
     """Open and close the alerts of one resource so that they say what is so now."""
     everything = answers(resource)
     lost = [a.row["delivery_id"] for a in everything if a.state == "lost"]

@@ -106,6 +106,7 @@ def run_exchange(
         for spec in specs:
             number, again = (sequence or 1, resend) if sequence or not resend else _resend_sequence(spec, day)
             results.append(deliver(spec, day, number, resend=again, full_resync=full_resync))
+            receipts.refresh_alerts(spec.resource)
     return ExchangeReport(day, results)
 
 
