@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.output import AsJson, emit
 
 
+def _resent(answer: Any, others: list[Any]) -> bool:
+    """Whether a refused batch already has a successor of the same business date."""
+    mine = answer.row
+    return any(
+        (o.row["resource"], o.row["business_date"]) == (mine["resource"], mine["business_date"])
+        and o.row["sequence"] > mine["sequence"]
+        for o in others
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     group = typer.Typer(
-        help="Scheduled deliveries to the city big-data center: run, verify, status.", no_args_is_help=True
+        help="Scheduled deliveries to the city big-data center: run, receive, verify, status.", no_args_is_help=True
     )
 
     @group.command("run")
     def run(
+        resource_arg: Annotated[
+            str | None, typer.Argument(metavar="[RESOURCE]", help="Only this resource, e.g. venue.register.")
+        ] = None,
+        date_arg: Annotated[
+            str | None, typer.Argument(metavar="[DATE]", help="Business date YYYY-MM-DD; default yesterday.")
+        ] = None,
         date: Annotated[str | None, typer.Option(help="Business date YYYY-MM-DD; default yesterday.")] = None,
         resource: Annotated[str | None, typer.Option(help="Only this resource, e.g. venue.register.")] = None,
         sequence: Annotated[
             int | None, typer.Option(min=1, help="Batch number of the day; 2, 3 … are corrections.")
         ] = None,
         resend: Annotated[
-            bool, typer.Option("--resend", help="Rebuild a batch the receiver lost; byte for byte or refused.")
+            bool,
+            typer.Option(
+                "--resend",
+                help="Send a day again: mended as the next sequence when it was refused, else the lost batch byte for byte.",
+            ),
         ] = False,
         full_resync: Annotated[
             bool, typer.Option("--full-resync", help="Start an increment over when its base version is gone.")
         ] = False,
         as_json: AsJson = False,
     ) -> None:
-        """Deliver what is due. Running it again writes nothing."""
+        """Read the answers that wait, then deliver what is due. Running it again writes nothing."""
         import datetime
 
         from lake.errors import EXIT_USAGE, TiyuError
         from sharing.exchange.run import run_exchange
 
+        resource, date = resource or resource_arg, date or date_arg
         try:
             day = datetime.date.fromisoformat(date) if date else None
         except ValueError:
@@ -68,6 +89,37 @@ def register(app: typer.Typer) -> None:
         if not as_json:
             for item in report.deliveries:
                 typer.echo(f"目录：{item.path}")  # a path must survive copying: no wrapping
+
+    @group.command("receive")
+    def receive(as_json: AsJson = False) -> None:
+        """Read the receiver's receipts; exit code 1 when one is refused or a delivery was turned down."""
+        from sharing.exchange.receipts import receive as read_receipts
+
+        report = read_receipts()
+        outcomes = {"recorded": "已记录", "known": "早已记录", "refused": "未采信"}
+        said = {"ACCEPTED": "全部接收", "PARTIAL": "部分接收", "REJECTED": "整批拒收"}
+        emit(
+            report.as_dict(),
+            as_json,
+            table=[
+                {
+                    "回执": r.name,
+                    "结果": outcomes[r.outcome],
+                    "答复": said.get(r.status or "", ""),
+                    "拒收行": r.rows_bad,
+                    "代码": r.code or "",
+                }
+                for r in report.receipts
+            ],
+            title="回执",
+            note=f"读取 {len(report.receipts)} 份，新记录 {sum(r.outcome == 'recorded' for r in report.receipts)} 份",
+        )
+        if not as_json:
+            for r in report.receipts:
+                if r.message:
+                    typer.echo(r.message)
+        if not report.ok:
+            raise typer.Exit(1)
 
     @group.command("verify")
     def verify(
@@ -120,13 +172,26 @@ def register(app: typer.Typer) -> None:
         days: Annotated[int, typer.Option(min=1, help="How many business dates back.")] = 7,
         as_json: AsJson = False,
     ) -> None:
-        """Due, sent and late deliveries by calendar; exit code 1 when something is overdue."""
+        """Due, sent, accepted, rejected and late by business date and resource; exit code 1 when something needs doing."""
         from lake.clock import SHANGHAI
+        from sharing.exchange import receipts
         from sharing.exchange.run import STATES_ZH, status
 
         calendar = status(days)
+        # However old: what is not acknowledged stays here until it is.
+        open_ones = receipts.unacknowledged()
+        wrong = [a for a in open_ones if a.state not in ("pending", "lost") and not _resent(a, open_ones)]
+        overdue = sum(item.state == "overdue" for item in calendar)
         emit(
-            {"overdue": sum(item.state == "overdue" for item in calendar), "calendar": calendar},
+            {
+                "overdue": overdue,
+                "sent": sum(item.sent_at is not None for item in calendar),
+                "late": sum(item.state == "late" for item in calendar),
+                "accepted": sum(item.answer == "accepted" for item in calendar),
+                "rejected": sum(item.answer in ("rejected", "partial") for item in calendar),
+                "unacknowledged": [{"batch_id": a.row["delivery_id"], "answer": a.state} for a in open_ones],
+                "calendar": calendar,
+            },
             as_json,
             table=[
                 {
@@ -137,12 +202,16 @@ def register(app: typer.Typer) -> None:
                     "已交": f"{item.sent_at.astimezone(SHANGHAI):%m-%d %H:%M}" if item.sent_at else "",
                     "状态": STATES_ZH[item.state] + (f" {item.late_hours} 小时" if item.late_hours else ""),
                     "行数": item.row_count,
+                    "批次": item.sequence,
+                    "回执": receipts.STATES_ZH[item.answer] if item.answer else "",
                 }
                 for item in calendar
             ],
             title="交付日历（北京时间）",
+            note=f"未获确认 {len(open_ones)} 个批次"
+            + (f"：{'、'.join(a.row['delivery_id'] for a in open_ones[:5])}" if open_ones else ""),
         )
-        if any(item.state == "overdue" for item in calendar):
+        if overdue or wrong:
             raise typer.Exit(1)
 
     app.add_typer(group, name="exchange")

@@ -177,6 +177,24 @@ delivery = sa.Table(
     sa.Column("detail", sa.Text, nullable=False, default="{}"),
     sa.UniqueConstraint("resource", "business_date", "sequence", name="delivery_once"),
 )
+receipt = sa.Table(
+    "receipt",
+    metadata,
+    sa.Column("receipt_id", sa.String, primary_key=True),  # SM3 of the file: the same file twice is one receipt
+    sa.Column("delivery_id", sa.String, nullable=False, index=True),
+    sa.Column("resource", sa.String, nullable=False, index=True),
+    sa.Column("business_date", sa.Date, nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # ACCEPTED | PARTIAL | REJECTED
+    sa.Column("rows_in", sa.BigInteger, nullable=False),
+    sa.Column("rows_ok", sa.BigInteger, nullable=False),
+    sa.Column("rows_bad", sa.BigInteger, nullable=False),
+    sa.Column("says_held", sa.Boolean, nullable=False, default=False),
+    sa.Column("held_batch_id", sa.String),  # what the receiver holds; null with says_held: nothing
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
 dataset_version = sa.Table(
     "dataset_version",
     metadata,
@@ -523,6 +541,16 @@ def deliveries(resource: str | None = None, business_date: date | None = None) -
         statement = statement.where(delivery.c.resource == resource)
     if business_date:
         statement = statement.where(delivery.c.business_date == business_date)
+    return read(statement)
+
+
+def receipts(resource: str | None = None) -> list[dict[str, Any]]:
+    """Recorded receipts in the order the receiver wrote them."""
+    statement = sa.select(receipt).order_by(
+        receipt.c.received_at, receipt.c.recorded_at, receipt.c.business_date, receipt.c.sequence
+    )
+    if resource:
+        statement = statement.where(receipt.c.resource == resource)
     return read(statement)
 
 

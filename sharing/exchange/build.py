@@ -24,7 +24,11 @@ MANIFEST_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides the content of a delivery. ``base_*`` describe the last sent state an increment is compared with."""
+    """What decides the content of a delivery. ``base_*`` describe the state an increment is compared with.
+
+    ``outstanding`` are (version, business date) of the deliveries sent after the base: the receiver may hold any of them,
+    so whatever differs from any of them is delivered too (ADR 0010).
+    """
 
     business_date: date
     sequence: int
@@ -35,6 +39,7 @@ class Plan:
     base_version: int | None = None
     base_date: date | None = None
     banner: str = ""
+    outstanding: tuple[tuple[int, date], ...] = ()
 
     @property
     def window_start(self) -> datetime | None:
@@ -171,12 +176,16 @@ def _fill(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) -> Non
             if compared
             else "false"
         )
+        _touched(con, spec, plan, key, differs)
         con.execute(
             f"""create or replace temp view changes as
             select case when p.{key[0]} is null then 'I' else 'U' end as _op, c._day, {", ".join(f"c.{query.quote_name(c.name)}" for c in spec.columns)}
-            from cur c left join prev p using ({using}) where p.{key[0]} is null or {differs}
+            from cur c left join prev p using ({using})
+            left join (select distinct {using}, true as _again from touched) t using ({using})
+            where p.{key[0]} is null or {differs} or t._again
             union all by name
-            select 'D' as _op, {", ".join("p." + k for k in key)} from prev p anti join cur c using ({using})"""
+            select 'D' as _op, {using} from (select {using} from prev union select {using} from touched)
+            anti join cur using ({using})"""
         )
     else:
         con.execute(f"create or replace temp view changes as select 'I' as _op, _day, {columns} from cur")
@@ -193,6 +202,20 @@ def _fill(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) -> Non
                {", ".join(f"{_text(c)} as {query.quote_name(c.name)}" for c in spec.columns)}
         from changes order by _src_pk, _op"""
     )
+
+
+def _touched(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan, key: list[str], differs: str) -> None:
+    """Temp table ``touched``: keys that are not in every outstanding state what they are now."""
+    using = ", ".join(key)
+    con.execute(f"create or replace temp table touched as select {using} from cur limit 0")
+    for version, day in plan.outstanding:
+        _view(con, spec, "sent", version, day, lenient=True)
+        con.execute(
+            f"""insert into touched
+            select {", ".join("c." + k for k in key)} from cur c left join sent p using ({using})
+            where p.{key[0]} is null or {differs}
+            union select {", ".join("p." + k for k in key)} from sent p anti join cur c using ({using})"""
+        )
 
 
 def _statistics(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) -> dict[str, Any]:

@@ -36,4 +36,10 @@ CHECKS: tuple[CheckCode, ...] = (
     CheckCode("EX-14", "必填字段为空", "整批或部分拒收，回执写明行号"),
     CheckCode("EX-15", "行内 _batch_id 与清单不一致", "拒收，要求重交"),
 )
-BY_CODE = {check.code: check for check in CHECKS}
+# What only the receiver can know: its own state and its own rules. Never found by looking at the files alone.
+RECEIVER_CHECKS: tuple[CheckCode, ...] = (
+    CheckCode("EX-16", "增量所依据的批次不在接收方（例如接收方从备份恢复）", "以 held_batch_id 为起点重新交付"),
+    CheckCode("EX-17", "已有更晚的批次入库，本批次不再应用", "无须处理：内容已在更晚的批次中"),
+    CheckCode("EX-18", "不符合接收方自己的业务规则", "按拒收文件更正后，以下一批次号交付"),
+)
+BY_CODE = {check.code: check for check in (*CHECKS, *RECEIVER_CHECKS)}

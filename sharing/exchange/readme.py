@@ -49,7 +49,7 @@ def render(manifest: dict[str, Any], manifests: dict[str, str]) -> str:
         "",
         "格式：CSV，UTF-8（无 BOM），逗号分隔，双引号转义，换行 LF，空值写作 \\N，时间为 ISO 8601 北京时间（+08:00）。",
         "每行以 _op（I 新增 / U 修改 / D 删除）、_src_pk、_src_update_time、_batch_id 开头；D 行只有主键，是墓碑，不是物理删除。",
-        "同一批次重复收到时按 _batch_id 忽略；同一主键按 _src_update_time 取最新，相同时取后一批次。",
+        "同一批次重复收到时按 _batch_id 忽略；批次按业务日期、批次号的顺序入库，同一主键以后一批次为准。",
         "字段含义、控制总和与窗口见同名 manifest.json；字段表、错误代码、回执格式见《数据交换接口规范》。",
         "",
     ]

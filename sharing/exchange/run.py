@@ -20,7 +20,7 @@ from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.settings import settings
 from sharing import files
 from sharing.exchange import build as builder
-from sharing.exchange import config
+from sharing.exchange import config, receipts
 from sharing.exchange.build import Built, Plan
 from sharing.exchange.config import DeliverySpec
 from sharing.exchange.verify import verify
@@ -77,8 +77,10 @@ def run_exchange(
 ) -> ExchangeReport:
     """Deliver every exchange resource for a business date (default: yesterday, the last complete day).
 
-    Rerunning writes nothing. ``sequence`` asks for a further batch of the same day (a correction). ``resend`` rebuilds a
-    batch the receiver lost, from the same table versions, and refuses if it would not be byte for byte the same.
+    Receipts that wait in the inbox are read first: the last accepted batch is what an increment builds on.
+    Rerunning writes nothing. ``sequence`` asks for a further batch of the same day (a correction). ``resend`` sends a day
+    again: as the next sequence with the data of today when the receiver refused it, in whole or in part; otherwise the
+    batch the receiver lost, from the same table versions, and only if it is byte for byte the same.
     ``full_resync`` lets an increment start over from nothing when the version it builds on is gone.
 
     Raises TIYU-EXC-0008 for a day that is not complete, 0009 for an increment out of order, 0004–0007 when the data must
@@ -99,8 +101,23 @@ def run_exchange(
         raise TiyuError("TIYU-EXC-0002", "没有任何交付可运行", "补齐交换契约", EXIT_USAGE)
     with files.exclusive(settings().exchange_root / ".lock"):
         _clean_aside()
-        results = [deliver(spec, day, sequence or 1, resend=resend, full_resync=full_resync) for spec in specs]
+        receipts.take_in()
+        results = []
+        for spec in specs:
+            number, again = (sequence or 1, resend) if sequence or not resend else _resend_sequence(spec, day)
+            results.append(deliver(spec, day, number, resend=again, full_resync=full_resync))
+            receipts.refresh_alerts(spec.resource)
     return ExchangeReport(day, results)
+
+
+def _resend_sequence(spec: DeliverySpec, day: date) -> tuple[int, bool]:
+    """What sending a day again means: the sequence, and whether it is the same bytes of a sent one."""
+    answers = [a for a in receipts.answers(spec.resource) if a.row["business_date"] == day]
+    if not answers:
+        return 1, True
+    last = answers[-1]
+    mended = last.state in ("rejected", "partial")
+    return last.row["sequence"] + int(mended), not mended
 
 
 def _aside_root() -> Path:
@@ -179,12 +196,15 @@ def _plan(spec: DeliverySpec, day: date, sequence: int, full_resync: bool) -> Pl
     )
     if spec.mode == "F" or not sent or full_resync:
         return plan
-    last = sent[-1]
+    standing = receipts.standing(spec.resource)
+    if standing.base is None:  # the receiver holds nothing we know of: start over
+        return plan
     return replace(
         plan,
-        base_batch_id=json.loads(last["detail"])["batch_id"],
-        base_version=last["source_version"],
-        base_date=last["business_date"],
+        base_batch_id=standing.base["delivery_id"],
+        base_version=standing.base["source_version"],
+        base_date=standing.base["business_date"],
+        outstanding=tuple((row["source_version"], row["business_date"]) for row in standing.outstanding),
     )
 
 
@@ -197,6 +217,7 @@ def _detail(plan: Plan, batch_id: str, schema_version: str, provider_uscc: str, 
         "base_batch_id": plan.base_batch_id,
         "base_version": plan.base_version,
         "base_date": plan.base_date.isoformat() if plan.base_date else None,
+        "outstanding": [[version, day.isoformat()] for version, day in plan.outstanding],
         "banner": plan.banner,
         "schema_version": schema_version,
         "provider_uscc": provider_uscc,
@@ -234,6 +255,7 @@ def _plan_of(row: dict[str, Any]) -> Plan:
         detail["base_version"],
         date.fromisoformat(detail["base_date"]) if detail["base_date"] else None,
         detail["banner"],
+        tuple((version, date.fromisoformat(day)) for version, day in detail.get("outstanding", [])),
     )
 
 
@@ -335,6 +357,7 @@ class DueDay:
 
     state: sent (in time) | late (sent after it was due) | initial (first delivery; not judged) | due (time not yet up) |
     overdue (time is up, nothing sent) | merged (missed, but contained in a later batch).
+    answer: what the receiver said to the newest batch of the day (see ``receipts.Answer``), None when nothing was sent.
     """
 
     resource: str
@@ -348,6 +371,9 @@ class DueDay:
     row_count: int | None
     batch_id: str | None
     path: str | None
+    sequence: int | None = None
+    answer: str | None = None
+    answered_at: datetime | None = None
 
 
 STATES_ZH = {
@@ -369,13 +395,23 @@ def status(days: int = 7) -> list[DueDay]:
     calendar: list[DueDay] = []
     for spec in config.load():
         rows = ledger.deliveries(spec.resource)
+        answers = {answer.row["business_date"]: answer for answer in receipts.answers(spec.resource)}
         # The first batch of a day is the one that was due; later sequences are corrections.
         sent = {row["business_date"]: row for row in reversed(rows) if row["status"] == "sent"}
         first, last = (min(sent), max(sent)) if sent else (end, None)
         start = max(first, end - timedelta(days=days - 1))
         for offset in range((end - start).days + 1):
             day = end - timedelta(days=offset)
-            calendar.append(_due_day(spec, day, sent.get(day), last, now))
+            item = _due_day(spec, day, sent.get(day), last, now)
+            newest = answers.get(day)
+            if newest:
+                item = replace(
+                    item,
+                    sequence=newest.row["sequence"],
+                    answer=newest.state,
+                    answered_at=newest.receipt["received_at"] if newest.receipt else None,
+                )
+            calendar.append(item)
     return sorted(calendar, key=lambda item: (-item.business_date.toordinal(), item.resource))
 
 

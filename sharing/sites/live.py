@@ -118,6 +118,7 @@ def exchange() -> dict[str, Any] | None:
 
 def calendar() -> list[dict[str, Any]]:
     """Due, sent and late deliveries of the last three business dates."""
+    from sharing.exchange import receipts
     from sharing.exchange.run import STATES_ZH, status
 
     tone = {"sent": "good", "initial": "good", "late": "warn", "due": "off", "overdue": "bad", "merged": "off"}
@@ -128,8 +129,10 @@ def calendar() -> list[dict[str, Any]]:
             "due_at": d.due_at,
             "sent_at": d.sent_at,
             "row_count": d.row_count,
-            "state": STATES_ZH[d.state] + (f" {d.late_hours} 小时" if d.late_hours else ""),
-            "tone": tone[d.state],
+            "state": STATES_ZH[d.state]
+            + (f" {d.late_hours} 小时" if d.late_hours else "")
+            + (f" · {receipts.STATES_ZH[d.answer]}" if d.answer else ""),
+            "tone": "bad" if d.answer in ("rejected", "partial", "lost") else tone[d.state],
         }
         for d in status(3)
     ]

@@ -19,7 +19,7 @@ EXPECTED = {
 }  # fmt: skip
 LEAVES = {
     "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",
-    "exchange run", "exchange verify", "exchange status", "open-data build", "keys init",
+    "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init",
 }  # fmt: skip
 
 
