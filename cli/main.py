@@ -29,6 +29,7 @@ COMMANDS = (
     "sql",
     "describe",
     "trace",
+    "diff",
     "keys",
 )
 

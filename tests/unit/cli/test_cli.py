@@ -15,7 +15,7 @@ from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
 
 EXPECTED = {
-    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "keys",
+    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "keys",
 }  # fmt: skip
 LEAVES = {
     "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",
