@@ -30,6 +30,9 @@ COMMANDS = (
     "describe",
     "trace",
     "diff",
+    "quarantine",
+    "backfill",
+    "backup",
     "keys",
 )
 

@@ -126,12 +126,14 @@ checked_history = sa.Table(
     sa.Column("checked_at", UtcDateTime, nullable=False),
     sa.Column("run_id", sa.String, nullable=False),
 )
-checked_as_of = sa.Table(  # the business instant at which a checked version appeared, for "what changed since yesterday"
-    "checked_version_as_of",
-    metadata,
-    sa.Column("table_name", sa.String, primary_key=True),
-    sa.Column("version", sa.BigInteger, primary_key=True),
-    sa.Column("as_of_at", UtcDateTime, nullable=False),
+checked_as_of = (
+    sa.Table(  # the business instant at which a checked version appeared, for "what changed since yesterday"
+        "checked_version_as_of",
+        metadata,
+        sa.Column("table_name", sa.String, primary_key=True),
+        sa.Column("version", sa.BigInteger, primary_key=True),
+        sa.Column("as_of_at", UtcDateTime, nullable=False),
+    )
 )
 quarantine_replay = sa.Table(  # decisions about quarantined records; the quarantine rows themselves stay as they are
     "quarantine_replay",

@@ -262,9 +262,7 @@ def _count(con: duckdb.DuckDBPyConnection, result: TableChange, columns: list[st
 def _sample(con: duckdb.DuckDBPyConnection, result: TableChange, columns: list[str], side: _Side, limit: int) -> None:
     """The first rows in a stable order: newest partition first, then by key."""
     order = ", ".join([*_keys(len(result.key)), *(f"coalesce(nc{n}, oc{n})" for n in range(min(3, len(columns))))])
-    found = con.execute(
-        f"SELECT * FROM delta ORDER BY part DESC NULLS LAST, change, {order or '1'} LIMIT {int(limit)}"
-    )
+    found = con.execute(f"SELECT * FROM delta ORDER BY part DESC NULLS LAST, change, {order or '1'} LIMIT {int(limit)}")
     names = [item[0] for item in found.description or ()]
     hidden = {name for name in columns if side.seen[name][1] == "token"}
     for values in found.fetchall():

@@ -141,9 +141,7 @@ def _plans(con: duckdb.DuckDBPyConnection, who: Audience, report: FileReport) ->
     return plans
 
 
-def plan_of(
-    con: duckdb.DuckDBPyConnection, who: Audience, table: str, version: int, known: dict[str, Column]
-) -> Plan:
+def plan_of(con: duckdb.DuckDBPyConnection, who: Audience, table: str, version: int, known: dict[str, Column]) -> Plan:
     """What an audience may see of one version of a table, column by column."""
     stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(table, version)}").fetchall()
     columns = [_stored(table, row[0], row[1], known) for row in stored]
