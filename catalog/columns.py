@@ -190,3 +190,19 @@ def table_titles(dbt_models: Path | None = None) -> dict[str, str]:
                 if element.get("description"):
                     titles.setdefault(table, element["description"].strip())
     return titles
+
+
+def table_keys(dbt_models: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Table name → the columns that identify a row: a contract's dedup key, a model's tested grain.
+
+    A table that declares neither is left out.
+    """
+    keys = {o.table: tuple(o.dedup) for c in contracts.load_all("source").values() for o in c.objects if o.dedup}
+    folder = dbt_models or dbt_models_dir()
+    for file in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")]) if folder.is_dir() else []:
+        for table, element in _dbt_tables(yamlfile.read(file) or {}):
+            for test in [*(element.get("data_tests") or []), *(element.get("tests") or [])]:
+                if isinstance(test, dict) and "unique_grain" in test:
+                    grain = test["unique_grain"]
+                    keys.setdefault(table, tuple((grain.get("arguments") or grain)["columns"]))
+    return keys

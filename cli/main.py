@@ -29,6 +29,10 @@ COMMANDS = (
     "sql",
     "describe",
     "trace",
+    "diff",
+    "quarantine",
+    "backfill",
+    "backup",
     "keys",
 )
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from catalog.contracts import ObjectSpec
 from lake import query, tables
-from lake.query import quote_name
+from lake.query import quote_literal, quote_name
 
 
 @dataclass
@@ -22,14 +22,21 @@ class Deduplicated:
 
 
 def deduplicate(
-    rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, object_order: dict[str, int], *, same_key_is_duplicate: bool
+    rows: pl.DataFrame,
+    obj: ObjectSpec,
+    batch_id: str,
+    object_order: dict[str, int],
+    *,
+    same_key_is_duplicate: bool,
+    replayed: bool = False,
 ) -> Deduplicated:
     """Keep the first row of each dedup key, in delivery order, that no other batch already stored.
 
     Earlier rows are looked up in the head of the ODS table within the literal date range of the batch (the key's date
     never changes, so a duplicate lies in the same partitions). Rows of this very batch are left out of the look-up, so
     that repeating an interrupted batch gives the same result. ``same_key_is_duplicate`` is for device files, where the
-    same activity arrives in several formats.
+    same activity arrives in several formats. ``replayed`` says that the rows are only some of the batch's: its other rows
+    count as stored.
     """
     empty = rows.select("_source_object", "_record_no").clear()
     if rows.is_empty():
@@ -48,9 +55,17 @@ def deduplicate(
     if head is not None:
         first, last = str(rows["part_date"].min()), str(rows["part_date"].max())
         query.register(con, obj.table, head, view="stored")
+        own = (
+            "(s._batch_id <> $batch or (s._source_object, s._record_no) not in "
+            "(select (_source_object, _record_no) from incoming))"
+            if replayed
+            else "s._batch_id <> $batch"
+        )
         con.execute(
-            f"create temp table earlier as select {', '.join(keys)}, any_value(hash({content})) as _content from stored "
-            f"where part_date >= date '{first}' and part_date <= date '{last}' and _batch_id <> '{batch_id}' group by {', '.join(keys)}"
+            f"create temp table earlier as select {', '.join(keys)}, any_value(hash({content})) as _content from stored s "
+            f"where part_date >= date '{first}' and part_date <= date '{last}' and {own} group by {', '.join(keys)}".replace(
+                "$batch", quote_literal(batch_id)
+            )
         )
     else:
         con.execute(f"create temp table earlier as select {', '.join(keys)}, _content from numbered where false")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -57,27 +58,45 @@ class BatchResult:
     tables: dict[str, int] = field(default_factory=dict)
 
 
-def process(
+@dataclass
+class Judged:
+    """Objects of a batch, decoded and judged but not yet compared with what is stored.
+
+    accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table. refused:
+    the other records (issues, rule, masked preview). decoded: records per object. result: names and counts of rules.
+    """
+
+    accepted: pl.DataFrame
+    children: dict[str, list[pa.Table]]
+    refused: pl.DataFrame
+    decoded: dict[str, int]
+    result: BatchResult
+
+
+def is_activity(contract: Contract) -> bool:
+    """Whether the contract's objects are device files (one root record each, which may arrive in several formats)."""
+    return contract.server is not None and contract.server.decoder == "activity"
+
+
+def judge(
     contract: Contract,
     batch: dict[str, Any],
+    objects: list[dict[str, Any]],
     progress: Progress | None = None,
-    *,
+    as_of: datetime | None = None,
     poison: dict[str, TiyuError] | None = None,
-) -> BatchResult:
-    """Bring one archived batch into ODS and quarantine, and close it in the ledger.
+) -> Judged:
+    """Read objects of a batch from the archive: decode, type, judge, protect. Nothing is written.
 
-    ``poison`` (see :func:`find_poison`) names objects that are refused as a whole without being read.
+    ``as_of`` is the instant the rules compare times with (default: now). ``poison`` (see :func:`find_poison`) names
+    objects that are refused as a whole without being read.
     """
     poison = poison or {}
-    objects = ledger.objects(batch["batch_id"])
-    order = {item["sha256"]: item["seq"] for item in objects}
     names = {item["sha256"]: item["name"] for item in objects}
     sizes = {item["sha256"]: item["size"] for item in objects}
-    activity = contract.server is not None and contract.server.decoder == "activity"
-
     accepted: list[pl.DataFrame] = [split.empty_accepted(contract.root)]
     children: dict[str, list[pa.Table]] = {obj.table: [] for obj in contract.objects if not obj.is_root}
-    refused: list[pl.DataFrame] = []
+    refused: list[pl.DataFrame] = [_issue_frame([])]
     decoded_counts: dict[str, int] = {}
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
@@ -91,31 +110,17 @@ def process(
             # the unreadable object is one quarantined record covering all its bytes
             decoded_counts[sha256] = 1
             result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
-            refused.append(
-                _issue_frame(
-                    [
-                        {
-                            "_source_object": sha256,
-                            "_record_no": 0,
-                            "rule_id": error.code,
-                            "reason": error.message_zh,
-                            "preview": None,
-                            "byte_from": 0,
-                            "byte_to": sizes[sha256],
-                        }
-                    ]
-                )
-            )
+            refused.append(_refused_object(sha256, error, sizes[sha256]))
         root = chunk.tables.get(contract.root.table)
         if root is None or root.num_rows == 0:
             continue
-        if activity:
-            part = split.split_typed(con, contract, _with_athlete(contract, root, names))
+        if is_activity(contract):
+            part = split.split_typed(con, contract, _with_athlete(contract, root, names), as_of)
             for table in children:
                 if table in chunk.tables:
                     children[table].append(chunk.tables[table])
         else:
-            part = split.split_text(con, contract, root)
+            part = split.split_text(con, contract, root, as_of)
         accepted.append(part.accepted.select(accepted[0].columns))
         refused.append(_issue_frame(part.refused))
         for rule_id, count in part.examined.items():
@@ -123,22 +128,66 @@ def process(
         for rule_id, count in part.warned.items():
             result.warned_by_rule[rule_id] = result.warned_by_rule.get(rule_id, 0) + count
     con.close()
+    return Judged(
+        pl.concat(accepted, how="vertical_relaxed"),
+        children,
+        pl.concat(refused, how="vertical_relaxed"),
+        decoded_counts,
+        result,
+    )
 
-    rows = pl.concat(accepted, how="vertical_relaxed")
-    kept = deduplicate(rows, contract.root, batch["batch_id"], order, same_key_is_duplicate=activity)
-    if not kept.conflicts.is_empty():
-        refused.append(
-            _issue_frame(
-                kept.conflicts.with_columns(
-                    rule_id=pl.lit(f"{contract.root.rule_prefix}.dedup.conflict"),
-                    reason=pl.lit("同一主键的内容不一致，无法判断以哪一条为准"),
-                    preview=pl.lit(None, pl.String),
-                )
-            )
+
+def _refused_object(sha256: str, error: TiyuError, size: int) -> pl.DataFrame:
+    return _issue_frame(
+        [
+            {
+                "_source_object": sha256,
+                "_record_no": 0,
+                "rule_id": error.code,
+                "reason": error.message_zh,
+                "preview": None,
+                "byte_from": 0,
+                "byte_to": size,
+            }
+        ]
+    )
+
+
+def conflicts_as_refusals(contract: Contract, conflicts: pl.DataFrame) -> pl.DataFrame:
+    """Quarantine rows for records that repeat a key with other content."""
+    return _issue_frame(
+        conflicts.with_columns(
+            rule_id=pl.lit(f"{contract.root.rule_prefix}.dedup.conflict"),
+            reason=pl.lit("同一主键的内容不一致，无法判断以哪一条为准"),
+            preview=pl.lit(None, pl.String),
         )
-    refusals = pl.concat(refused, how="vertical_relaxed") if refused else _issue_frame([])
-    result.tables = _write(contract, batch, kept.unique, children, refusals, names)
-    _account(result, batch, objects, decoded_counts, kept.unique, refusals, kept.duplicates)
+    )
+
+
+def process(
+    contract: Contract,
+    batch: dict[str, Any],
+    progress: Progress | None = None,
+    *,
+    poison: dict[str, TiyuError] | None = None,
+) -> BatchResult:
+    """Bring one archived batch into ODS and quarantine, and close it in the ledger.
+
+    ``poison`` (see :func:`find_poison`) names objects that are refused as a whole without being read.
+    """
+    objects = ledger.objects(batch["batch_id"])
+    order = {item["sha256"]: item["seq"] for item in objects}
+    judged = judge(contract, batch, objects, progress, poison=poison)
+    kept = deduplicate(
+        judged.accepted, contract.root, batch["batch_id"], order, same_key_is_duplicate=is_activity(contract)
+    )
+    refusals = judged.refused
+    if not kept.conflicts.is_empty():
+        refusals = pl.concat([refusals, conflicts_as_refusals(contract, kept.conflicts)])
+    result = judged.result
+    write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
+    result.tables = write_rows(contract, batch, kept.unique, judged.children, batch["batch_id"])
+    _account(result, batch, objects, judged.decoded, kept.unique, refusals, kept.duplicates)
     return result
 
 
@@ -239,28 +288,32 @@ def _stamp(frame: pl.DataFrame, obj: ObjectSpec, batch: dict[str, Any]) -> pa.Ta
     return arrow.cast(pa.schema([pa.field(f.name, f.type) for f in schema]))
 
 
-def _write(
-    contract: Contract,
-    batch: dict[str, Any],
-    unique: pl.DataFrame,
-    children: dict[str, list[pa.Table]],
-    refusals: pl.DataFrame,
-    names: dict[str, str],
+def write_quarantine(
+    contract: Contract, batch: dict[str, Any], refusals: pl.DataFrame, objects: list[dict[str, Any]], key: str
+) -> None:
+    """Write refused records of a batch; a second time with the same key nothing is written."""
+    if refusals.is_empty():
+        return
+    named = pl.DataFrame({"source_object": [o["sha256"] for o in objects], "object_name": [o["name"] for o in objects]})
+    rows = refusals.rename({"_source_object": "source_object", "_record_no": "record_no"}).join(
+        named, on="source_object", how="left"
+    )
+    rows = rows.with_columns(
+        batch_id=pl.lit(batch["batch_id"]),
+        resource=pl.lit(contract.id),
+        table_name=pl.lit(contract.root.table),
+        quarantined_at=pl.lit(batch["as_of_at"]),
+    ).sort("source_object", "record_no")
+    quarantine.append_quarantine(_plain_strings(rows.to_arrow()), key)
+
+
+def write_rows(
+    contract: Contract, batch: dict[str, Any], unique: pl.DataFrame, children: dict[str, list[pa.Table]], key: str
 ) -> dict[str, int]:
-    """Quarantine first, then child tables, the root table last: a batch in the root table is complete."""
-    batch_id = batch["batch_id"]
-    if not refusals.is_empty():
-        named = pl.DataFrame({"source_object": list(names), "object_name": list(names.values())})
-        rows = refusals.rename({"_source_object": "source_object", "_record_no": "record_no"}).join(
-            named, on="source_object", how="left"
-        )
-        rows = rows.with_columns(
-            batch_id=pl.lit(batch_id),
-            resource=pl.lit(contract.id),
-            table_name=pl.lit(contract.root.table),
-            quarantined_at=pl.lit(batch["as_of_at"]),
-        ).sort("source_object", "record_no")
-        quarantine.append_quarantine(_plain_strings(rows.to_arrow()), batch_id)
+    """Child tables first, the root table last: a batch in the root table is complete. Returns versions by table.
+
+    ``key`` makes the commits happen once; it is the batch's id, or the id of a replay of the batch.
+    """
     metadata = {"tiyu.resource": contract.id, "tiyu.contract_version": contract.version}
     written: dict[str, int] = {}
     if unique.is_empty():
@@ -274,11 +327,9 @@ def _write(
         rows = pl.DataFrame(pa.concat_tables(parts, promote_options="default"))
         rows = rows.join(unique.select(*link, "part_date"), on=link, how="inner")
         if not rows.is_empty():
-            written[obj.table] = tables.append(
-                obj.table, _stamp(rows, obj, batch), batch_id=batch_id, metadata=metadata
-            )
+            written[obj.table] = tables.append(obj.table, _stamp(rows, obj, batch), batch_id=key, metadata=metadata)
     written[contract.root.table] = tables.append(
-        contract.root.table, _stamp(unique, contract.root, batch), batch_id=batch_id, metadata=metadata
+        contract.root.table, _stamp(unique, contract.root, batch), batch_id=key, metadata=metadata
     )
     return written
 

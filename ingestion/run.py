@@ -12,7 +12,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +27,14 @@ from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 
 DEFAULT_BATCH_BYTES = 256 * 1024 * 1024
 POISON_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class History:
+    """A part of the past to read again: ``state`` to start the connector from, ``wants`` by an object's signature."""
+
+    state: dict[str, Any]
+    wants: Callable[[str], bool]
 
 
 @dataclass
@@ -73,9 +81,12 @@ def ingest(
     *,
     max_bytes: int = DEFAULT_BATCH_BYTES,
     progress: Progress | None = None,
+    history: History | None = None,
 ) -> IngestReport:
     """Ingest everything pending of a source resource and return the balanced account.
 
+    ``history`` asks for what the source holds of the past instead, seen or not (see `ingestion.backfill`); the
+    watermark of the scheduled ingest stays where it is.
     Raises TIYU-ING-0001 for an unknown resource, connector and archive errors (exit code 3), TIYU-ING-0006 when the
     books do not balance. Refused objects and rows are no error: they are in the report, in quarantine and in the
     archive, and an alert is open.
@@ -91,7 +102,7 @@ def ingest(
             for batch in ledger.batches(resource, "archived"):
                 report.add(_process(contract, batch, progress))
                 report.recovered_batches += 1
-            _fetch_all(contract, report, from_dir, max_bytes, progress)
+            _fetch_all(contract, report, from_dir, max_bytes, progress, history)
         except TiyuError as error:
             ledger.finish_run(
                 run_id,
@@ -155,17 +166,22 @@ def _contract(resource: str) -> Contract:
 
 
 def _fetch_all(
-    contract: Contract, report: IngestReport, from_dir: Any, max_bytes: int, progress: Progress | None
+    contract: Contract,
+    report: IngestReport,
+    from_dir: Any,
+    max_bytes: int,
+    progress: Progress | None,
+    history: History | None,
 ) -> None:
     assert contract.server is not None
     uri = None if from_dir else connectors.uri_from_environment(contract.server.connection)
-    known = ledger.known_signatures(contract.id)
-    state = ledger.get_watermark(contract.id)
+    known = set() if history else ledger.known_signatures(contract.id)
+    state = dict(history.state) if history else ledger.get_watermark(contract.id)
     while True:
         connector = connectors.create(
             contract.server,
             uri,
-            partial(_is_known, known),
+            partial(_is_known, known, history),
             from_dir=from_dir,
         )
         batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=max_bytes), progress)
@@ -173,8 +189,8 @@ def _fetch_all(
         if batch is None:
             ledger.remember_signatures(contract.id, signatures)
         else:
-            # a folder given by hand has no place in the watermark of the scheduled source
-            values = {**batch[0], "watermark": None if from_dir else json.dumps(state, sort_keys=True)}
+            # what was asked for by hand has no place in the watermark of the scheduled source
+            values = {**batch[0], "watermark": None if from_dir or history else json.dumps(state, sort_keys=True)}
             ledger.open_batch(values, batch[1], signatures)
             report.add(_process(contract, values, progress))
         known |= set(signatures)
@@ -208,7 +224,10 @@ def _process(contract: Contract, batch: dict[str, Any], progress: Progress | Non
     return pipeline.process(contract, batch, progress, poison=poison)
 
 
-def _is_known(known: set[str], signature: str) -> bool:
+def _is_known(known: set[str], history: History | None, signature: str) -> bool:
+    """Whether an object need not be fetched: it was, or it is not of the past that is asked for."""
+    if history is not None and not history.wants(signature):
+        return True
     return naming.fingerprint(signature) in known
 
 

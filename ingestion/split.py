@@ -7,6 +7,7 @@ tokenised (accepted rows) or masked (previews).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 import polars as pl
@@ -67,8 +68,10 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def split_text(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table) -> Split:
-    """Split a chunk of text rows (row formats): type it, derive, judge, protect."""
+def split_text(
+    con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table, as_of: datetime | None = None
+) -> Split:
+    """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect."""
     obj = contract.root
     renamed = delivered.rename_columns(
         [
@@ -87,21 +90,28 @@ def split_text(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa
         for prop in obj.properties
         if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
     ]
-    return _split(con, contract, type_rules)
+    return _split(con, contract, type_rules, as_of)
 
 
-def split_typed(con: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) -> Split:
+def split_typed(
+    con: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table, as_of: datetime | None = None
+) -> Split:
     """Split rows a decoder typed itself (device files)."""
     con.register("_typed", rows)
     con.execute("create or replace temp table batch as from _typed")
     con.unregister("_typed")
-    return _split(con, contract, [])
+    return _split(con, contract, [], as_of)
 
 
-def _split(con: duckdb.DuckDBPyConnection, contract: Contract, type_rules: list[tuple[str, str, str]]) -> Split:
+def _split(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    type_rules: list[tuple[str, str, str]],
+    as_of: datetime | None,
+) -> Split:
     obj = contract.root
     derive.add_derived(con, obj, "batch")
-    compiled = [rule_compiler.compile(rule, as_of=clock.as_of()) for rule in obj.rules]
+    compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]
     available = {row[0] for row in con.execute("describe batch").fetchall()}
     compiled = [rule for rule in compiled if set(rule.columns) <= available]
     hard = [*type_rules]

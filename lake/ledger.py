@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from lake.clock import utc_now
+from lake.clock import as_of, utc_now
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
 
@@ -125,6 +125,27 @@ checked_history = sa.Table(
     sa.Column("version", sa.BigInteger, primary_key=True),
     sa.Column("checked_at", UtcDateTime, nullable=False),
     sa.Column("run_id", sa.String, nullable=False),
+)
+checked_as_of = (
+    sa.Table(  # the business instant at which a checked version appeared, for "what changed since yesterday"
+        "checked_version_as_of",
+        metadata,
+        sa.Column("table_name", sa.String, primary_key=True),
+        sa.Column("version", sa.BigInteger, primary_key=True),
+        sa.Column("as_of_at", UtcDateTime, nullable=False),
+    )
+)
+quarantine_replay = sa.Table(  # decisions about quarantined records; the quarantine rows themselves stay as they are
+    "quarantine_replay",
+    metadata,
+    sa.Column("replay_id", sa.String, primary_key=True),
+    sa.Column("batch_id", sa.String, primary_key=True),
+    sa.Column("source_object", sa.String, primary_key=True),
+    sa.Column("record_from", sa.BigInteger, primary_key=True),  # a run of records, both ends included
+    sa.Column("record_to", sa.BigInteger, nullable=False),
+    sa.Column("outcome", sa.String, nullable=False),  # accepted | duplicate | reread (the object reads differently now)
+    sa.Column("replayed_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),  # the batch was withdrawn later: its accepted records are quarantined again
 )
 quality_result = sa.Table(
     "quality_result",
@@ -240,6 +261,14 @@ def _engine_for(url: str) -> Engine:
 def engine() -> Engine:
     """The engine of the configured ledger, schema created on first use."""
     return _engine_for(settings().ledger_url)
+
+
+def disconnect() -> None:
+    """Close every connection of this process, before the ledger's file is replaced."""
+    if _engine_for.cache_info().currsize:
+        with suppress(TiyuError):
+            engine().dispose()
+    _engine_for.cache_clear()
 
 
 @contextmanager
@@ -437,7 +466,7 @@ def set_checked_version(table_name: str, version: int, run_id: str) -> None:
 
 def set_checked_versions(versions: Mapping[str, int], run_id: str) -> None:
     """Move the checked versions of several tables together, keeping the history vacuum must respect."""
-    now = utc_now()
+    now, business_instant = utc_now(), as_of()
     with transaction() as connection:
         for table_name, version in versions.items():
             values = {"version": version, "checked_at": now, "run_id": run_id}
@@ -456,6 +485,60 @@ def set_checked_versions(versions: Mapping[str, int], run_id: str) -> None:
                 )
             ).first():
                 connection.execute(sa.insert(checked_history).values(table_name=table_name, **values))
+                connection.execute(
+                    sa.insert(checked_as_of).values(table_name=table_name, version=version, as_of_at=business_instant)
+                )
+
+
+def checked_history_of(table_name: str) -> list[dict[str, Any]]:
+    """Checked versions of a table, oldest first: ``version, checked_at, run_id, as_of_at``.
+
+    ``as_of_at`` is the business instant; for versions recorded before the ledger kept it, the time of the check.
+    """
+    both = sa.and_(
+        checked_as_of.c.table_name == checked_history.c.table_name, checked_as_of.c.version == checked_history.c.version
+    )
+    rows = read(
+        sa.select(checked_history, checked_as_of.c.as_of_at)
+        .join(checked_as_of, both, isouter=True)
+        .where(checked_history.c.table_name == table_name)
+        .order_by(checked_history.c.version)
+    )
+    return [{**row, "as_of_at": row["as_of_at"] or row["checked_at"]} for row in rows]
+
+
+# --- replayed quarantine ----------------------------------------------------------------------------------------
+
+
+def replays(batch_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Decisions about quarantined records that still hold, oldest first."""
+    statement = (
+        sa.select(quarantine_replay)
+        .where(quarantine_replay.c.revoked_at.is_(None))
+        .order_by(quarantine_replay.c.replayed_at, quarantine_replay.c.source_object, quarantine_replay.c.record_from)
+    )
+    if batch_ids is not None:
+        statement = statement.where(quarantine_replay.c.batch_id.in_(batch_ids))
+    return read(statement)
+
+
+def record_replay(
+    batch_id: str,
+    values: Mapping[str, Any],
+    objects_outcome: Sequence[Mapping[str, Any]],
+    decisions: Sequence[Mapping[str, Any]],
+) -> None:
+    """Record a replay of one batch in one transaction: its new counts, its objects' new counts, the decisions."""
+    with transaction() as connection:
+        connection.execute(sa.update(batch).where(batch.c.batch_id == batch_id).values(**values))
+        for outcome in objects_outcome:
+            connection.execute(
+                sa.update(batch_object)
+                .where(batch_object.c.batch_id == batch_id, batch_object.c.seq == outcome["seq"])
+                .values({key: value for key, value in outcome.items() if key != "seq"})
+            )
+        if decisions:
+            connection.execute(sa.insert(quarantine_replay), [{"batch_id": batch_id, **item} for item in decisions])
 
 
 # --- quality results and alerts ---------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import duckdb
 import pyarrow as pa
 
-from lake import query, tables
+from lake import ledger, query, tables
 
 TABLE = "ops_ingest__quarantine"
 
@@ -82,6 +83,29 @@ def counts(resource: str | None = None) -> dict[tuple[str, str], int]:
         return {(res, batch): n for res, batch, n in con.execute(sql, values).fetchall()}
     finally:
         con.close()
+
+
+def register_open(con: duckdb.DuckDBPyConnection, view: str = "open_quarantine") -> None:
+    """Create a view of the rows that are still refused: a record whose replay is decided in the ledger is left out.
+
+    The view has the quarantine columns; it is empty when nothing was ever refused.
+    """
+    if tables.exists(TABLE):
+        query.register(con, TABLE, version="head", view="all_quarantine")
+    else:
+        con.register("all_quarantine", empty())
+    decided = ledger.replays()
+    names = ("batch_id", "source_object", "record_from", "record_to")
+    types = (pa.string(), pa.string(), pa.int64(), pa.int64())
+    frame = pa.table({n: pa.array([row[n] for row in decided], t) for n, t in zip(names, types, strict=True)})
+    con.register("_replays", frame)
+    con.execute("CREATE OR REPLACE TEMP TABLE replayed_record AS FROM _replays")
+    con.unregister("_replays")
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT q.* FROM all_quarantine AS q ANTI JOIN replayed_record AS r"
+        " ON q.batch_id = r.batch_id AND q.source_object = r.source_object"
+        " AND q.record_no BETWEEN r.record_from AND r.record_to"
+    )
 
 
 def build(

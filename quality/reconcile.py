@@ -105,13 +105,11 @@ def _counts(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, int]:
 
 
 def _quarantined(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, int]:
-    """Refused root records per batch; a record that broke several rules counts once."""
-    if not tables.exists(quarantine.TABLE):
-        return {}
-    query.register(con, quarantine.TABLE, "head")
+    """Root records per batch that are still refused; a record that broke several rules counts once."""
+    quarantine.register_open(con)
     sql = (
         "SELECT batch_id, count(DISTINCT (source_object, record_no, byte_from))"
-        f" FROM {quarantine.TABLE} WHERE resource = {quote_literal(contract.id)}"
+        f" FROM open_quarantine WHERE resource = {quote_literal(contract.id)}"
         f" AND (table_name IS NULL OR table_name = {quote_literal(contract.root.table)}) GROUP BY ALL"
     )
     return dict(con.execute(sql).fetchall())
@@ -171,13 +169,16 @@ def _object_problems(batch: dict[str, Any], objects: list[dict[str, Any]], archi
     return problems
 
 
-def _run_problems(resource: str, objects_per_batch: Counter[str]) -> list[str]:
-    """Object balance per run: received = objects of the batch it opened + duplicates."""
+def _run_problems(resource: str, objects_per_run: Counter[str]) -> list[str]:
+    """Object balance per run: received = objects of the batches it opened + duplicates.
+
+    A batch belongs to the run that opened it, also when a later run had to finish it.
+    """
     problems = []
     for run in ledger.runs(resource):
         if run["status"] not in ("success", "nothing_new"):
             continue
-        new = objects_per_batch[run["batch_id"]] if run["batch_id"] else 0
+        new = objects_per_run[run["run_id"]]
         if run["received_objects"] != new + run["duplicate_objects"]:
             problems.append(
                 f"{resource} 运行 {run['run_id']}：收到 {run['received_objects']} 个对象"
@@ -217,11 +218,11 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
         if not obj.is_root:
             for batch_id, problems in _child_problems(con, contract, obj).items():
                 children.setdefault(batch_id, []).extend(problems)
-    objects_per_batch: Counter[str] = Counter()
+    objects_per_run: Counter[str] = Counter()
     for batch in batches:
         batch_id = batch["batch_id"]
         objects = ledger.objects(batch_id)
-        objects_per_batch[batch_id] = len(objects)
+        objects_per_run[batch["run_id"]] += len(objects)
         balance = BatchBalance(
             resource=contract.id,
             batch_id=batch_id,
@@ -257,4 +258,4 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
         strangers = sorted(str(batch_id) for batch_id in set(rows) - known)
         if strangers:
             found.problems.append(f"{table} 含有台账中没有的批次（如 {strangers[0][:12]}）")
-    found.problems += _run_problems(contract.id, objects_per_batch)
+    found.problems += _run_problems(contract.id, objects_per_run)

@@ -13,6 +13,7 @@ rows; the gate calls it before it looks at anything. The batch was never in a ch
 
 from __future__ import annotations
 
+import uuid
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,12 @@ def decide(batch_id: str, reason: str) -> bool:
                     accepted_count=0,
                 )
             )
+            replay = ledger.quarantine_replay
+            connection.execute(  # records that a replay had accepted are quarantined again
+                sa.update(replay)
+                .where(replay.c.batch_id == batch_id, replay.c.outcome == "accepted", replay.c.revoked_at.is_(None))
+                .values(revoked_at=utc_now())
+            )
         return bool(changed)
 
 
@@ -74,13 +81,19 @@ def _rows_by_date(con: Con, table: str, batch_ids: list[str], ranges: tuple[Rang
 
 
 def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range, ...] | None, reason: str) -> int:
-    """Write one quarantine row per root record of the batch; a second time nothing is written."""
+    """Write one quarantine row per root record of the batch that has none; a second time nothing is written.
+
+    A record that was refused at first and accepted by a replay has its row already.
+    """
     root = contract.root.table
     head = tables.version(root)
     if head is None:
         return 0
+    quarantine.register_open(con)
     sql = (
         f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"
+        " ANTI JOIN open_quarantine AS q ON q.batch_id = head._batch_id AND q.source_object = head._source_object"
+        " AND q.record_no = head._record_no"
         f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
     )
     rows = con.execute(sql).to_arrow_table()
@@ -98,9 +111,15 @@ def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range
                 reason=reason,
                 quarantined_at=utc_now(),
             ),
-            f"{batch_id}:withdrawn",
+            _key(batch_id),
         )
     return rows.num_rows
+
+
+def _key(batch_id: str) -> str:
+    """Key of the quarantine commit; a batch that was replayed may be withdrawn again."""
+    key = f"{batch_id}:withdrawn"
+    return f"{key}:{uuid.uuid4().hex[:8]}" if tables.has_batch(quarantine.TABLE, key) else key
 
 
 def _object_names(batch_id: str, objects: list[str]) -> list[str | None]:

@@ -65,7 +65,7 @@ class ServingReport:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How one lake table appears in a file."""
 
     table: str
@@ -123,27 +123,31 @@ def comment_of(column: Column, treatment: Treatment) -> str:
 # --- reading the lake ----------------------------------------------------------------------------------------------
 
 
-def _plans(con: duckdb.DuckDBPyConnection, who: Audience, report: FileReport) -> list[_Plan]:
+def _plans(con: duckdb.DuckDBPyConnection, who: Audience, report: FileReport) -> list[Plan]:
     """Every checked table the audience may have, with the treatment of each column."""
     described = describe.columns()
     plans = []
     for table, version in sorted(ledger.checked_versions().items()):
         if not policy.table_allowed(who, table):
             continue
-        stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(table, version)}").fetchall()
-        known = described.get(table, {})
-        columns: list[tuple[Column, Treatment]] = []
-        all_columns = [_stored(table, row[0], row[1], known) for row in stored]
-        person_level = policy.is_person_level(all_columns)
-        for column in all_columns:
-            treatment = policy.decide(who, column, person_level=person_level)
-            if column.grade is None and column.name not in policy.TECHNICAL:
-                report.undescribed.append(f"{table}.{column.name}")
-            columns.append((column, treatment))
-        plan = _Plan(table, version, tuple(columns), {row[0]: row[1] for row in stored})
+        plan = plan_of(con, who, table, version, described.get(table, {}))
+        report.undescribed += [
+            f"{table}.{column.name}"
+            for column, _ in plan.columns
+            if column.grade is None and column.name not in policy.TECHNICAL
+        ]
         if any(treatment != "absent" and column.name not in policy.TECHNICAL for column, treatment in plan.columns):
             plans.append(plan)
     return plans
+
+
+def plan_of(con: duckdb.DuckDBPyConnection, who: Audience, table: str, version: int, known: dict[str, Column]) -> Plan:
+    """What an audience may see of one version of a table, column by column."""
+    stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(table, version)}").fetchall()
+    columns = [_stored(table, row[0], row[1], known) for row in stored]
+    person_level = policy.is_person_level(columns)
+    decided = tuple((column, policy.decide(who, column, person_level=person_level)) for column in columns)
+    return Plan(table, version, decided, {row[0]: row[1] for row in stored})
 
 
 def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Column:
@@ -154,26 +158,29 @@ def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Colu
     return Column(table, name, type_, name, "", None, None, None, None)
 
 
-def _select(plan: _Plan, rows: str) -> str:
+def _select(plan: Plan, rows: str) -> str:
     """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`."""
     items, joins = [], []
     for number, (column, treatment) in enumerate(plan.shown):
-        name = f"src.{quote_name(column.name)}"
-        zoned = plan.types[column.name].upper() == "TIMESTAMP WITH TIME ZONE"
-        local = f"({name} {_SHANGHAI})" if zoned else name
         if treatment == "token":
-            joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = {name}")
+            joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = src.{quote_name(column.name)}")
             items.append(f"r{number}.rekeyed AS {quote_name(column.name)}")
-        elif treatment == "hour":
-            items.append(f"date_trunc('hour', {local}) AS {quote_name(column.name)}")
-        elif treatment == "age_band":
-            items.append(f"{_age_band(plan, name)} AS age_band")
         else:
-            items.append(f"{local} AS {quote_name(column.name)}")
+            items.append(f"{shown_sql(plan, column, treatment)} AS {quote_name(served_name(column, treatment))}")
     return f"SELECT {', '.join(items)} FROM ({rows}) AS src {' '.join(joins)}"
 
 
-def _age_band(plan: _Plan, name: str) -> str:
+def shown_sql(plan: Plan, column: Column, treatment: Treatment) -> str:
+    """What the audience sees of one column that is no token, as an expression over the stored row `src`."""
+    name = f"src.{quote_name(column.name)}"
+    zoned = plan.types[column.name].upper() == "TIMESTAMP WITH TIME ZONE"
+    local = f"({name} {_SHANGHAI})" if zoned else name
+    if treatment == "hour":
+        return f"date_trunc('hour', {local})"
+    return _age_band(plan, name) if treatment == "age_band" else local
+
+
+def _age_band(plan: Plan, name: str) -> str:
     """Ten-year band of the age reached in the year of the row; without a part_date there is no year to compare with."""
     if "part_date" not in plan.types:
         return "CAST(NULL AS VARCHAR)"
@@ -184,7 +191,7 @@ def _age_band(plan: _Plan, name: str) -> str:
     )
 
 
-def _load_tokens(con: duckdb.DuckDBPyConnection, audience_name: str, sources: list[tuple[_Plan, str]]) -> int:
+def _load_tokens(con: duckdb.DuckDBPyConnection, audience_name: str, sources: list[tuple[Plan, str]]) -> int:
     """Make the temporary table `rekeyed` (token → audience token) for every distinct token in the rows to be written."""
     from protection import tokens
 
@@ -251,7 +258,7 @@ def _writer(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def _changed_rows(plan: _Plan, before: tuple[int, str] | None) -> tuple[str, list[str]] | None:
+def _changed_rows(plan: Plan, before: tuple[int, str] | None) -> tuple[str, list[str]] | None:
     """(rows to write, deletions to make first), or None when the table is already right. No deletion = write anew."""
     if before == (plan.version, plan.shape):
         return None
@@ -308,7 +315,7 @@ def _write(
     con: duckdb.DuckDBPyConnection,
     name: str,
     who: Audience,
-    plans: list[_Plan],
+    plans: list[Plan],
     before: dict[str, tuple[int, str]],
     extra: dict[str, int],
     stamp: str,
@@ -339,7 +346,7 @@ def _write(
     report.tables, report.rows = len(counts), sum(counts.values())
 
 
-def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan, table: describe.Table | None) -> None:
+def _comment(con: duckdb.DuckDBPyConnection, plan: Plan, table: describe.Table | None) -> None:
     grade = max((column.grade or "L4" for column, _ in plan.shown), default="L4")
     text = "；".join(
         part for part in [*(describe.comment_parts(table) if table else [plan.table]), f"分级：{grade}"] if part
@@ -358,7 +365,7 @@ def _comment(con: duckdb.DuckDBPyConnection, plan: _Plan, table: describe.Table 
 def _write_catalog(
     con: duckdb.DuckDBPyConnection,
     who: Audience,
-    plans: list[_Plan],
+    plans: list[Plan],
     extra: dict[str, int],
     stamp: str,
     described: dict[str, describe.Table],
@@ -428,7 +435,7 @@ def _write_catalog(
     return counts
 
 
-def _served_type(plan: _Plan, column: Column, treatment: Treatment) -> str:
+def _served_type(plan: Plan, column: Column, treatment: Treatment) -> str:
     if treatment in ("token", "age_band"):
         return "VARCHAR"
     stored = plan.types[column.name]

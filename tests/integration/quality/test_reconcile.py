@@ -90,8 +90,9 @@ def test_unfinished_batch(water):
 
 
 def test_objects_of_a_run_that_do_not_add_up(water):
-    ledger.start_run("r1", WATER, ledger.utc_now())
-    ledger.finish_run("r1", "success", received_objects=3, duplicate_objects=1, batch_id="good-1")
+    run = "run-good-1"  # the run that opened the batch, whichever run finished it
+    ledger.start_run(run, WATER, ledger.utc_now())
+    ledger.finish_run(run, "success", received_objects=3, duplicate_objects=1, batch_id="good-1")
     assert "收到 3 个对象 ≠ 新 1 + 重复 1" in problems()
 
 

@@ -15,11 +15,13 @@ from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
 
 EXPECTED = {
-    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "keys",
+    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "quarantine",
+    "backfill", "backup", "restore", "keys",
 }  # fmt: skip
 LEAVES = {
     "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",
-    "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init",
+    "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init", "diff", "quarantine list", "quarantine replay",
+    "quarantine withdraw", "backfill", "backup", "restore",
 }  # fmt: skip
 
 
