@@ -112,29 +112,34 @@ class Workshop:
         }
 
     def run(self, script: str, code: int = 0) -> str:
-        """Run commands; output of both streams. Raises Refused on another exit code than ``code``."""
+        """Run commands; both streams in the order printed. Raises Refused on another exit code than ``code``."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            cwd=self.repo, env=self.environment, capture_output=True, text=True, timeout=300, check=False,
+            cwd=self.repo, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900,
+            check=False,
         )  # fmt: skip
-        output = done.stdout + done.stderr
         if done.returncode != code:
-            raise Refused(f"exit code {done.returncode}, expected {code}:\n{script}\n{output[-4000:]}")
-        return output
+            raise Refused(f"exit code {done.returncode}, expected {code}:\n{script}\n{done.stdout[-4000:]}")
+        return done.stdout
 
     def carry_out(self, page: Page, *, changes: bool = True) -> list[str]:
-        """Do every step; returns the files touched. ``changes=False`` leaves the declarations out: then it must fail."""
+        """Do every step; returns the files touched.
+
+        ``changes=False`` does nothing but the last commands and looks for what they should print: then it must fail.
+        """
         touched: list[str] = []
-        output, runs = "", 0
-        for block in page.blocks:
-            if block.kind == "file" and changes:
+        output, runs, steps = "", 0, page.blocks
+        if not changes:
+            steps = steps[max(number for number, block in enumerate(steps) if block.kind == "run") :]
+        for block in steps:
+            if block.kind == "file":
                 target = self.repo / block.argument
                 if target.exists():
                     raise Refused(f"{block.argument} is there already")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(block.text, "utf-8")
                 touched.append(block.argument)
-            elif block.kind == "patch" and changes:
+            elif block.kind == "patch":
                 touched += patch(self.repo, block.text)
             elif block.kind == "run":
                 code = re.search(r"exit=(\d+)", block.argument)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import city as city_module
 import pages
@@ -15,7 +16,7 @@ import pages
 pytestmark = pytest.mark.integration
 
 PAGES = sorted(path for path in pages.FOLDER.glob("*.md") if path.name != "README.md")
-#: A declaration takes at most three files; these two are code.
+#: A declaration takes at most three files; this one is code.
 CODE = {"add_connector.md"}
 
 

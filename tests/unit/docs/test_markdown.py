@@ -6,7 +6,6 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
 
@@ -15,6 +14,8 @@ SKIPPED = {".git", ".venv", ".venv-cockpit", ".tools", "var", "build", "node_mod
 PAGES = sorted(p for p in ROOT.rglob("*.md") if not SKIPPED & set(p.relative_to(ROOT).parts))
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 TYPED = [*GUIDES, *sorted((ROOT / "docs" / "how_to").glob("*.md")), ROOT / "docs" / "next_engineer.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]  # fmt: skip
+#: Written when a release is measured; the README names it before.
+AT_A_RELEASE = {"CHANGELOG.md"}
 _CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -33,15 +34,14 @@ def broken(page: Path, text: str) -> list[str]:
             continue
         path, _, anchor = target.partition("#")
         other = (page.parent / path).resolve() if path else page
-        if not other.exists() or ROOT not in (other, *other.parents):
-            found.append(target)
-        elif anchor and other.suffix == ".md" and anchor not in anchors(other.read_text("utf-8")):
+        missing = not other.exists() or ROOT not in (other, *other.parents)
+        if missing or (anchor and other.suffix == ".md" and anchor not in anchors(other.read_text("utf-8"))):
             found.append(target)
     return found
 
 
 def test_every_relative_link_exists():
-    links = {page: broken(page, page.read_text("utf-8")) for page in PAGES}
+    links = {page: set(broken(page, page.read_text("utf-8"))) - AT_A_RELEASE for page in PAGES}
     assert {str(page.relative_to(ROOT)): wrong for page, wrong in links.items() if wrong} == {}
     assert len(PAGES) > 30
     assert sum(len(_LINK.findall(page.read_text("utf-8"))) for page in PAGES) > 100
@@ -56,57 +56,57 @@ def test_a_broken_link_is_seen(link):
 def commands(text: str) -> list[list[str]]:
     """The arguments of every `tiyu …` that a page has people type: lines of code blocks, and inline code."""
     lines = [line for block in re.findall(r"^```bash[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for line in block.splitlines()]  # fmt: skip
-    lines += re.findall(r"(?<!`)`(tiyu [^`]+)`(?!`)", _CODE.sub("", text))
+    # In a sentence a command may be named without its arguments: then it only has to exist.
+    named = re.findall(r"(?<!`)`(tiyu [^`]+)`(?!`)", _CODE.sub("", text))
+    lines += [f"{line} --help" if re.fullmatch(r"tiyu [a-z-]+( [a-z]+)?", line) else line for line in named]
     typed = [re.sub(r" \|\| .*$", "", line) for line in lines if line.startswith("tiyu ")]
     return [shlex.split(line, comments=True)[1:] for line in typed]
 
 
-@pytest.fixture(scope="module")
-def tree() -> click.Command:
-    """The real command tree; a path that must exist may be missing here."""
+@pytest.fixture
+def refusal(tmp_path, monkeypatch, capsys):
+    """Parse arguments with the real command tree, without running anything; the refusal, empty when they are fine."""
     from cli.main import build_app
 
     root = typer.main.get_command(build_app())
     todo = [root]
     while todo:
         command = todo.pop()
-        todo += getattr(command, "commands", {}).values()
-        for parameter in command.params:
-            if hasattr(parameter.type, "exists"):
-                parameter.type.exists = False
-    return root
+        children = list(getattr(command, "commands", {}).values())
+        todo += children
+        if not children:
+            command.callback = lambda **_: None
+    (tmp_path / "var" / "exchange").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def parse(arguments: list[str]) -> str:
+        try:
+            root(arguments, prog_name="tiyu")
+        except SystemExit as end:
+            told = capsys.readouterr()
+            return (told.err or told.out or "refused") if end.code else ""
+        return ""
+
+    return parse
 
 
-def parse(tree: click.Command, arguments: list[str]) -> None:
-    """Parse without running. Raises click.UsageError on a command, option or argument that does not exist."""
-    command, name = tree, "tiyu"
-    while hasattr(command, "commands"):
-        name, *arguments = arguments
-        if name not in command.commands:
-            raise click.UsageError(f"no command {name}")
-        command = command.commands[name]
-    command.make_context(name, list(arguments))
-
-
-def test_every_command_in_the_pages_exists(tree):
+def test_every_command_in_the_pages_exists(refusal):
     wrong, examined = [], 0
     for page in TYPED:
         for arguments in commands(page.read_text("utf-8")):
-            if any("$(" in item or "…" in item for item in arguments) or not arguments or arguments[0].startswith("-"):
+            if any("$(" in item or "…" in item for item in arguments):
                 continue
             examined += 1
-            try:
-                parse(tree, arguments)
-            except click.exceptions.ClickException as error:
-                wrong.append(f"{page.name}: tiyu {' '.join(arguments)}: {error.format_message()}")
+            told = refusal(arguments)
+            if told:
+                wrong.append(f"{page.name}: tiyu {' '.join(arguments)}: {told}")
     assert wrong == []
     assert examined > 60
 
 
 @pytest.mark.parametrize("line", ["dream", "sql --dream x", "exchange dream", "exchange status --days many", "ingest"])
-def test_a_command_that_does_not_exist_is_seen(tree, line):
-    with pytest.raises(click.exceptions.ClickException):
-        parse(tree, shlex.split(line))
+def test_a_command_that_does_not_exist_is_seen(refusal, line):
+    assert refusal(shlex.split(line)) != ""
 
 
 def test_guides_are_chinese_one_screen_long_and_show_a_picture():
