@@ -29,6 +29,8 @@ COMMANDS = {
 }  # fmt: skip
 STYLE = "body{margin:0;background:#12222b;color:#e8f0f2;font:15px/1.25 'Noto Sans Mono CJK SC','Noto Sans Mono CJK',monospace}pre{margin:16px 20px;white-space:pre;font:inherit}b{color:#7fd6c2}"
 LINES = 34
+#: Frames as plain characters: in a font with Chinese letters a drawn line is as wide as two of them.
+FRAME = {ord(c): "|" for c in "┃│"} | {ord(c): "-" for c in "━─"} | {ord(c): "+" for c in "┏┳┓┡╇┩└┴┘┬┐┌├┼┤"}
 
 
 @contextlib.contextmanager
@@ -66,7 +68,8 @@ def printed(home: Path, arguments: list[str]) -> str:
     lines = (done.stdout + done.stderr).replace(str(home), "var").rstrip().splitlines()
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], "…"]
-    return f"<b>$ tiyu {html.escape(shown)}</b>\n" + html.escape("\n".join(lines))
+    text = "\n".join(lines).translate(FRAME)
+    return f"<b>$ tiyu {html.escape(shown)}</b>\n" + html.escape(text)
 
 
 def main() -> None:
