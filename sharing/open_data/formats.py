@@ -82,9 +82,15 @@ def public_columns(spec: DatasetSpec, banner: str) -> tuple[Column, ...]:
 
 
 def public_frame(spec: DatasetSpec, frame: pl.DataFrame, banner: str) -> pl.DataFrame:
-    """Exactly the public columns, ordered by key."""
+    """Exactly the public columns, ordered by key; instants are written with Shanghai's clock and offset."""
     result = frame.select(column.name for column in spec.columns).sort(list(spec.key))
+    result = result.with_columns(pl.col(name).dt.convert_time_zone("Asia/Shanghai") for name in _instants(result))
     return result.with_columns(pl.lit(banner).alias(NOTE_COLUMN.name)) if banner else result
+
+
+def _instants(frame: pl.DataFrame) -> list[str]:
+    """Columns that hold a moment with a time zone."""
+    return [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime) and kind.time_zone]
 
 
 def json_bytes(frame: pl.DataFrame) -> bytes:
@@ -152,7 +158,13 @@ def dictionary(columns: tuple[Column, ...]) -> pl.DataFrame:
 def xlsx_bytes(
     spec: DatasetSpec, frame: pl.DataFrame, columns: tuple[Column, ...], notes: list[tuple[str, str]]
 ) -> bytes:
-    """A workbook with sheets 数据, 数据字典 and 说明; text is always stored as text, never as a formula."""
+    """A workbook with sheets 数据, 数据字典 and 说明; text is always stored as text, never as a formula.
+
+    A spreadsheet knows no time zones: moments stand there as the local time of Shanghai.
+    """
+    frame = frame.with_columns(
+        pl.col(name).dt.convert_time_zone("Asia/Shanghai").dt.replace_time_zone(None) for name in _instants(frame)
+    )
     buffer = io.BytesIO()
     workbook = xlsxwriter.Workbook(
         buffer,
@@ -170,6 +182,7 @@ def xlsx_bytes(
         "table_style": None,
         "autofit": True,
         "header_format": {"bold": True, "bg_color": "#E3EEF0"},
+        "dtype_formats": {pl.Datetime: "yyyy-mm-dd hh:mm:ss"},
     }
     frame.write_excel(worksheet="数据", freeze_panes=(1, 0), **options)
     dictionary(columns).write_excel(worksheet="数据字典", freeze_panes=(1, 0), **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import io
 import json
@@ -217,6 +218,19 @@ def test_every_format_holds_the_same_rows(home):
         assert set(parquet["data_note"]) == {"演示数据，非真实统计"}
         examined += parquet.height
     assert examined == 540
+
+
+def test_a_moment_is_the_same_in_every_format_and_local_in_a_spreadsheet():
+    column = Column("sampled_at", "采样时间", "TIMESTAMPTZ", "L1", "N")
+    spec = replace(DIRECTORY, columns=(column,), key=("sampled_at",))
+    moment = dt.datetime(2026, 11, 20, 3, 5, tzinfo=dt.UTC)
+    frame = formats.public_frame(spec, pl.DataFrame({"sampled_at": [moment]}), "")
+    assert frame["sampled_at"].to_list() == [moment]
+    assert b"2026-11-20T11:05:00.000000+0800" in formats.csv_bytes(frame)
+    assert "2026-11-20T11:05:00+08:00" in formats.json_bytes(frame).decode().replace(".000000", "")
+    sheet = openpyxl.load_workbook(io.BytesIO(formats.xlsx_bytes(spec, frame, spec.columns, [("项目", "内容")])))
+    cell = sheet["数据"]["A2"]
+    assert (cell.value.isoformat(), cell.number_format) == ("2026-11-20T11:05:00", "yyyy-mm-dd hh:mm:ss")
 
 
 def test_csv_does_not_run_as_a_formula_and_others_keep_the_value(home):
