@@ -189,7 +189,7 @@ def test_every_verb_the_dags_name_exists() -> None:
                 argument = node.args[0]
                 assert isinstance(argument, ast.Constant)
                 names.append(str(argument.value))
-    assert len(names) == 9
+    assert len(names) == 10
     for name in names:
         module, _, function = name.partition(":")
         assert callable(getattr(importlib.import_module(module), function)), name
