@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
 import hashlib
 import os
-import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,14 +38,23 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def gzip_deterministic(source: Path, target: Path) -> None:
-    """Compress ``source`` so that equal content always gives equal bytes (no time stamp, no file name in the header)."""
-    with (
-        source.open("rb") as plain,
-        target.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-    ):
-        shutil.copyfileobj(plain, packed, _CHUNK)
+def gzip_deterministic(source: Path, target: Path, comment: str = "") -> None:
+    """Compress ``source`` so that equal content always gives equal bytes (no time stamp, no file name in the header).
+
+    ``comment`` stands in the header's comment field (RFC 1952, FLG.FCOMMENT; written as UTF-8): every reader of gzip
+    skips it, so a mark can travel in the file without touching the agreed layout of its content.
+    """
+    mark = comment.encode() + b"\0" if comment else b""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    checksum, size = 0, 0
+    with source.open("rb") as plain, target.open("wb") as raw:
+        # magic, deflate, flags, no time, no extra flags, unknown system
+        raw.write(b"\x1f\x8b\x08" + (b"\x10" if mark else b"\0") + b"\0\0\0\0" + b"\0\xff" + mark)
+        while chunk := plain.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+            size += len(chunk)
+            raw.write(packer.compress(chunk))
+        raw.write(packer.flush() + struct.pack("<II", checksum, size & 0xFFFFFFFF))
 
 
 def fsync_tree(folder: Path) -> None:

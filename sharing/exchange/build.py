@@ -261,7 +261,7 @@ def build(spec: DeliverySpec, plan: Plan, folder: Path) -> Built:
         statistics = _statistics(con, spec, plan)
         line_breaks = _line_breaks(con, spec)
         parts = max(1, -(-statistics["row_count"] // spec.rows_per_part))
-        data = [_write_part(con, spec, stem, number, parts, folder) for number in range(1, parts + 1)]
+        data = [_write_part(con, spec, stem, number, parts, folder, plan.banner) for number in range(1, parts + 1)]
     shared = _manifest(spec, plan, statistics, data, line_breaks)
     schema = json.loads(config.manifest_schema_path().read_text(encoding="utf-8"))
     manifests = {}
@@ -279,7 +279,7 @@ def build(spec: DeliverySpec, plan: Plan, folder: Path) -> Built:
 
 
 def _write_part(
-    con: duckdb.DuckDBPyConnection, spec: DeliverySpec, stem: str, number: int, parts: int, folder: Path
+    con: duckdb.DuckDBPyConnection, spec: DeliverySpec, stem: str, number: int, parts: int, folder: Path, banner: str
 ) -> dict[str, Any]:
     plain = folder / f"{stem}_{number:03d}of{parts}.csv"
     offset = (number - 1) * spec.rows_per_part
@@ -288,7 +288,7 @@ def _write_part(
         to {query.quote_literal(str(plain))} (format csv, header true, delimiter ',', quote '"', escape '"', nullstr '{config.NULL_TOKEN}')"""
     )
     packed = plain.with_name(plain.name + ".gz")
-    files.gzip_deterministic(plain, packed)
+    files.gzip_deterministic(plain, packed, banner)
     rows = int(
         (
             con.execute(

@@ -86,7 +86,12 @@ def test_delivery_files_names_and_content(filled):
     assert said["control_sums"] == {"area_m2": "1507.500000", "capacity_count": "300.000000"}
     assert said["banner"] == "演示数据，非真实统计"
     assert "演示数据，非真实统计" in (folder / "README.txt").read_text(encoding="utf-8")
-    assert next(folder.glob("*.csv.gz")).read_bytes()[4:8] == b"\0\0\0\0", "gzip header must hold no time"
+    packed = next(folder.glob("*.csv.gz"))
+    assert packed.read_bytes()[4:8] == b"\0\0\0\0", "gzip header must hold no time"
+    assert "演示数据，非真实统计".encode() in packed.read_bytes()[:64], "the file itself carries the mark"
+    plain = subprocess.run(["zcat", str(packed)], capture_output=True, check=True).stdout
+    assert plain == gzip.decompress(packed.read_bytes())
+    assert plain.startswith(b"_op,")
 
 
 def test_a_column_outside_the_contract_never_leaves(filled):
