@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from lake import properties
 from lake.settings import settings
 from sharing.exchange import run
-from sharing.exchange.codes import CHECKS
+from sharing.exchange.codes import CHECKS, RECEIVER_CHECKS
 from sharing.exchange.config import load
 from sharing.open_data import build, versions
 from sharing.sites import serve, spec_page, start_page
@@ -207,7 +207,7 @@ def test_published_versions_may_be_cached_forever_and_nothing_else(client, fille
 def test_specification_says_what_the_code_does():
     text = (spec_page.source_folder() / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(EX-\d\d)` \| (.+?) \| (.+?) \|$", text, flags=re.MULTILINE)
-    assert rows == [(c.code, c.title_zh, c.action_zh) for c in CHECKS]
+    assert rows == [(c.code, c.title_zh, c.action_zh) for c in (*CHECKS, *RECEIVER_CHECKS)]
     for spec in load():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{spec.resource}`"))
         assert f"`{spec.resource_code}`" in row
