@@ -1,4 +1,4 @@
-"""Prepare the state folder of a demo: keys, and the one flag that marks everything built from simulated data.
+"""Prepare the state folder of a demo: keys, the business clock of the simulation's last day, and the one flag that marks everything built from simulated data.
 
 ``python -m deploy.prepare --scale 0.05``
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from lake import properties
+from lake import clock, properties
 from protection import keys
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--scale", required=True, help="share of the real city that the simulated one has (e.g. 0.05)")
     options = parser.parse_args()
     keys.ensure()
+    clock.pin(clock.today(), clock.as_of())  # a command typed beside the demo sees the demo's today
     properties.set("is_demo", "true")
     properties.set("demo_scale", options.scale)
 

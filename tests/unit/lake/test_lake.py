@@ -150,3 +150,15 @@ def test_clock_is_pinned(monkeypatch):
     monkeypatch.setenv("TIYU_AS_OF", "2026-11-20 12:00")
     with pytest.raises(TiyuError, match="TIYU-CLK-0002"):
         clock.as_of()
+
+
+def test_a_home_can_pin_the_clock_and_the_environment_wins(monkeypatch):
+    monkeypatch.delenv("TIYU_TODAY")
+    monkeypatch.delenv("TIYU_AS_OF")
+    assert clock.today() != dt.date(2026, 1, 31), "the real date"
+    clock.pin(dt.date(2026, 1, 31), dt.datetime(2026, 1, 31, 9, tzinfo=clock.SHANGHAI))
+    assert clock.today() == dt.date(2026, 1, 31)
+    assert clock.as_of() == dt.datetime(2026, 1, 31, 1, tzinfo=dt.UTC)
+    monkeypatch.setenv("TIYU_TODAY", "2026-02-01")
+    assert clock.today() == dt.date(2026, 2, 1)
+    assert clock.as_of() == dt.datetime(2026, 2, 1, 4, tzinfo=dt.UTC), "the pinned instant belongs to the pinned day"
