@@ -6,6 +6,7 @@ Tables of the platform about itself (`ops_*`) are described where dbt declares t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -13,6 +14,7 @@ from typing import Any, TypedDict, cast
 import pyarrow as pa
 
 from catalog import contracts, schemas, yamlfile
+from catalog.contracts import Contract
 from lake.settings import settings
 
 TECHNICAL: dict[str, tuple[str, str]] = {
@@ -55,9 +57,9 @@ def _row(table: str, column: str, origin: str, **values: Any) -> ColumnRow:
     return cast(ColumnRow, {"table": table, "column": column, **empty, **values, "origin": origin})
 
 
-def _contract_rows() -> list[ColumnRow]:
+def _contract_rows(sources: Iterable[Contract]) -> list[ColumnRow]:
     rows = []
-    for contract in contracts.load_all("source").values():
+    for contract in sources:
         for obj in contract.objects:
             for prop in obj.properties:
                 rows.append(
@@ -162,13 +164,14 @@ def _short(description: str | None) -> str | None:
     return description[:cut].strip()
 
 
-def describe_all(dbt_models: Path | None = None) -> list[ColumnRow]:
+def describe_all(dbt_models: Path | None = None, sources: Iterable[Contract] | None = None) -> list[ColumnRow]:
     """Rows (table, column, type, title_zh, description, unit, grade, pi_mark, identifier_kind, origin) of every table.
 
     Order: contracts, reference tables, dbt models and dbt-declared sources that no contract describes.
+    `sources`: the source contracts, where the caller has read them already.
     Raises DeclarationError when a contract is not acceptable.
     """
-    rows = _contract_rows() + _reference_rows()
+    rows = _contract_rows(contracts.load_all("source").values() if sources is None else sources) + _reference_rows()
     known = frozenset(row["table"] for row in rows)
     folder = dbt_models or dbt_models_dir()
     files = yamlfile.fingerprint(folder, "*.yml") + yamlfile.fingerprint(folder, "*.yaml") if folder.is_dir() else ()

@@ -17,11 +17,18 @@ def register(app: typer.Typer) -> None:
         from catalog import check as catalog_check
 
         report = catalog_check.run()
-        words = {
-            "contracts": "契约", "tables": "表", "columns": "列", "rules": "行规则", "outputs": "输出契约",
-            "output_columns": "输出列", "code_lists": "代码表", "rule_rows": "规则表行", "kpis": "指标",
-        }  # fmt: skip
-        examined = "、".join(f"{words.get(name, name)} {count}" for name, count in report.examined.items())
+        titles = {"pass": "通过", "fail": "不通过", "error": "出错"}
+        examined = "、".join(f"{report.words[name]} {count}" for name, count in report.examined.items())
+        if not as_json:
+            emit(None, False, title="编目检查", table=[
+                {
+                    "检查": found.title_zh,
+                    "检查了": "、".join(f"{found.words[name]} {count}" for name, count in found.examined.items()),
+                    "结果": titles[found.outcome],
+                    "问题": len(found.problems),
+                }
+                for found in report.checks
+            ])  # fmt: skip
         emit(
             report.as_dict(),
             as_json,

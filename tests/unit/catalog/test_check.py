@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pkgutil
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from catalog import check, columns, contracts, dictionary
+from catalog import check, checks, columns, contracts, dictionary
+from catalog.checks import Check
 from catalog.columns import describe_all
 
 ADS = {
@@ -166,10 +169,47 @@ def test_examining_nothing_is_a_failure(tmp_path):
     assert not report.ok
     assert {p.where for p in report.problems if p.code == "nothing_examined"} == {
         "contracts",
-        "tables",
-        "columns",
+        "source_tables",
+        "dbt_tables",
         "rules",
+        "outputs",
+        "output_columns",
     }
+
+
+def test_a_check_that_crashes_is_an_error_and_never_a_pass(catalogue):
+    def crash(_context, found):
+        found.count("things", 3)
+        raise ZeroDivisionError("oh")
+
+    report = check.run(
+        folder=catalogue[0], dbt_models=catalogue[1], more=[Check("crash", "会出错", crash, {"things": "物"})]
+    )
+    assert not report.ok
+    assert [(f.check, f.outcome) for f in report.checks if f.outcome != "pass"] == [("crash", "error")]
+    assert codes(report) == {"check_error"}
+
+
+def test_a_check_that_examines_nothing_fails(catalogue):
+    idle = Check("idle", "空转", lambda _context, found: found.count("things", 0), {"things": "物"})
+    report = check.run(folder=catalogue[0], dbt_models=catalogue[1], more=[idle], only=["idle"])
+    assert [(p.code, p.where) for p in report.problems] == [("nothing_examined", "things")]
+    assert not check.run(folder=catalogue[0], dbt_models=catalogue[1], only=[]).ok
+
+
+def test_a_count_must_be_declared(catalogue):
+    sloppy = Check("sloppy", "随意", lambda _context, found: found.count("other", 1), {"things": "物"})
+    report = check.run(folder=catalogue[0], dbt_models=catalogue[1], more=[sloppy], only=["sloppy"])
+    assert codes(report) == {"check_error"}
+
+
+def test_every_module_of_checks_is_on_the_list_once_and_counts_have_unique_names():
+    modules = {module.name for module in pkgutil.iter_modules(checks.__path__)} - {"base"}
+    listed = [inspect.getmodule(item.run).__name__.rsplit(".", 1)[-1] for item in checks.CHECKS]
+    assert sorted(listed) == sorted(modules)
+    names = [name for item in checks.CHECKS for name in {**item.counts, **item.may_be_none}]
+    assert len(names) == len(set(names))
+    assert all(item.counts for item in checks.CHECKS)
 
 
 def test_meta_may_stand_under_config(tmp_path):

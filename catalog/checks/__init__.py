@@ -1,0 +1,28 @@
+"""The checks of `tiyu catalog check`, one module each. To add one: write the module, add one line below.
+
+A check that needs a room above `catalog` stands there and is handed to `catalog.check.run(more=…)` by `cli/catalog.py`.
+"""
+
+from __future__ import annotations
+
+from catalog.checks import columns, contract_files, declarations, outputs, row_rules
+from catalog.checks.base import Check, CheckReport, Context, Findings, Problem
+
+__all__ = ["CHECKS", "Check", "CheckReport", "Context", "Findings", "Problem"]
+
+CHECKS: tuple[Check, ...] = (
+    # what is declared
+    contract_files.CHECK,
+    columns.CHECK,
+    row_rules.CHECK,
+    outputs.CHECK,
+    declarations.CHECK,
+    # what the catalogue says about it
+    #
+    # how sensitive it is
+    #
+    # where it comes from
+    #
+    # who may see it
+    #
+)
