@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lake import clock, ledger, tables
+from lake import clock, ledger, migrations, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.settings import settings
 
@@ -318,11 +318,13 @@ def restore(source: str | os.PathLike[str], *, force: bool = False) -> RestoreRe
     """Put the state of a backup in the place of this installation's; returns what was restored.
 
     The keys of this installation stay when the backup has none. Without ``force`` an installation that holds any state
-    is left alone. Raises TIYU-BAK-0001, 0006 (damaged backup), 0010 (state present), 0011 (a run is at work), 0007.
+    is left alone. Raises TIYU-BAK-0001, 0006 (damaged backup), 0010 (state present), 0011 (a run is at work), 0007,
+    TIYU-LED-0002 (a ledger of newer code).
     """
     root = Path(source).expanduser().absolute()
     ledger_file = _ledger_file()
     manifest = verify(root)
+    migrations.refuse_newer(_ledger_number(root / "ledger.db"))
     stamp = f"{clock.utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     places = {**_parts(), "ledger.db": ledger_file}
     key_file = settings().key_file
@@ -358,6 +360,17 @@ def restore(source: str | os.PathLike[str], *, force: bool = False) -> RestoreRe
     return RestoreReport(
         str(root), manifest["taken_at"], len(manifest["files"]), size, len(manifest["heads"]), keys, kept
     )
+
+
+def _ledger_number(file: Path) -> int:
+    """How many migrations a copied ledger has seen; an older one is brought up to date when it is opened."""
+    con = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return int(con.execute(f"SELECT coalesce(max(version), 0) FROM {migrations.schema_version.name}").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # from before schemas had numbers
+    finally:
+        con.close()
 
 
 def _holds_something(place: Path) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from lake import migrations
 from lake.clock import as_of, utc_now
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
@@ -77,6 +78,7 @@ batch = sa.Table(
     sa.Column("as_of_at", UtcDateTime),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("supersedes", sa.String),  # the batch of an earlier contract version whose objects this one re-reads
 )
 batch_object = sa.Table(
     "batch_object",
@@ -244,7 +246,7 @@ def _engine_for(url: str) -> Engine:
             connection.execute("PRAGMA busy_timeout=60000")
 
     try:
-        metadata.create_all(engine)
+        migrations.migrate(engine, metadata)
     except sa.exc.DatabaseError as error:
         raced = isinstance(error, sa.exc.OperationalError) and "already exists" in str(error)
         if not raced:  # two processes may create the schema at the same instant

@@ -276,3 +276,29 @@ def test_the_commands(state, tmp_path):
     result = runner.invoke(app, ["restore", str(tmp_path / "copy"), "--force"])
     assert result.exit_code == 0, result.output
     assert "原状态保留在" in result.output
+
+
+def test_a_backup_of_newer_code_is_refused_and_one_of_older_code_is_brought_up_to_date(state, tmp_path):
+    backup(tmp_path / "copy")
+    before = content()
+
+    def write(*statements: str) -> None:
+        con = sqlite3.connect(tmp_path / "copy" / "ledger.db")
+        for statement in statements:
+            con.execute(statement)
+        con.commit()
+        con.close()
+        manifest = json.loads((tmp_path / "copy" / "manifest.json").read_text("utf-8"))
+        listed = [item for item in manifest["files"] if item["path"] != "ledger.db"]
+        manifest["files"] = [*listed, module._entry(tmp_path / "copy" / "ledger.db", "ledger.db")]
+        text = json.dumps(manifest, ensure_ascii=False)
+        (tmp_path / "copy" / "manifest.json").write_text(text, "utf-8")
+        (tmp_path / "copy" / "manifest.sha256").write_text(module.hashlib.sha256(text.encode()).hexdigest(), "utf-8")
+
+    write("INSERT INTO ledger_schema VALUES (99, 'of tomorrow', 'x')")
+    with pytest.raises(TiyuError, match="TIYU-LED-0002"):
+        restore(tmp_path / "copy", force=True)
+    assert content() == before
+    write("DROP TABLE ledger_schema", "ALTER TABLE batch DROP COLUMN supersedes")
+    restore(tmp_path / "copy", force=True)
+    assert content() == before
