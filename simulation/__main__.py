@@ -1,8 +1,9 @@
-"""Command line of the simulation: ``python -m simulation generate`` and ``python -m simulation serve``."""
+"""Command line of the simulation: ``python -m simulation generate``, ``advance`` and ``serve``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     make.add_argument("--out", type=Path, required=True)
     make.add_argument("--days", type=int, help="observe the city for fewer days (flows shrink with them)")
     make.add_argument("--force", action="store_true", help="write again even if the folder holds this city")
+    move = commands.add_parser("advance", help="let one more day happen (or several)")
+    move.add_argument("--dir", type=Path, required=True)
+    move.add_argument("--to", type=int, help="day to stop at, counted from the day of generation; default: the next")
+    move.add_argument("--uninterrupted", action="store_true", help="no source is down on the last of these days")
     serve = commands.add_parser("serve", help="serve the booking and check-in APIs of a generated folder")
     serve.add_argument("--dir", type=Path, required=True)
     serve.add_argument("--port-venue", type=int, default=8701, help="0 takes a free port")
@@ -32,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
             size = SIZES[args.size]
             generate(size.shortened(args.days) if args.days else size, args.seed, args.out, force=args.force)
+            return 0
+        if args.command == "advance":
+            from simulation.advance import advance
+
+            print(json.dumps(advance(args.dir, args.to, uninterrupted=args.uninterrupted), ensure_ascii=False))
             return 0
         from simulation.api import serve_forever
 

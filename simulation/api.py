@@ -3,6 +3,7 @@
 ``GET /api/v1/{bookings|checkins}?updated_since=ISO&cursor=&limit=`` with ``Authorization: Bearer TOKEN`` answers
 ``{"items": [...], "next_cursor": str|null, "high_water": ISO|null}``. Rows come in order of ``updated_at``; ``updated_since`` is
 exclusive; ``limit`` is 1 to 5000 (default 1000). The same request gives the same bytes. ``GET /health`` needs no token.
+When ``advance`` moves the city on, new rows appear at the end; an interface that is down on that day answers 503.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import polars as pl
 
+from simulation.advance import INTERFACES, today
 from simulation.sizes import SHANGHAI
 from simulation.times import iso_text
 
@@ -139,9 +141,26 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, port: int, feed: Feed, token: str) -> None:
+    def __init__(self, port: int, folder: Path, system: str, token: str) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.feed, self.token = feed, token
+        self.folder, self.system, self.token = folder, system, token
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int] | None = None
+        self._present = (Feed(folder / "api", RESOURCES[system]), False)
+        self.present()
+
+    def present(self) -> tuple[Feed, bool]:
+        """The rows known by now, and whether the system is down. The city may have moved on while we serve."""
+        try:
+            found = (self.folder / "today.json").stat()
+        except FileNotFoundError:
+            return self._present
+        with self._lock:
+            if (found.st_mtime_ns, found.st_ino) != self._seen:
+                down = INTERFACES.get(today(self.folder)["down"]) == self.system
+                self._present = (Feed(self.folder / "api", RESOURCES[self.system]), down)
+                self._seen = (found.st_mtime_ns, found.st_ino)
+            return self._present
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -153,12 +172,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
+        feed, down = self.server.present()
         if url.path == "/health":
-            feed = self.server.feed
-            health = {"status": "ok", "resource": feed.name, "rows": feed.starts[-1], "high_water": feed.high_water}
+            health = {
+                "status": "down" if down else "ok",
+                "resource": feed.name,
+                "rows": feed.starts[-1],
+                "high_water": feed.high_water,
+            }
             return self._answer(200, json.dumps(health).encode())
-        if url.path != f"/api/v1/{self.server.feed.name}":
+        if url.path != f"/api/v1/{feed.name}":
             return self._error(404, "not_found", "no such resource")
+        if down:
+            return self._error(503, "unavailable", "the system is down for repairs")
         given = self.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):
             return self._error(401, "unauthorized", "a valid bearer token is required")
@@ -167,9 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             unknown = query.keys() - {"updated_since", "cursor", "limit"}
             if unknown:
                 raise BadRequest(f"unknown parameter: {', '.join(sorted(unknown))}")
-            return self._answer(
-                200, self.server.feed.page(query.get("updated_since"), query.get("cursor"), query.get("limit"))
-            )
+            return self._answer(200, feed.page(query.get("updated_since"), query.get("cursor"), query.get("limit")))
         except BadRequest as error:
             return self._error(400, "bad_request", str(error))
 
@@ -205,7 +229,7 @@ class Running:
         self._servers: dict[str, _Server] = {}
         try:
             for name, port in (("venue", port_venue), ("fitness", port_fitness)):
-                self._servers[name] = _Server(port, Feed(folder / "api", RESOURCES[name]), self.tokens[name])
+                self._servers[name] = _Server(port, folder, name, self.tokens[name])
         except BaseException:
             for server in self._servers.values():
                 server.server_close()

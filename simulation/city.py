@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from math import floor
 
@@ -11,7 +11,7 @@ import numpy as np
 from simulation import geo
 from simulation.people import People, make_people, person_names, uscc
 from simulation.sizes import AS_OF_HOUR, LAST_DATE, Size
-from simulation.times import midnight, spread, stream
+from simulation.times import AFTERNOON, MORNING, noon, spread, stream
 
 POPULATION = {  # 2020 census, domain reference §6.4
     "310101": 662_030, "310104": 1_113_078, "310105": 693_051, "310106": 975_707, "310107": 1_239_800,
@@ -19,6 +19,8 @@ POPULATION = {  # 2020 census, domain reference §6.4
     "310115": 5_681_512, "310116": 822_776, "310117": 1_909_713, "310118": 1_271_424, "310120": 1_140_872,
     "310151": 637_921,
 }  # fmt: skip
+MORNING_SHARE = 0.3
+"""Share of a day's visits that has happened by noon."""
 CENTRAL = {"310101", "310104", "310105", "310106", "310107", "310109", "310110"}
 
 SPORTS = {
@@ -109,6 +111,8 @@ class City:
     venue_district: np.ndarray
     turnstile: np.ndarray
     visit_weight: np.ndarray
+    today: date = LAST_DATE
+    """The day the present stands at: ``LAST_DATE`` when generated, later after ``advance``."""
     clock: dict[bool, np.ndarray] = field(default_factory=dict)
     checkins_of_day: np.ndarray = field(default_factory=lambda: np.zeros(0))
     ins_of_day: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -120,31 +124,61 @@ class City:
 
     @property
     def last_date(self) -> date:
-        return LAST_DATE
+        return self.today
 
     @property
     def yesterday(self) -> date:
-        return LAST_DATE - timedelta(days=1)
+        return self.today - timedelta(days=1)
 
     @property
     def now(self) -> int:
         """As-of instant in local seconds."""
-        return midnight(LAST_DATE) + AS_OF_HOUR * 3600
+        return noon(self.today)
+
+    @property
+    def number(self) -> int:
+        """How many days the present has moved on since the city was generated."""
+        return (self.today - LAST_DATE).days
+
+    def at(self, number: int) -> City:
+        """The same city on its ``number``-th day after generation."""
+        return replace(self, today=LAST_DATE + timedelta(days=number))
 
     def days(self) -> list[date]:
-        return [self.first_date + timedelta(days=i) for i in range(self.size.days)]
+        return [self.first_date + timedelta(days=i) for i in range(self.size.days + self.number)]
+
+    def amount(self, drawn: np.ndarray, index: int, half: str) -> int:
+        """How much of a daily flow happens on day ``index`` (or in one half of it).
+
+        ``drawn`` holds the days a city is generated with, the last of them as a morning. Later days are like the last
+        whole day of the same weekday, give or take; a morning has the share that the last day was generated with.
+        """
+        last = self.size.days - 1
+        if index < last or (index == last and half == MORNING):
+            return int(drawn[index])
+        weekday = (self.first_date + timedelta(days=index)).weekday()
+        alike = max(i for i in range(last) if (self.first_date + timedelta(days=i)).weekday() == weekday or last < 7)
+        noise = min(max(stream(self.seed, "later days", index).normal(1, 0.04), 0.88), 1.12)
+        share = MORNING_SHARE if half == MORNING else 1 - MORNING_SHARE
+        return int(drawn[alike] * noise * share)
 
     def active(self, day: date) -> np.ndarray:
         """Mask of venues in business on ``day``."""
         return np.array([v.first_date <= day <= v.last_date for v in self.venues])
 
-    def arrival(self, rng: np.random.Generator, venue: np.ndarray, day: date) -> np.ndarray:
-        """Seconds of the day of one arrival per row, by venue opening hours and the shape of the weekday."""
+    def arrival(self, rng: np.random.Generator, venue: np.ndarray, day: date, half: str = "") -> np.ndarray:
+        """Seconds of the day of one arrival per row, by venue opening hours and the shape of the weekday.
+
+        ``half``: only before noon (and a little less: what happened is known by noon), or only from noon on.
+        """
         cdf = self.clock[day.weekday() >= 5][venue]
-        if day == LAST_DATE:  # only the morning has happened
+        if half == MORNING:
             quarter = AS_OF_HOUR * 4 - 1
             cdf = np.minimum(cdf / np.maximum(cdf[:, quarter - 1 : quarter], 1e-9), 1.0)
         u = rng.random((len(venue), 1))
+        if half == AFTERNOON:
+            before = cdf[:, AS_OF_HOUR * 4 - 1 : AS_OF_HOUR * 4]
+            u = before + u * (1 - before)
         return (cdf <= u).sum(1) * 900 + rng.integers(0, 900, len(venue))
 
 
@@ -155,7 +189,7 @@ def day_weights(days: list[date], rng: np.random.Generator) -> np.ndarray:
     weight = np.where([(d.month, d.day) >= (10, 1) and (d.month, d.day) <= (10, 7) for d in days], 1.55, weight)
     cooling = np.array([1.12 - 0.002 * max(0, (d - date(2026, 8, 23)).days) for d in days])
     weight = weight * cooling * rng.normal(1, 0.04, len(days)).clip(0.85, 1.15)
-    weight[-1] *= 0.3
+    weight[-1] *= MORNING_SHARE
     return weight
 
 

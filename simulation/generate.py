@@ -24,11 +24,11 @@ from simulation.truth import Truth
 from simulation.visits import crowded, visit_day
 from simulation.water import incident_pools, water_day
 
-GENERATOR_VERSION = 4
+GENERATOR_VERSION = 5
 """Raised whenever the same seed would give other bytes; a folder of an older version is generated again."""
 
 MARKER = ".tiyu-simulation"
-PARTS = ("drops", "api", "truth")
+PARTS = ("drops", "api", "truth", "waiting")
 
 
 def _say(text: str) -> None:
@@ -45,7 +45,8 @@ def _claim(out: Path) -> None:
                 f"{out} holds {', '.join(foreign)} that this program did not write; choose another folder"
             )
         (out / MARKER).write_text("written by python -m simulation generate\n", "utf-8")
-    (out / "world.json").unlink(missing_ok=True)
+    for name in ("world.json", "today.json"):
+        (out / name).unlink(missing_ok=True)
     for part in PARTS:
         shutil.rmtree(out / part, ignore_errors=True)
 

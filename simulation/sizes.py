@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 
 SHANGHAI = timezone(timedelta(hours=8))
 LAST_DATE = date(2026, 11, 20)
+"""The day a fresh city stands at (day 0). ``advance`` moves on from here."""
 AS_OF_HOUR = 12
 """Hour of the last date (Asia/Shanghai) after which nothing has happened yet."""
 
@@ -65,6 +66,6 @@ SIZES = {
 }
 
 
-def as_of() -> datetime:
-    """The instant the simulated present stands at."""
-    return datetime(LAST_DATE.year, LAST_DATE.month, LAST_DATE.day, AS_OF_HOUR, tzinfo=SHANGHAI)
+def as_of(day: date = LAST_DATE) -> datetime:
+    """The instant the simulated present stands at when it has reached ``day``."""
+    return datetime(day.year, day.month, day.day, AS_OF_HOUR, tzinfo=SHANGHAI)

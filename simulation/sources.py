@@ -20,12 +20,14 @@ from simulation import bookings as bk
 from simulation.city import SPORTS, City
 from simulation.events import Event
 from simulation.ledger import SentLedger
-from simulation.sizes import SHANGHAI
-from simulation.times import iso, iso_text, midnight, naive, stream, to_date
-from simulation.training import packed, training_day
+from simulation.sizes import LAST_DATE, SHANGHAI
+from simulation.times import iso, iso_text, midnight, naive, noon, stream, to_date
+from simulation.training import DeviceFile, packed, training_day
 from simulation.visits import CHANNELS, METHODS, PURPOSES, VisitDay
 from simulation.water import ITEMS, UNITS, WaterDay
 
+FUTURE_S = 200 * 86_400
+"""How far ahead a clock that runs wrong says it is: further than anybody advances a demo."""
 BAD_INSTANT = "2026-02-30T08:00:00+08:00"
 NO_VENUE = "V310199-999"
 FILE_HEADER = [
@@ -137,8 +139,15 @@ class Api:
         # What was updated before the first day is the backlog that a first fetch finds.
         days = ready.with_columns(pl.col("updated_ts").clip(midnight(self.first)).floordiv(86_400).alias("_day"))
         for (number,), part in days.group_by("_day", maintain_order=True):
-            path = self.folder / f"{self.name}-{to_date(int(str(number)) * 86_400):%Y%m%d}.parquet"
-            part.drop("_day").write_parquet(path, compression="zstd", statistics=False)
+            self._write(part.drop("_day"), to_date(int(str(number)) * 86_400))
+
+    def write_all(self, day: date) -> None:
+        """Write all waiting rows as one file, the one that the present of ``day`` adds."""
+        self._write(pl.concat(self.waiting).sort("updated_ts", "id", "body"), day)
+        self.waiting = []
+
+    def _write(self, rows: pl.DataFrame, day: date) -> None:
+        rows.write_parquet(self.folder / f"{self.name}-{day:%Y%m%d}.parquet", compression="zstd", statistics=False)
 
 
 class Sources:
@@ -146,6 +155,7 @@ class Sources:
 
     def __init__(self, city: City, out: Path) -> None:
         self.city, self.drops, self.ledger = city, out / "drops", SentLedger()
+        self.waiting = out / "waiting"
         self.checkin_api = Api(out / "api", "checkins", city.first_date)
         self.booking_api = Api(out / "api", "bookings", city.first_date)
         self.venue_id = pl.Series([v.venue_id for v in city.venues])
@@ -154,7 +164,9 @@ class Sources:
         self.people_id = pl.Series(city.people.id_no)
         self.people_type = pl.Series(city.people.id_type)
         self.people_phone = pl.Series(city.people.phone)
-        self.tomorrow = iso_text(city.now + 86_400)
+        self.future = iso_text(noon(LAST_DATE) + FUTURE_S)
+        self.held: set[str] = set()
+        """Resources whose system is down: what they write now is delivered when it is up again."""
 
     def _gather(self, names: pl.Series, index: np.ndarray) -> pl.Series:
         """Names by index; -1 gives null."""
@@ -163,17 +175,17 @@ class Sources:
         )
 
     def _file(self, relative: str, data: bytes, resource: str) -> None:
-        path = self.drops / relative
+        path = (self.waiting if resource in self.held else self.drops) / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         self.ledger.objects[resource] += 1
 
     # fitness.checkin ------------------------------------------------------------------------------------------------
 
-    def checkins(self, v: VisitDay) -> None:
-        """One day of one-code check-ins into the API store."""
+    def checkins(self, v: VisitDay, part: str = "") -> None:
+        """One day (or the part of it that becomes known now) of one-code check-ins into the API store."""
         r, c = "fitness.checkin", v.checkins
-        rng = stream(self.city.seed, "dirt checkins", v.day.toordinal())
+        rng = stream(self.city.seed, f"dirt checkins{part}", v.day.toordinal())
         ids = checkin_id(v.day, c.number)
         frame = pl.DataFrame({
             "checkin_id": ids, "venue_id": self._gather(self.venue_id, c.venue), "unit_id": self._gather(self.unit_id, c.unit),
@@ -198,7 +210,7 @@ class Sources:
             rows = self._some(rng, resident, len(lines), share)
             if not len(rows):
                 continue
-            new_ids = [f"CKX{v.day:%y%m%d}{kind[:5]}{i:04d}" for i in range(len(rows))]
+            new_ids = [f"CKX{v.day:%y%m%d}{part}{kind[:5]}{i:04d}" for i in range(len(rows))]
             bad = []
             for i, row in enumerate(rows):
                 number = frame["id_no"][int(row)]
@@ -207,7 +219,7 @@ class Sources:
                     "unknown_venue": {"venue_id": NO_VENUE, "unit_id": None},
                     "unknown_purpose": {"purpose": "sleep"},
                     "bad_time": {"scanned_at": BAD_INSTANT},
-                    "future_time": {"scanned_at": self.tomorrow},
+                    "future_time": {"scanned_at": self.future},
                 }
                 bad.append(_changed(lines[row], checkin_id=new_ids[i], **changes[kind]))
             self.checkin_api.add(c.updated[rows], pl.Series(new_ids), np.array(bad, dtype=object))
@@ -220,10 +232,10 @@ class Sources:
 
     # venue.entry ----------------------------------------------------------------------------------------------------
 
-    def entries(self, v: VisitDay) -> None:
-        """One day of turnstile passages as hourly NDJSON files."""
+    def entries(self, v: VisitDay, part: str = "") -> None:
+        """One day (or the part of it that becomes known now) of turnstile passages as hourly NDJSON files."""
         r, p, city = "venue.entry", v.passages, self.city
-        rng = stream(city.seed, "dirt entries", v.day.toordinal())
+        rng = stream(city.seed, f"dirt entries{part}", v.day.toordinal())
         venue = self._gather(self.venue_id, p.venue)
         frame = pl.DataFrame({
             "device_id": pl.select(pl.lit("GT-") + venue.str.slice(1) + pl.lit("-") + pl.Series(p.gate).cast(pl.String)).to_series(),
@@ -267,13 +279,14 @@ class Sources:
                 continue
             bad = []
             for i, row in enumerate(rows):
-                key = {"seq_no": 900_000_000_000 + int(v.day.strftime("%y%m%d")) * 1_000 + k * 100 + i}
+                number = int(v.day.strftime("%y%m%d")) * 1_000 + k * 100 + i + (50 if part else 0)
+                key = {"seq_no": 900_000_000_000 + number}
                 changes: dict[str, dict[str, Any]] = {
                     "unknown_venue": {**key, "venue_id": NO_VENUE, "unit_id": None},
                     "unknown_direction": {**key, "direction": "sideways"},
                     "bad_time": {**key, "passed_at": BAD_INSTANT},
                     "text_in_number": {"seq_no": "未知"},
-                    "future_time": {**key, "passed_at": self.tomorrow},
+                    "future_time": {**key, "passed_at": self.future},
                 }
                 bad.append(_changed(lines[row], checkin_id=None, **changes[kind]))
             texts.append(np.array(bad, dtype=object))
@@ -296,10 +309,10 @@ class Sources:
 
     # venue.booking --------------------------------------------------------------------------------------------------
 
-    def bookings(self, b: bk.BookingDay) -> None:
-        """All updates of the bookings of one slot day into the API store."""
+    def bookings(self, b: bk.BookingDay, part: str = "") -> None:
+        """All updates (or those that become known now) of the bookings of one slot day into the API store."""
         r = "venue.booking"
-        rng = stream(self.city.seed, "dirt bookings", b.day.toordinal())
+        rng = stream(self.city.seed, f"dirt bookings{part}", b.day.toordinal())
         row, n = b.update_row, len(b.update_row)
         ids = pl.select(pl.lit(f"BK{b.day:%y%m%d}") + pl.Series(b.number[row]).cast(pl.String).str.zfill(6)).to_series()
         unit = b.unit[row]
@@ -317,11 +330,12 @@ class Sources:
         self.ledger.true[r] += n
         self.ledger.disorder[r]["late_updates"] += b.late_updates
         self.ledger.disorder[r]["cancellations"] += int((b.update_status == 2).sum())
-        self.ledger.disorder[r]["updates_of_earlier_bookings"] += n - len(b.number)
+        earlier = int((b.update_status != 0).sum()) if part else n - len(b.number)
+        self.ledger.disorder[r]["updates_of_earlier_bookings"] += earlier
         again = _take(rng, n, 0.002)
         self.booking_api.add(b.update_at[again], ids.gather(pl.Series(again)), lines[again])
         self.ledger.duplicates[r]["exact_copy"] += len(again)
-        must = b.day == self.city.yesterday  # the sample that every run has
+        must = not part and b.day == self.city.yesterday  # the sample that every run has
         for kind, share in (
             ("unknown_venue", 0.0003), ("unknown_status", 0.0002), ("text_in_number", 0.0002), ("bad_time", 0.0002), ("slot_reversed", 0.0002),
         ):  # fmt: skip
@@ -330,7 +344,7 @@ class Sources:
                 rows = rng.choice(n, 1)
             if not len(rows):
                 continue
-            new_ids = [f"BKX{b.day:%y%m%d}{kind[:9]}{i:04d}" for i in range(len(rows))]
+            new_ids = [f"BKX{b.day:%y%m%d}{part}{kind[:9]}{i:04d}" for i in range(len(rows))]
             changes: dict[str, dict[str, Any]] = {
                 "unknown_venue": {"venue_id": NO_VENUE, "unit_id": f"{NO_VENUE}-U01"},
                 "unknown_status": {"status": "vanished", "cancelled_at": None, "checked_in_at": None},
@@ -350,10 +364,10 @@ class Sources:
 
     # supervision.water_reading ---------------------------------------------------------------------------------------
 
-    def water(self, w: WaterDay) -> None:
-        """One day of water readings as hourly CSV files."""
+    def water(self, w: WaterDay, part: str = "") -> None:
+        """One day (or the part of it that becomes known now) of water readings as hourly CSV files."""
         r = "supervision.water_reading"
-        rng = stream(self.city.seed, "dirt water", w.day.toordinal())
+        rng = stream(self.city.seed, f"dirt water{part}", w.day.toordinal())
         pool = self._gather(self.unit_id, w.pool)
         number = pl.Series(np.char.mod("%.2f", w.value))
         number = number.zip_with(pl.Series(w.item != 3), pl.Series(np.char.mod("%.1f", w.value)))
@@ -412,16 +426,20 @@ class Sources:
         by = np.argsort(at_hour, kind="stable")
         text, at_hour = text[by], at_hour[by]
         for h in np.unique(at_hour):
-            part = text[np.searchsorted(at_hour, h) : np.searchsorted(at_hour, h, side="right")]
+            rows_of_hour = text[np.searchsorted(at_hour, h) : np.searchsorted(at_hour, h, side="right")]
             self._file(f"supervision/water_reading/{w.day:%Y%m%d}/water_{w.day:%Y%m%d}_{h:02d}.csv",
-                       ("\n".join([header, *part]) + "\n").encode(), r)  # fmt: skip
+                       ("\n".join([header, *rows_of_hour]) + "\n").encode(), r)  # fmt: skip
 
     # venue.register --------------------------------------------------------------------------------------------------
 
     def snapshot_days(self) -> list[date]:
         """Weekly from the first day, and the last day."""
-        days = [d for d in self.city.days() if (d - self.city.first_date).days % 7 == 0]
-        return sorted({*days, self.city.last_date})
+        days = [d for d in self.city.at(0).days() if self.is_snapshot_day(d)]
+        return sorted({*days, LAST_DATE})
+
+    def is_snapshot_day(self, day: date) -> bool:
+        """Whether the weekly snapshots fall on a day."""
+        return (day - self.city.first_date).days % 7 == 0
 
     def register(self, day: date) -> None:
         """The full register snapshot of ``day``: GB18030 CSV, one row a unit."""
@@ -475,8 +493,13 @@ class Sources:
 
     # event.filing ----------------------------------------------------------------------------------------------------
 
-    def filings(self, day: date, since: int, upto: int, events: list[Event]) -> None:
-        """The workbook of ``day``: events whose latest change as known at ``upto`` came after ``since``."""
+    def filings(
+        self, day: date, since: int, upto: int, events: list[Event], without: str | None = None, suffix: str = ""
+    ) -> None:
+        """The workbook of ``day``: events whose latest change as known at ``upto`` came after ``since``.
+
+        ``without``: a column that somebody deleted. ``suffix`` of the file name tells the mended workbook.
+        """
         r, city = "event.filing", self.city
         rng = stream(city.seed, "dirt filings", day.toordinal())
         rows, older = [], []
@@ -503,7 +526,7 @@ class Sources:
                 ("unknown_district", {"举办区划代码": "310199"}), ("unknown_level", {"赛事级别": "宇宙级"}),
             ]  # fmt: skip
             for k, (kind, change) in enumerate(kinds):
-                if (day.toordinal() // 7 + k) % 2 and day != city.last_date:
+                if (day.toordinal() // 7 + k) % 2 and day != LAST_DATE:
                     continue
                 row = list(rows[int(rng.integers(len(rows)))])
                 row[columns["填报编号"]] = f"EV2026{900_000 + (day.toordinal() % 10_000) * 10 + k:06d}"
@@ -513,7 +536,9 @@ class Sources:
                 self.ledger.bad[r][kind] += 1
         rows = rows + extra
         rng.shuffle(rows)
-        self._file(f"event/filing/赛事填报_{day:%Y%m%d}.xlsx", _workbook(rows, day), r)
+        if without is not None:
+            self.ledger.notes[r]["lost_column"] = without
+        self._file(f"event/filing/赛事填报_{day:%Y%m%d}{suffix}.xlsx", _workbook(rows, day, without), r)
 
     def _filing_row(self, e: Event, status: str, changed: int) -> list[Any]:
         day = to_date(changed)
@@ -525,6 +550,12 @@ class Sources:
         ]  # fmt: skip
 
     # training.activity -----------------------------------------------------------------------------------------------
+
+    def device_files(self, files: list[DeviceFile]) -> None:
+        """Device files as they are, no dirt among them."""
+        self.ledger.true["training.activity"] += len(files)
+        for f in files:
+            self._file(f"training/activity/{f.path}", f.data, "training.activity")
 
     def training(self, index: int, count: int) -> None:
         """The device files of one day, with copies and one damaged file."""
@@ -565,18 +596,22 @@ def _clock_text(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
 
 
-def _workbook(rows: list[list[Any]], day: date) -> bytes:
-    """The filing form as XLSX bytes that depend on nothing but the rows and the day."""
+def _workbook(rows: list[list[Any]], day: date, without: str | None = None) -> bytes:
+    """The filing form as XLSX bytes that depend on nothing but the rows and the day. ``without``: a column left out."""
+    header = [name for name in FILING_HEADER if name != without]
+    if without is not None:
+        at = FILING_HEADER.index(without)
+        rows = [row[:at] + row[at + 1 :] for row in rows]
     buffer = io.BytesIO()
     book = xlsxwriter.Workbook(buffer, {"in_memory": True})
     book.set_properties({"created": datetime(day.year, day.month, day.day, tzinfo=SHANGHAI), "author": "演示"})
     sheet = book.add_worksheet(FILING_SHEET)
     bold = book.add_format({"bold": True, "align": "center"})
-    sheet.merge_range(0, 0, 0, len(FILING_HEADER) - 1, FILING_TITLE, bold)
-    sheet.write_row(1, 0, FILING_HEADER, bold)
+    sheet.merge_range(0, 0, 0, len(header) - 1, FILING_TITLE, bold)
+    sheet.write_row(1, 0, header, bold)
     for i, row in enumerate(rows):
         sheet.write_row(i + 2, 0, row)
-    sheet.set_column(0, len(FILING_HEADER) - 1, 14)
+    sheet.set_column(0, len(header) - 1, 14)
     sheet.freeze_panes(2, 1)
     book.close()
     return buffer.getvalue()

@@ -8,14 +8,23 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
+from simulation.sizes import AS_OF_HOUR
+
 DAY = 86_400
 UTC_OFFSET = 8 * 3_600
+MORNING, AFTERNOON = "morning", "afternoon"
+"""Halves of a day: the present always stands at noon, so the last day is known by half."""
 EPOCH = date(1970, 1, 1)
 
 
 def midnight(day: date) -> int:
     """Local seconds at 00:00 of ``day``."""
     return (day - EPOCH).days * DAY
+
+
+def noon(day: date) -> int:
+    """Local seconds at the hour at which the present stands on ``day``."""
+    return midnight(day) + AS_OF_HOUR * 3_600
 
 
 def to_date(seconds: int) -> date:

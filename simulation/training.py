@@ -254,6 +254,21 @@ def files_per_day(city: City) -> np.ndarray:
     return spread(city.size.device_files, weight)
 
 
+def training_between(city: City, count: int) -> list[DeviceFile]:
+    """``count`` device files of sessions that ended between the last noon and this one, each by another athlete."""
+    rng = stream(city.seed, "training later", city.number)
+    since = city.now - 86_400
+    files: list[DeviceFile] = []
+    for athlete in rng.permutation(city.size.athletes):
+        if len(files) == count:
+            break
+        day = city.yesterday if rng.random() < 0.6 else city.today
+        track = _track(city, rng, int(athlete), day)
+        if track is not None and int(track.at[-1]) + UTC_OFFSET >= since:
+            files.append(_device_file(rng, track))
+    return files
+
+
 def training_day(city: City, index: int, count: int) -> list[DeviceFile]:
     """``count`` device files of one day (fewer on the last morning), each by another athlete."""
     day = city.first_date + timedelta(days=index)
@@ -264,14 +279,17 @@ def training_day(city: City, index: int, count: int) -> list[DeviceFile]:
         track = _track(city, rng, int(waiting.pop()), day)
         if track is None:
             continue
-        kind = (
-            str(rng.choice(["fit", "tcx", "gpx"], p=[0.86, 0.08, 0.06]))
-            if track.sport in ("running", "cycling")
-            else "fit"
-        )
-        data = {"fit": to_fit, "tcx": to_tcx, "gpx": to_gpx}[kind](track, rng)
-        minute = track.start % 86_400 // 60
-        stem = f"{to_date(track.start):%Y%m%d}{minute // 60:02d}{minute % 60:02d}_{track.sport}.{kind}"
-        name, payload = packed(data, stem, str(rng.choice(["", "gz", "zip"], p=[0.8, 0.12, 0.08])))
-        files.append(DeviceFile(f"{track.athlete_no}/{name}", payload))
+        files.append(_device_file(rng, track))
     return files
+
+
+def _device_file(rng: np.random.Generator, track: Track) -> DeviceFile:
+    """The file a device (and the phone it is paired with) makes of a session."""
+    kind = "fit"
+    if track.sport in ("running", "cycling"):
+        kind = str(rng.choice(["fit", "tcx", "gpx"], p=[0.86, 0.08, 0.06]))
+    data = {"fit": to_fit, "tcx": to_tcx, "gpx": to_gpx}[kind](track, rng)
+    minute = track.start % 86_400 // 60
+    stem = f"{to_date(track.start):%Y%m%d}{minute // 60:02d}{minute % 60:02d}_{track.sport}.{kind}"
+    name, payload = packed(data, stem, str(rng.choice(["", "gz", "zip"], p=[0.8, 0.12, 0.08])))
+    return DeviceFile(f"{track.athlete_no}/{name}", payload)

@@ -1,4 +1,4 @@
-"""Two-hourly water readings of one day, with the chlorine incidents of the last days."""
+"""Two-hourly water readings of one day, with the incidents of the last days."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from datetime import date, timedelta
 import numpy as np
 
 from simulation.city import City
+from simulation.incidents import incidents
+from simulation.sizes import LAST_DATE
 from simulation.times import midnight, stream
 
 ITEMS = ("free_chlorine", "ph", "turbidity", "water_temp", "orp")
@@ -30,9 +32,42 @@ class WaterDay:
 
 
 def incident_pools(city: City) -> tuple[int, int]:
-    """The pool that was out of limits and recovered, and the one still out at the as-of instant (unit indexes)."""
-    main = [i for i, u in enumerate(city.units) if u.unit_type == "泳池" and u.depth_min and u.depth_min > 1]
+    """The pool that was out of limits and recovered, and the one still out when the city is new (unit indexes)."""
+    main = _main_pools(city)
     return main[len(main) // 3], main[2 * len(main) // 3]
+
+
+def _main_pools(city: City) -> list[int]:
+    return [i for i, u in enumerate(city.units) if u.unit_type == "泳池" and u.depth_min and u.depth_min > 1]
+
+
+def faulty_pool(city: City, number: int) -> int | None:
+    """The pool (unit index) that leaves the limits on the ``number``-th day after generation: another one every day."""
+    turn = incidents(number).pool_turn
+    known = set(incident_pools(city))
+    others = [i for i in _main_pools(city) if i not in known]
+    return None if turn is None or not others else others[turn * 5 % len(others)]
+
+
+OUT_OF_LIMITS = {("free_chlorine", "low"): (0.12, 0.05), ("free_chlorine", "high"): (1.62, 0.25),
+                 ("ph", "high"): (8.05, 0.2), ("turbidity", "high"): (1.9, 0.4)}  # fmt: skip
+"""Lowest value and spread of readings during an incident."""
+
+
+def _out_of_limits(
+    city: City, day: date, item: str, unit: np.ndarray, when: np.ndarray, value: np.ndarray
+) -> np.ndarray:
+    """Values with the incident of a later day: from six in the morning until eight in the evening."""
+    today = incidents((day - LAST_DATE).days)
+    if today.number < 1 or today.pool_item != item or today.pool_side is None:
+        return value
+    hit = (
+        (unit == faulty_pool(city, today.number))
+        & (when >= midnight(day) + 6 * 3600)
+        & (when < midnight(day) + 20 * 3600)
+    )
+    low, spread = OUT_OF_LIMITS[item, today.pool_side]
+    return np.where(hit, low + spread * stream(city.seed, "pool fault", today.number).random(len(unit)), value)
 
 
 def water_day(city: City, index: int) -> WaterDay:
@@ -58,7 +93,7 @@ def water_day(city: City, index: int) -> WaterDay:
     has_orp = pools % 3 == 0
     out_pool, out_item, out_value, out_time = [], [], [], []
     slump, still = incident_pools(city)
-    last = midnight(city.last_date)
+    last = midnight(LAST_DATE)
     for item in range(5):
         mine = has_orp[p_at] if item == 4 else np.ones(len(p_at), bool)
         unit, when = pools[p_at[mine]], sampled[mine]
@@ -66,8 +101,10 @@ def water_day(city: City, index: int) -> WaterDay:
         if item == 0:
             low = (unit == slump) & (when >= last - 3 * 86_400 + 10 * 3600) & (when < last - 2 * 86_400 + 12 * 3600)
             value = np.where(low, 0.14 + 0.05 * rng.random(len(unit)), value)
-            high = (unit == still) & (when >= last - 86_400 + 11 * 3600)
+            # still out when the city is new; put right the evening after
+            high = (unit == still) & (when >= last - 86_400 + 11 * 3600) & (when < last + 18 * 3600)
             value = np.where(high, 1.55 + 0.3 * rng.random(len(unit)), value)
+        value = _out_of_limits(city, day, ITEMS[item], unit, when, value)
         value = np.maximum(np.round(value, DIGITS[item]), 0.02)
         out_pool.append(unit)
         out_item.append(np.full(len(unit), item))
@@ -78,6 +115,12 @@ def water_day(city: City, index: int) -> WaterDay:
     order = order[when[order] < city.now]
     method = np.where(kind == 2, 1, 0)  # turbidity is read by hand
     return WaterDay(day, pool[order], kind[order], read[order], when[order], method[order])
+
+
+def read_between(w: WaterDay, since: int, until: int) -> WaterDay:
+    """The readings taken from one instant on and before another."""
+    chosen = (w.sampled >= since) & (w.sampled < until)
+    return WaterDay(w.day, w.pool[chosen], w.item[chosen], w.value[chosen], w.sampled[chosen], w.method[chosen])
 
 
 def compliant(item: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from simulation.advance import INTERFACES, advance
 from simulation.api import Running, start
 from simulation.generate import generate
 
@@ -163,3 +165,25 @@ def test_a_taken_port_and_a_missing_city_are_told(city: Path, running: Running, 
         [*base, "--dir", str(tmp_path)], capture_output=True, text=True, timeout=30, check=False, cwd=ROOT
     )
     assert missing.returncode == 2
+
+
+def test_an_interface_that_is_down_says_so_and_has_its_rows_the_next_day(city: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "city"
+    shutil.copytree(city, moved)
+    with start(moved) as served:
+        token = {"Authorization": f"Bearer {served.tokens['venue']}"}
+
+        def ask(**params: str) -> httpx.Response:
+            return httpx.get(f"{served.venue_url}/api/v1/bookings", params=params, headers=token, trust_env=False)
+
+        before = ask().json()["high_water"]
+        assert advance(moved, say=lambda _: None)["down"] == "venue.booking"
+        assert INTERFACES["venue.booking"] == "venue"
+        assert ask().status_code == 503
+        assert httpx.get(f"{served.venue_url}/health", trust_env=False).json()["status"] == "down"
+        assert httpx.get(f"{served.fitness_url}/health", trust_env=False).json()["status"] == "ok"
+        advance(moved, say=lambda _: None)
+        fresh = ask(updated_since=before, limit="5000").json()
+    days = {row["updated_at"][:10] for row in fresh["items"]}
+    assert days == {"2026-11-20", "2026-11-21", "2026-11-22"}
+    assert len(fresh["items"]) > 200

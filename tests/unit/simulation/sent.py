@@ -74,3 +74,8 @@ def truth(out: Path, kpi: str, variant: str = "", file: str = "kpi") -> dict[tup
 def repeated(rows: list[Any]) -> int:
     """How many rows are copies of an earlier one."""
     return sum(n - 1 for n in Counter(rows).values())
+
+
+def rows_of_day(out: Path, name: str, day: str) -> list[dict[str, Any]]:
+    """What one file of an interface's store holds."""
+    return [json.loads(body) for body in pq.read_table(out / f"api/{name}-{day}.parquet")["body"].to_pylist()]
