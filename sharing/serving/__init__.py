@@ -39,17 +39,18 @@ LOCK_DOWN = (
 SCHEMAS = ("ads", "dws", "dwd", "dim", "ods")
 
 
-def file_of(audience: str) -> Path:
-    """The serving file of an audience."""
-    return settings().serving_root / policy.audience(audience).file
+def file_of(audience: str, scope: str | None = None) -> Path:
+    """The serving file of an audience, and of one scope of it where the audience has scopes (TIYU-SRV-0004)."""
+    return settings().serving_root / policy.audience(audience).file_of(scope)
 
 
-def connect(audience: str) -> duckdb.DuckDBPyConnection:
+def connect(audience: str, scope: str | None = None) -> duckdb.DuckDBPyConnection:
     """Open an audience's serving file: read-only, no file system or network, configuration locked.
 
-    Raises TIYU-SRV-0002 for an unknown audience and TIYU-SRV-0003 when its file has not been published yet.
+    Raises TIYU-SRV-0002 for an unknown audience, 0004 for a missing or unknown scope, and TIYU-SRV-0003 when the file
+    has not been published yet.
     """
-    file = file_of(audience)
+    file = file_of(audience, scope)
     if not file.is_file():
         raise TiyuError(
             "TIYU-SRV-0003",

@@ -84,6 +84,10 @@ CATALOG_NOTICE = CatalogTable(
     "使用须知：数据声明、受众、时间口径",
     {"position": (pl.Int64, "次序"), "name": (pl.String, "事项"), "text": (pl.String, "内容")},
 )
+CATALOG_SCOPE = CatalogTable(
+    "数据范围：本文件里的明细行属于谁（全市为 310000）",
+    {"scope_code": (pl.String, "范围代码"), "scope_name": (pl.String, "范围名称")},
+)
 CATALOG_FRESHNESS = CatalogTable(
     "数据新鲜度：每个数据资源是否按更新周期到达，收到的记录去了哪里",
     {

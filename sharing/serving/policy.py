@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.settings import settings
@@ -43,6 +43,42 @@ class ColumnRule(_Strict):
     table: str | None = None
 
 
+class Rows(_Strict):
+    """Which rows of one table go into a scoped file: those whose column `own` holds the file's code or one of `also`,
+    or (`all`) every row. Whatever goes beyond the own code needs a reason."""
+
+    own: str | None = None
+    also: tuple[str, ...] = ()
+    all: bool = False
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Rows:
+        if (self.own is None) != self.all:
+            raise ValueError("either own or all")
+        if (self.also or self.all) and not self.reason:
+            raise ValueError("rows beyond the own scope need a reason")
+        if self.also and self.all:
+            raise ValueError("also has no meaning beside all")
+        return self
+
+
+class Scope(_Strict):
+    """The codes an audience's file is cut for, and whose rows each table gives; a table not listed is absent."""
+
+    vocabulary: str
+    tables: dict[str, Rows]
+    without: tuple[str, ...] = ()
+
+    def codes(self) -> dict[str, str]:
+        """Code → Chinese name of every scope, in the order of the vocabulary."""
+        from catalog import vocabularies
+
+        return {
+            row["code"]: row["name"] for row in vocabularies.load(self.vocabulary) if row["code"] not in self.without
+        }
+
+
 class Audience(_Strict):
     """One audience's policy; see the head of surfaces.yaml."""
 
@@ -53,6 +89,24 @@ class Audience(_Strict):
     identifiers: dict[str, Treatment]
     person_times: Literal["plain", "hour"]
     columns: list[ColumnRule]
+    scope: Scope | None = None
+
+    @model_validator(mode="after")
+    def _file_per_scope(self) -> Audience:
+        if ("{scope}" in self.file) != (self.scope is not None):
+            raise ValueError("{scope} in the file's name goes with a scope")
+        return self
+
+    def file_of(self, scope: str | None = None) -> str:
+        """Name of the serving file; raises TIYU-SRV-0004 without a declared scope where the audience has scopes."""
+        if self.scope is None:
+            return self.file
+        if scope is None or scope not in self.scope.codes():
+            raise TiyuError(
+                "TIYU-SRV-0004", "该受众按范围分文件，没有这个范围", "给出策略中声明的范围代码", EXIT_USAGE,
+                audience=self.title, scope=scope or "（未给出）",
+            )  # fmt: skip
+        return self.file.format(scope=scope)
 
 
 class Policy(_Strict):
@@ -106,6 +160,8 @@ def audience(name: str) -> Audience:
 
 def table_allowed(policy: Audience, table: str) -> bool:
     """Whether a table may be in the audience's file at all."""
+    if policy.scope is not None and table not in policy.scope.tables:
+        return False
     return any(table.startswith(prefix) for prefix in policy.tables)
 
 

@@ -3,7 +3,8 @@
 A file is built aside from the previous one: only tables whose checked version moved are touched, and of those only
 the partitions their commits name. When nothing moved the file stays as it is, byte for byte. Every table and column
 carries a Chinese COMMENT, and the tables `catalog_tables`, `catalog_columns`, `catalog_freshness`, `kpi_definitions`,
-`catalog_versions` and `catalog_notice` (schema `main`) say what there is, how fresh it is and which versions were read.
+`catalog_versions`, `catalog_notice` and `catalog_scope` (schema `main`) say what there is, how fresh it is, which versions
+were read and whose rows these are. Files of an audience with scopes are cut by `sharing.serving.scoped`.
 All `_at` columns are Shanghai local time (TIMESTAMP without zone).
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,9 +32,15 @@ from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 2
+LAYOUT = 3
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
+CITY = ("310000", "上海市")
+#: Small checked tables copied into every file: name there, table in the lake, comments.
+COPIES = (
+    ("catalog_freshness", FRESHNESS, describe.CATALOG_FRESHNESS),
+    ("kpi_definitions", KPI, describe.KPI_DEFINITIONS),
+)
 _SHANGHAI = "AT TIME ZONE 'Asia/Shanghai'"
 
 
@@ -50,6 +57,8 @@ class FileReport:
     replaced: dict[str, int] = field(default_factory=dict)  # table → partitions replaced, 0 = the whole table
     undescribed: list[str] = field(default_factory=list)  # columns left out because nobody described or graded them
     bytes: int = 0
+    scope: str | None = None
+    unscoped: dict[str, int] = field(default_factory=dict)  # table → rows of no declared scope, in nobody's file
 
 
 @dataclass
@@ -158,9 +167,10 @@ def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Colu
     return Column(table, name, type_, name, "", None, None, None, None)
 
 
-def _select(plan: Plan, rows: str) -> str:
-    """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`."""
-    items, joins = [], []
+def _select(plan: Plan, rows: str, *more: str) -> str:
+    """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`.
+    `more` are further expressions over the stored row `src`."""
+    items, joins = [*more], []
     for number, (column, treatment) in enumerate(plan.shown):
         if treatment == "token":
             joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = src.{quote_name(column.name)}")
@@ -245,14 +255,18 @@ def _fingerprint(audience_name: str, who: Audience) -> str:
 
 
 @contextmanager
-def _writer(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def _writer(path: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that writes one file, or (None) an in-memory one to which files are attached."""
     spill = settings().home / "tmp" / f"serving-{os.getpid()}"
-    con = duckdb.connect(str(path), config={"threads": 2, "memory_limit": "2GB", "temp_directory": str(spill)})
+    con = duckdb.connect(
+        str(path or ":memory:"), config={"threads": 2, "memory_limit": "2GB", "temp_directory": str(spill)}
+    )
     try:
         query.load_delta(con)
         con.execute("SET TimeZone = 'UTC'")
         yield con
-        con.execute("CHECKPOINT")
+        if path is not None:
+            con.execute("CHECKPOINT")
     finally:
         con.close()
         shutil.rmtree(spill, ignore_errors=True)
@@ -341,7 +355,7 @@ def _write(
             con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows)}")
             report.replaced[plan.table] = len(deletions)
     con.execute("DROP TABLE IF EXISTS rekeyed")
-    counts = _write_catalog(con, who, plans, extra, stamp, described)
+    counts = _write_catalog(con, who.title, CITY, plans, extra, stamp, described)
     con.execute("COMMIT")
     report.tables, report.rows = len(counts), sum(counts.values())
 
@@ -364,12 +378,14 @@ def _comment(con: duckdb.DuckDBPyConnection, plan: Plan, table: describe.Table |
 
 def _write_catalog(
     con: duckdb.DuckDBPyConnection,
-    who: Audience,
+    title: str,
+    scope: tuple[str, str],
     plans: list[Plan],
     extra: dict[str, int],
     stamp: str,
     described: dict[str, describe.Table],
 ) -> dict[str, int]:
+    """Write the catalogue of the file in use; `title` names the audience, `scope` is (code, name) of whose rows it holds."""
     counts: dict[str, int] = {}
     table_rows, column_rows, version_rows = [], [], []
     for plan in plans:
@@ -418,20 +434,18 @@ def _write_catalog(
     _catalog_table(con, "catalog_tables", describe.CATALOG_TABLES, table_rows)
     _catalog_table(con, "catalog_columns", describe.CATALOG_COLUMNS, column_rows)
     _catalog_table(con, "catalog_versions", describe.CATALOG_VERSIONS, version_rows)
-    for target, source, comments in (
-        ("catalog_freshness", FRESHNESS, describe.CATALOG_FRESHNESS),
-        ("kpi_definitions", KPI, describe.KPI_DEFINITIONS),
-    ):
+    for target, source, comments in COPIES:
         _copy(con, target, source, extra.get(source), comments)
     notices = {
         "数据声明": properties.demo_banner() or "正式数据",
-        "受众": who.title,
+        "受众": title,
         "业务截至": clock.as_of().astimezone(clock.SHANGHAI).strftime("%Y-%m-%d %H:%M 上海时间"),
         "时间口径": "所有 _at 列为上海时间；part_date 与 _date 列为上海日历日",
         "构建指纹": stamp,
     }
     rows = [{"position": n, "name": key, "text": text} for n, (key, text) in enumerate(notices.items(), 1)]
     _catalog_table(con, "catalog_notice", describe.CATALOG_NOTICE, rows)
+    _catalog_table(con, "catalog_scope", describe.CATALOG_SCOPE, [{"scope_code": scope[0], "scope_name": scope[1]}])
     return counts
 
 
@@ -447,11 +461,31 @@ def _catalog_table(
 ) -> None:
     frame = pl.DataFrame(rows, schema={column: kind for column, (kind, _) in spec.columns.items()}, orient="row")
     con.register("incoming", frame.to_arrow())
-    con.execute(f"CREATE OR REPLACE TABLE main.{name} AS SELECT * FROM incoming")
+    texts = {column: text for column, (_, text) in spec.columns.items()}
+    _refill(con, name, "SELECT * FROM incoming", lambda: texts, spec.comment)
     con.unregister("incoming")
-    con.execute(f"COMMENT ON TABLE main.{name} IS {quote_literal(spec.comment)}")
-    for column, (_, comment) in spec.columns.items():
-        con.execute(f"COMMENT ON COLUMN main.{name}.{column} IS {quote_literal(comment)}")
+
+
+def _refill(
+    con: duckdb.DuckDBPyConnection, name: str, rows: str, texts: Callable[[], dict[str, str]], comment: str
+) -> None:
+    """Give a table of the catalogue new rows; it is made anew, with its comments, only when its columns changed."""
+    columns = [row[:2] for row in con.execute(f"DESCRIBE {rows}").fetchall()]
+    present = con.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
+        " AND schema_name = 'main' AND table_name = ? ORDER BY column_index",
+        [name],
+    ).fetchall()
+    if present == columns:
+        con.execute(f"DELETE FROM main.{name}")
+        con.execute(f"INSERT INTO main.{name} {rows}")
+        return
+    con.execute(f"CREATE OR REPLACE TABLE main.{name} AS {rows}")
+    con.execute(f"COMMENT ON TABLE main.{name} IS {quote_literal(comment)}")
+    described = texts()
+    for column, _ in columns:
+        text = quote_literal(described.get(column) or column)
+        con.execute(f"COMMENT ON COLUMN main.{name}.{quote_name(column)} IS {text}")
 
 
 def _copy(
@@ -461,6 +495,16 @@ def _copy(
     if version is None:
         _catalog_table(con, target, comments, [])
         return
+
+    def texts() -> dict[str, str]:
+        found = {name: comment_of(column, "plain") for name, column in describe.columns().get(source, {}).items()}
+        return found | {name: text for name, (_, text) in comments.columns.items() if text}
+
+    _refill(con, target, _copied_rows(con, source, version), texts, comments.comment)
+
+
+def _copied_rows(con: duckdb.DuckDBPyConnection, source: str, version: int) -> str:
+    """SELECT of a small table as it is copied: without technical columns, times in Shanghai time."""
     stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(source, version)}").fetchall()
     items = [
         f"({quote_name(row[0])} {_SHANGHAI}) AS {quote_name(row[0])}"
@@ -469,16 +513,7 @@ def _copy(
         for row in stored
         if row[0] not in policy.TECHNICAL
     ]
-    con.execute(f"CREATE OR REPLACE TABLE main.{target} AS SELECT {', '.join(items)} FROM {scan_sql(source, version)}")
-    con.execute(f"COMMENT ON TABLE main.{target} IS {quote_literal(comments.comment)}")
-    described = describe.columns().get(source, {})
-    for row in stored:
-        if row[0] in policy.TECHNICAL:
-            continue
-        text = comments.columns[row[0]][1] if row[0] in comments.columns else ""
-        if not text and row[0] in described:
-            text = comment_of(described[row[0]], "plain")
-        con.execute(f"COMMENT ON COLUMN main.{target}.{quote_name(row[0])} IS {quote_literal(text or row[0])}")
+    return f"SELECT {', '.join(items)} FROM {scan_sql(source, version)}"
 
 
 def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -> ServingReport:
@@ -494,5 +529,12 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
             leftover.unlink(missing_ok=True)
         for spill in (settings().home / "tmp").glob("serving-*"):
             shutil.rmtree(spill, ignore_errors=True)
-        files = [_publish_audience(name, full=full) for name in audiences or list(policy.load().audiences)]
+        files = []
+        for name in audiences or list(policy.load().audiences):
+            if policy.audience(name).scope is None:
+                files.append(_publish_audience(name, full=full))
+            else:
+                from sharing.serving import scoped
+
+                files += scoped.publish_scopes(name, full=full)
     return ServingReport(any(file.changed for file in files), files)

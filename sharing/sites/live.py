@@ -80,7 +80,9 @@ def leader(lake: Lake) -> dict[str, Any] | None:
         )
     sentences = []
     if lake.has("ads_cockpit__headline"):
-        sentences = lake.rows("select kind, sentence from ads_cockpit__headline order by position")
+        sentences = lake.rows(
+            "select kind, sentence from ads_cockpit__headline where district_code = '310000' order by position"
+        )
     return {"kpis": [_kpi(row) for row in found], "sentences": sentences} if found else None
 
 

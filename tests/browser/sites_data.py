@@ -89,16 +89,19 @@ def fill() -> None:
         "ads_cockpit__headline",
         [
             {
+                "district_code": "310000",
                 "position": 1,
                 "kind": "昨日概况",
                 "sentence": "2026-11-19 全市到访 21,043 人次，闸机入场 18,432 人次，泳池水质合格率 97.6%。",
             },
             {
+                "district_code": "310000",
                 "position": 2,
                 "kind": "最大变化",
                 "sentence": "青浦区昨日到访 812 人次，比上周同日的 604 人次增加 34.4%，为各区变化最大。",
             },
             {
+                "district_code": "310000",
                 "position": 3,
                 "kind": "需要关注",
                 "sentence": "浦东新区某泳池：余氯 0.18 mg/L，责任单位浦东新区体育局，请于 2026-11-20 14:00 前处置。",

@@ -6,6 +6,7 @@ Deterministic (hash of the keys, no random state) and set-based. Used only when 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -95,10 +96,13 @@ CREATE TABLE ads.ads_cockpit__kpi AS
 INSERT INTO ads.ads_cockpit__district_day
   SELECT DATE '2026-11-20' + CAST(n AS INTEGER), district_code, district_name, 0, 0, 7, 0, NULL, 0
   FROM {DISTRICTS}, (SELECT unnest(range(0, 7)) AS n);
-CREATE TABLE ads.ads_cockpit__headline AS SELECT *, TIMESTAMP '{AS_OF}' AS as_of_at, DATE '2026-11-20' AS part_date FROM (VALUES
-  (1, '昨日概况', '昨日全市场馆客流 10,236 人次，较上周同日增长 4.1%；预订履约率 91.3%，泳池水质合格率 98.7%。'),
-  (2, '最大变化', '闵行区客流较上周同日增长 18.6%，增幅全市最大，主要来自羽毛球与游泳。'),
-  (3, '需要关注', '徐汇游泳馆余氯连续两次超限，请徐汇区体育局于 11 月 20 日 18:00 前处置。')) AS t(position, kind, sentence);
+CREATE TABLE ads.ads_cockpit__headline AS SELECT p.district_code, t.*, TIMESTAMP '{AS_OF}' AS as_of_at, DATE '2026-11-20' AS part_date
+  FROM (SELECT district_code, district_name AS place, district_name AS owner FROM {DISTRICTS} UNION ALL SELECT '310000', '全市', '徐汇区') AS p,
+  LATERAL (VALUES
+  (1, '昨日概况', '昨日' || p.place || '场馆客流 10,236 人次，较上周同日增长 4.1%；预订履约率 91.3%，泳池水质合格率 98.7%。'),
+  (2, '最大变化', CASE WHEN p.place = '全市' THEN '闵行区客流较上周同日增长 18.6%，增幅全市最大，主要来自羽毛球与游泳。'
+                       ELSE p.place || '体育中心客流较上周同日增长 18.6%，为区内场馆变化最大。' END),
+  (3, '需要关注', replace(p.owner, '区', '') || '游泳馆余氯连续两次超限，请' || p.owner || '体育局于 11 月 20 日 18:00 前处置。')) AS t(position, kind, sentence);
 CREATE TABLE ads.ads_supervision__alert AS
   SELECT 'A' || lpad(n::VARCHAR, 4, '0') AS alert_id, ['AL-03','AL-10','AL-19','QG-01'][1 + n % 4] AS rule_code, '1' AS rule_version,
     ['red','orange','yellow','info'][1 + (n * 7) % 4] AS severity, 'venue' AS subject_type, 'V' || district_code || '-002' AS subject_id,
@@ -120,20 +124,52 @@ CREATE TABLE kpi_definitions AS SELECT DISTINCT kpi_code, variant_code, kpi_name
    'higher' AS better, max(target) OVER (PARTITION BY kpi_code, variant_code) AS target, max(target_document) OVER (PARTITION BY kpi_code, variant_code) AS target_document,
    max(target_period) OVER (PARTITION BY kpi_code, variant_code) AS target_period, NULL::DATE AS target_end_date, '群众体育处' AS owner_name, 'DESIGN' AS provenance,
    '["venue.booking"]' AS sources FROM ads.ads_cockpit__kpi WHERE district_code = '310000';
+CREATE TABLE catalog_scope AS SELECT '310000' AS scope_code, '上海市' AS scope_name;
 CREATE TABLE catalog_tables AS SELECT 'ads_cockpit__kpi' AS table_name, '指标' AS title_zh;
 """
 
 
-def build(folder: Path) -> Path:
-    """Write ``cockpit.duckdb`` and ``analyst.duckdb`` into ``folder``; each aside first, then renamed."""
+CITY_ROWS = ("ads_cockpit__kpi",)
+"""Tables in which a district's file keeps the rows of the whole city too."""
+
+
+def districts() -> dict[str, str]:
+    """The sixteen districts: code → name."""
+    with duckdb.connect() as connection:
+        return dict(connection.execute(f"SELECT district_code, district_name FROM {DISTRICTS} ORDER BY 1").fetchall())
+
+
+def build(folder: Path, *, scoped: bool = False) -> Path:
+    """Write ``cockpit.duckdb``, ``analyst.duckdb`` and, with ``scoped``, a ``district_<code>.duckdb`` for each district
+    into ``folder``; each aside first, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("cockpit", "analyst"):
-        partial = folder / f"{name}.duckdb.tmp"
-        partial.unlink(missing_ok=True)
-        with duckdb.connect(str(partial)) as connection:
-            connection.execute(SCRIPT)
-        os.replace(partial, folder / f"{name}.duckdb")
+    scopes: dict[str, tuple[str, str] | None] = {"cockpit": None, "analyst": None}
+    if scoped:
+        scopes |= {f"district_{code}": (code, name) for code, name in districts().items()}
+    whole = folder / "whole.duckdb.tmp"
+    whole.unlink(missing_ok=True)
+    with duckdb.connect(str(whole)) as connection:
+        connection.execute(SCRIPT)
+    for file, scope in scopes.items():
+        partial = folder / f"{file}.duckdb.tmp"
+        shutil.copyfile(whole, partial)
+        if scope is not None:
+            with duckdb.connect(str(partial)) as connection:
+                _cut(connection, *scope)
+        os.replace(partial, folder / f"{file}.duckdb")
+    whole.unlink()
     return folder
+
+
+def _cut(connection: duckdb.DuckDBPyConnection, code: str, name: str) -> None:
+    """Keep one district's rows."""
+    found = connection.execute(
+        "SELECT table_name FROM duckdb_columns() WHERE schema_name = 'ads' AND column_name = 'district_code'"
+    ).fetchall()
+    for (table,) in found:
+        kept = [code, *(["310000"] if table in CITY_ROWS else [])]
+        connection.execute(f"DELETE FROM ads.{table} WHERE NOT list_contains(?, coalesce(district_code, ''))", [kept])
+    connection.execute("UPDATE catalog_scope SET scope_code = ?, scope_name = ?", [code, name])
 
 
 if __name__ == "__main__":
