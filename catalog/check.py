@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from catalog import columns, contracts
+from catalog import columns, contracts, entries
 from catalog.checks import CHECKS, Check, CheckReport, Context
 from catalog.checks.base import execute
 
@@ -21,17 +21,18 @@ def run(
     *,
     folder: Path = contracts.FOLDER,
     dbt_models: Path | None = None,
+    entries_folder: Path = entries.FOLDER,
     lake: bool = False,
     more: Iterable[Check] = (),
     only: Iterable[str] | None = None,
 ) -> CheckReport:
     """Examine the whole catalogue.
 
-    `folder` and `dbt_models` replace the places looked at (used by tests); `lake`: judge against what is stored;
+    `folder`, `dbt_models` and `entries_folder` replace the places looked at (used by tests); `lake`: judge against what is stored;
     `more`: checks of rooms above this one; `only`: names of the checks to run (default: all).
     Raises KeyError when `only` names a check that does not exist.
     """
-    context = Context(folder=folder, dbt_models=dbt_models or columns.dbt_models_dir(), lake=lake)
+    context = Context(folder, dbt_models or columns.dbt_models_dir(), entries_folder, lake)
     checks = [*CHECKS, *more]
     if only is not None:
         by_name = {check.name: check for check in checks}

@@ -47,12 +47,13 @@ class ColumnRow(TypedDict):
     grade: str | None
     pi_mark: str | None
     identifier_kind: str | None
+    code_list: str | None
     origin: str
 
 
 def _row(table: str, column: str, origin: str, **values: Any) -> ColumnRow:
     empty: dict[str, Any] = dict.fromkeys(
-        ("type", "title_zh", "description", "unit", "grade", "pi_mark", "identifier_kind")
+        ("type", "title_zh", "description", "unit", "grade", "pi_mark", "identifier_kind", "code_list")
     )
     return cast(ColumnRow, {"table": table, "column": column, **empty, **values, "origin": origin})
 
@@ -74,6 +75,7 @@ def _contract_rows(sources: Iterable[Contract]) -> list[ColumnRow]:
                         grade=prop.grade,
                         pi_mark=prop.pi_mark,
                         identifier_kind=prop.identifier_kind,
+                        code_list=prop.code_list,
                     )
                 )
             for field in schemas.TECHNICAL_FIELDS:
@@ -151,6 +153,7 @@ def _dbt_rows(key: tuple[tuple[str, int, int], ...], skip: frozenset[str]) -> tu
                         grade=meta.get("grade"),
                         pi_mark=meta.get("pi_mark"),
                         identifier_kind=meta.get("identifier_kind"),
+                        code_list=meta.get("code_list"),
                     )
                 )
     return tuple(rows)
@@ -195,12 +198,13 @@ def table_titles(dbt_models: Path | None = None) -> dict[str, str]:
     return titles
 
 
-def table_keys(dbt_models: Path | None = None) -> dict[str, tuple[str, ...]]:
+def table_keys(dbt_models: Path | None = None, sources: Iterable[Contract] | None = None) -> dict[str, tuple[str, ...]]:
     """Table name → the columns that identify a row: a contract's dedup key, a model's tested grain.
 
-    A table that declares neither is left out.
+    A table that declares neither is left out. `sources`: the source contracts, where the caller has read them already.
     """
-    keys = {o.table: tuple(o.dedup) for c in contracts.load_all("source").values() for o in c.objects if o.dedup}
+    found = contracts.load_all("source").values() if sources is None else sources
+    keys = {o.table: tuple(o.dedup) for c in found for o in c.objects if o.dedup}
     folder = dbt_models or dbt_models_dir()
     for file in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")]) if folder.is_dir() else []:
         for table, element in _dbt_tables(yamlfile.read(file) or {}):

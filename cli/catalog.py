@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from cli.output import AsJson, emit
+
+Lake = Annotated[bool, typer.Option("--lake", help="Judge bindings and columns against the tables that are stored.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -12,13 +16,14 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="What data exists, what it means and how sensitive it is.", no_args_is_help=True)
 
     @group.command("check")
-    def check(as_json: AsJson = False) -> None:
-        """Check contracts, columns, rules and outputs; exit code 1 when anything is wrong or nothing was examined."""
+    def check(lake: Lake = False, as_json: AsJson = False) -> None:
+        """Check everything that is declared; exit code 1 when anything is wrong or a check examined nothing."""
         from catalog import check as catalog_check
 
-        report = catalog_check.run()
+        report = catalog_check.run(lake=lake)
         titles = {"pass": "通过", "fail": "不通过", "error": "出错"}
         examined = "、".join(f"{report.words[name]} {count}" for name, count in report.examined.items())
+        bound = f"目录挂接 {report.examined.get('bound', 0)}/{report.examined.get('entries', 0)}"
         if not as_json:
             emit(None, False, title="编目检查", table=[
                 {
@@ -36,7 +41,7 @@ def register(app: typer.Typer) -> None:
             if report.problems
             else None,
             title="编目检查发现的问题",
-            note=f"检查了 {examined}；{'没有问题' if report.ok else f'发现 {len(report.problems)} 个问题'}",
+            note=f"检查了 {examined}。{bound}{'（对照湖仓）' if lake else '（对照声明；加 --lake 对照湖仓）'}；{'没有问题' if report.ok else f'发现 {len(report.problems)} 个问题'}",
         )
         if not report.ok:
             raise typer.Exit(1)
@@ -62,15 +67,83 @@ def register(app: typer.Typer) -> None:
         )
 
     @group.command("list")
-    def list_resources(as_json: AsJson = False) -> None:
-        """List the catalogued resources and outputs."""
-        from catalog import contracts
+    def list_entries(as_json: AsJson = False) -> None:
+        """List every entry: sources, tables, outputs and pages."""
+        from catalog import entries, vocabularies
 
         rows = [
-            {"资源": c.id, "名称": c.title, "更新周期": c.update_cycle_zh, "级别": c.grade, "责任处室": c.owner_name}
-            for c in contracts.load_all().values()
+            {
+                "条目": entry.id,
+                "名称": entry.title_zh,
+                "种类": entry.kind_zh,
+                "资源代码": entry.code,
+                "更新周期": vocabularies.name_of("update_cycle", entry.update_cycle),
+                "级别": entry.grade,
+                "共享": vocabularies.name_of("share_type", entry.share.type),
+                "开放": vocabularies.name_of("open_type", entry.open.type),
+                "责任处室": entry.owner_name,
+            }
+            for entry in entries.load_all().values()
         ]
-        emit(rows, as_json, table=rows, title="数据资源")
+        emit(rows, as_json, table=rows, title="数据资源目录")
+
+    @group.command("show")
+    def show(
+        entry_id: Annotated[
+            str, typer.Argument(help="Entry or table: dwd_venue__visit, venue.booking, open.daily_visits.")
+        ],
+        as_json: AsJson = False,
+    ) -> None:
+        """Show one entry: the 13 core elements, terms, bindings, where it comes from and who uses it."""
+        from catalog import entries
+        from catalog.entries import sheet
+
+        entry = entries.load(entry_id)
+        emit(
+            entry.model_dump(mode="json"),
+            as_json,
+            table=[{"元素": name, "内容": text} for name, text in sheet.lines(entry)],
+            title=f"{entry.id}　{entry.title_zh}",
+        )
+        if not as_json and entry.columns:
+            emit(None, False, table=sheet.columns(entry), title="信息项")
+
+    @group.command("assign")
+    def assign(as_json: AsJson = False) -> None:
+        """Give a resource code to every entry that has none, by appending to the register."""
+        from catalog import entries
+        from catalog.entries import codes
+        from lake import clock
+
+        missing = [(entry.id, entry.domain) for entry in entries.load_all().values() if entry.code is None]
+        done = codes.assign(missing, clock.today())
+        rows = [{"条目": entry, "资源代码": code} for entry, code in done.codes.items()]
+        emit(
+            done.codes,
+            as_json,
+            table=rows or None,
+            title="新编的资源代码",
+            note="" if rows else "每个条目都已有资源代码",
+        )
+
+    @group.command("duplicates")
+    def duplicates(as_json: AsJson = False) -> None:
+        """List the items that several sources collect, with the declared reason (Data Regulation art. 30)."""
+        from catalog import contracts
+        from catalog.entries import collection, declared
+
+        reasons = {reason.item: reason.reason_zh for reason in declared.collection().reasons}
+        rows = [
+            {
+                "数据项": item.name,
+                "个人信息": "是" if item.personal else "",
+                "采集处": "、".join(f"{column.source}.{column.name}" for column in item.columns),
+                "理由": reasons.get(item.name, "没有说明"),
+            }
+            for item in collection.items(contracts.load_all("source").values()).values()
+            if len(item.sources) > 1
+        ]
+        emit(rows, as_json, table=rows, title="多个来源采集的数据项")
 
     @group.command("schema")
     def schema(as_json: AsJson = False) -> None:

@@ -5,7 +5,18 @@ A check that needs a room above `catalog` stands there and is handed to `catalog
 
 from __future__ import annotations
 
-from catalog.checks import columns, contract_files, declarations, outputs, row_rules
+from catalog.checks import (
+    bindings,
+    codes,
+    collection,
+    columns,
+    contract_files,
+    declarations,
+    elements,
+    outputs,
+    row_rules,
+    sharing_terms,
+)
 from catalog.checks.base import Check, CheckReport, Context, Findings, Problem
 
 __all__ = ["CHECKS", "Check", "CheckReport", "Context", "Findings", "Problem"]
@@ -18,6 +29,11 @@ CHECKS: tuple[Check, ...] = (
     outputs.CHECK,
     declarations.CHECK,
     # what the catalogue says about it
+    elements.CHECK,
+    codes.CHECK,
+    sharing_terms.CHECK,
+    bindings.CHECK,
+    collection.CHECK,
     #
     # how sensitive it is
     #

@@ -22,9 +22,11 @@ from typing import Any
 
 import yaml
 
-from catalog import columns, contracts
+from catalog import columns, contracts, entries, project
 from catalog.columns import ColumnRow
 from catalog.contracts import Contract
+from catalog.entries import Entry
+from catalog.entries.derive import Builder, Inputs
 from catalog.problems import DeclarationError
 
 NOTHING = "nothing_examined"
@@ -131,6 +133,7 @@ class Context:
 
     folder: Path = contracts.FOLDER
     dbt_models: Path = field(default_factory=columns.dbt_models_dir)
+    entries_folder: Path = entries.FOLDER
     lake: bool = False
 
     @cached_property
@@ -176,6 +179,24 @@ class Context:
         for row in self.columns:
             found.setdefault(row["table"], {})[row["column"]] = row
         return found
+
+    @cached_property
+    def project(self) -> project.Project:
+        """The dbt project as its files declare it."""
+        return project.load(self.dbt_models)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """Every entry of the catalogue by id."""
+        return Builder(
+            Inputs(
+                contracts={contract.id: contract for contract in self.contracts},
+                project=self.project,
+                columns=self.columns,
+                keys=columns.table_keys(self.dbt_models, [c for c in self.contracts if c.kind == "source"]),
+                folder=self.entries_folder,
+            )
+        ).build()
 
 
 def execute(check: Check, context: Context) -> Findings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalog import units
+from catalog import units, vocabularies
 from catalog.checks.base import Check, Context, Findings
 from catalog.contracts.model import GRADES, PROTECTED_KINDS
 
@@ -29,6 +29,8 @@ def run(context: Context, found: Findings) -> None:
             found.add("undescribed", where, "列没有说明")
         if row["unit"] and not units.is_known(str(row["unit"])):
             found.add("unknown_unit", where, f"单位不在单位表内：{row['unit']}")
+        if row["code_list"] and not vocabularies.exists(str(row["code_list"])):
+            found.add("unknown_code_list", where, f"没有这个代码表：{row['code_list']}")
         if row["pi_mark"] is not None and row["pi_mark"] not in PI_MARKS:
             found.add("pi_mark", where, f"个人信息标识只能是 N、P、S，现为 {row['pi_mark']}")
         personal = row["identifier_kind"] in PROTECTED_KINDS or row["column"].endswith("_token")

@@ -1,6 +1,8 @@
-"""Every row rule of a contract compiles."""
+"""Every row rule of a contract compiles to SQL that parses."""
 
 from __future__ import annotations
+
+import duckdb
 
 from catalog import rules
 from catalog.checks.base import Check, Context, Findings
@@ -13,7 +15,7 @@ def run(context: Context, found: Findings) -> None:
             for rule in obj.rules:
                 found.count("rules", 1)
                 try:
-                    rules.compile(rule)
+                    duckdb.extract_statements(f"SELECT {rules.compile(rule).predicate}")
                 except Exception as error:
                     found.add("rule", rule.rule_id, f"规则不能编译：{type(error).__name__}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -85,22 +84,22 @@ def raw_config() -> dict[str, Any]:
 
 
 def provider() -> Provider:
-    """The provider, ``TIYU_EXCHANGE_USCC`` first.
+    """The provider as the catalogue declares it, ``TIYU_EXCHANGE_USCC`` first.
 
     Raises TIYU-EXC-0001 when the code fails its GB 32100 check.
     """
-    config = raw_config()["provider"]
-    override = os.environ.get("TIYU_EXCHANGE_USCC")
-    code = override or config["uscc"]
-    if not uscc_valid(code):
+    from catalog.entries import declared
+
+    who = declared.provider()
+    if not uscc_valid(who.uscc):
         raise TiyuError(
             "TIYU-EXC-0001",
             "提供方统一社会信用代码校验不通过",
             "改正 TIYU_EXCHANGE_USCC（18 位，GB 32100）",
             EXIT_USAGE,
-            uscc=code,
+            uscc=who.uscc,
         )
-    return Provider(code, config["name"], config["operator"], override is None)
+    return Provider(who.uscc, who.name, raw_config()["operator"], who.uscc_is_synthetic)
 
 
 def uscc_valid(code: str) -> bool:
@@ -151,7 +150,7 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any], who: P
         mode="F" if contract.output.mode == "full" else "I",
         key=tuple(contract.output.key),
         columns=columns,
-        resource_code=options["resource_code"],
+        resource_code=_resource_code(contract.id),
         control_sums=tuple(name for name in options.get("control_sums", ()) if name in names),
         update_time=update_time if update_time in names else None,
         complete_days=options.get("complete_days"),
@@ -161,6 +160,22 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any], who: P
         rows_per_part=int(config["rows_per_part"]),
         provider=who,
     )
+
+
+def _resource_code(contract_id: str) -> str:
+    """The catalogue's code of what is delivered; without one nothing may leave (TIYU-EXC-0022)."""
+    from catalog.entries import codes
+
+    code = codes.of(contract_id)
+    if code is None:
+        raise TiyuError(
+            "TIYU-EXC-0022",
+            "交付的资源还没有目录代码",
+            "运行 tiyu catalog assign 后再交付",
+            EXIT_USAGE,
+            contract=contract_id,
+        )
+    return code
 
 
 def find(resource: str) -> DeliverySpec:
