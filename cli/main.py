@@ -13,6 +13,7 @@ import sys
 import typer
 
 from cli.output import print_error
+from lake import storage
 from lake.errors import EXIT_INTERNAL, TiyuError
 
 #: Command modules in the order `tiyu --help` shows them; each has ``register(app)``.
@@ -56,7 +57,8 @@ def main() -> None:
     """Run the command line. Files it makes are for this account and its group only."""
     os.umask(0o027)
     try:
-        build_app()()
+        with storage.coded():
+            build_app()()
     except TiyuError as error:
         print_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)

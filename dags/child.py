@@ -6,6 +6,7 @@ Exit codes are those of ``tiyu``: 0 ok, 1 data problem, 2 usage, 3 unavailable, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -49,13 +50,18 @@ def main(arguments: list[str]) -> int:
     """Entry point of the child process."""
     verb, keywords, out = arguments
     die_with_parent()
+    from lake import storage
     from lake.errors import TiyuError
 
     try:
-        report = call(verb, **json.loads(keywords))
+        with storage.coded():
+            report = call(verb, **json.loads(keywords))
     except TiyuError as error:
         print(error, file=sys.stderr, flush=True)
-        Path(out).write_text(json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str), encoding="utf-8")
+        with contextlib.suppress(OSError):  # where the disk is full, the exit code and the line above must do
+            Path(out).write_text(
+                json.dumps({"error": error.as_dict()}, ensure_ascii=False, default=str), encoding="utf-8"
+            )
         return error.exit_code
     except Exception as error:  # a library's message may quote the values it choked on: logs get its type only
         failure = TiyuError(

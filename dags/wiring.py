@@ -214,10 +214,12 @@ def verb(name: str, *values: Any, **arguments: Any) -> Any:
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
     from dags.child import call, plain
+    from lake import storage
     from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
     try:
-        return plain(call(name, *values, **arguments))
+        with storage.coded():
+            return plain(call(name, *values, **arguments))
     except TiyuError as error:
         kind = AirflowException if error.exit_code == EXIT_UNAVAILABLE else AirflowFailException
         raise kind(str(error)) from None

@@ -31,6 +31,7 @@ from deploy import airflow, doors, state
 from deploy.display import Display
 from deploy.measure import MemorySampler
 from deploy.processes import Child, Processes, free_port, mark_of, sweep
+from lake.errors import TiyuError
 
 ROOT = Path(__file__).resolve().parent.parent
 COCKPIT_PYTHON = ROOT / ".venv-cockpit" / "bin" / "python"
@@ -66,6 +67,7 @@ class Demo:
     client: airflow.Client | None = None
     cockpit: Child | None = None
     stopping: bool = False
+    claimed: bool = False
     ready_s: float = 0.0
     results: list[doors.Door] = field(default_factory=list)
 
@@ -84,10 +86,24 @@ class Demo:
             raise DemoError(
                 f"已有一个演示在使用 {self.home}。请先在它的窗口按 Ctrl-C，或换一个 TIYU_HOME。", 2
             ) from None
-        if killed := sweep(mark_of(self.home)):
-            self.display.say(f"清理了上次未正常结束留下的 {killed} 个进程")
+        killed = sweep(mark_of(self.home))
+        if self.running_file.exists():
+            interrupted = TiyuError(
+                "TIYU-DEMO-0001",
+                "上次演示被强行中断，现从中断处续作，已完成的部分不会重做",
+                "无需处理；若要从头开始，先按 Ctrl-C，再运行 make clean",
+                left_processes=killed,
+            )
+            self.display.console.print(str(interrupted), style="yellow", markup=False, soft_wrap=True)
+        self.running_file.touch()
+        self.claimed = True
         self.processes.start_guardian()
         return lock
+
+    @property
+    def running_file(self) -> Path:
+        """There while a demo runs on the state folder; found at a start, it says that the last one was killed."""
+        return self.home / "demo" / "running"
 
     def ports(self) -> dict[str, int]:
         """Free loopback ports; the preferred ones are stable so that bookmarks keep working."""
@@ -406,6 +422,8 @@ class Demo:
         if self.client is not None:
             self.client.close()
         killed = self.processes.stop()
+        if self.claimed:
+            self.running_file.unlink(missing_ok=True)
         self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
 
 

@@ -11,10 +11,12 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lake import storage
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
 from protection import envelope
@@ -79,7 +81,10 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
             os.replace(partial, final)
         return StoredObject(sha256, reader.size, was_present)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if found := storage.fault(error):
+            raise found from None
         raise TiyuError(
             "TIYU-ARC-0003",
             "无法写入原始归档",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lake import storage
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
 
@@ -15,9 +16,11 @@ from lake.settings import settings
 def resource_lock(resource: str, timeout_s: float = 900) -> Iterator[None]:
     """Hold the lock of a resource; waits for another run to end, then raises TIYU-ING-0003."""
     folder = settings().home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage.coded():
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / f"{resource}.lock", "w")  # noqa: SIM115 - closed below, after the caller's block
     deadline = time.monotonic() + timeout_s
-    with open(folder / f"{resource}.lock", "w") as file:
+    with file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

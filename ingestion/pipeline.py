@@ -20,7 +20,7 @@ from catalog.schemas import ods_schema
 from ingestion import archive, decoders, naming, split
 from ingestion.decoders.base import Decoded
 from ingestion.dedup import deduplicate
-from lake import ledger, tables
+from lake import ledger, steps, tables
 from lake.errors import EXIT_INTERNAL, TiyuError
 from quality import quarantine
 
@@ -115,12 +115,14 @@ def judge(
         if root is None or root.num_rows == 0:
             continue
         if is_activity(contract):
-            part = split.split_typed(con, contract, _with_athlete(contract, root, names), as_of)
+            with steps.step("rules"):
+                part = split.split_typed(con, contract, _with_athlete(contract, root, names), as_of)
             for table in children:
                 if table in chunk.tables:
                     children[table].append(chunk.tables[table])
         else:
-            part = split.split_text(con, contract, root, as_of)
+            with steps.step("rules"):
+                part = split.split_text(con, contract, root, as_of)
         accepted.append(part.accepted.select(accepted[0].columns))
         refused.append(_issue_frame(part.refused))
         for rule_id, count in part.examined.items():
@@ -177,17 +179,21 @@ def process(
     """
     objects = ledger.objects(batch["batch_id"])
     order = {item["sha256"]: item["seq"] for item in objects}
-    judged = judge(contract, batch, objects, progress, poison=poison)
-    kept = deduplicate(
-        judged.accepted, contract.root, batch["batch_id"], order, same_key_is_duplicate=is_activity(contract)
-    )
+    with steps.step("decode"):
+        judged = judge(contract, batch, objects, progress, poison=poison)
+    with steps.step("rules"):
+        kept = deduplicate(
+            judged.accepted, contract.root, batch["batch_id"], order, same_key_is_duplicate=is_activity(contract)
+        )
     refusals = judged.refused
     if not kept.conflicts.is_empty():
         refusals = pl.concat([refusals, conflicts_as_refusals(contract, kept.conflicts)])
     result = judged.result
-    write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
-    result.tables = write_rows(contract, batch, kept.unique, judged.children, batch["batch_id"])
-    _account(result, batch, objects, judged.decoded, kept.unique, refusals, kept.duplicates)
+    with steps.step("ods"):
+        write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
+        result.tables = write_rows(contract, batch, kept.unique, judged.children, batch["batch_id"])
+    with steps.step("ledger"):
+        _account(result, batch, objects, judged.decoded, kept.unique, refusals, kept.duplicates)
     return result
 
 

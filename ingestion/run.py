@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ from catalog.contracts import Contract
 from ingestion import archive, connectors, naming, pipeline
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
-from lake import clock, ledger
+from lake import clock, ledger, steps, storage
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 
 DEFAULT_BATCH_BYTES = 256 * 1024 * 1024
@@ -46,6 +47,7 @@ class IngestReport:
     status: str = "nothing_new"
     received_objects: int = 0
     duplicate_objects: int = 0
+    interrupted_runs: int = 0
     recovered_batches: int = 0
     decoded: int = 0
     accepted: int = 0
@@ -96,6 +98,7 @@ def ingest(
     report = IngestReport(resource, run_id)
     started = time.monotonic()
     with resource_lock(resource):
+        report.interrupted_runs = ledger.end_interrupted_runs(resource)
         ledger.start_run(run_id, resource, clock.as_of())
         try:
             archive.clean_partials(resource)
@@ -104,32 +107,21 @@ def ingest(
                 report.recovered_batches += 1
             _fetch_all(contract, report, from_dir, max_bytes, progress, history)
         except TiyuError as error:
-            ledger.finish_run(
-                run_id,
-                "failed",
-                error_code=error.code,
-                error_message=error.message_zh,
-                received_objects=report.received_objects,
-                duplicate_objects=report.duplicate_objects,
-            )
-            ledger.open_alert(
-                "IN-02",
-                "resource",
-                resource,
-                severity="orange",
-                message=f"{error.code} {error.message_zh}",
-                evidence={"run_id": run_id},
-            )
+            _record_failure(report, error)
             raise
         except Exception as error:
-            ledger.finish_run(
-                run_id,
-                "failed",
-                error_code="TIYU-ING-0099",
-                error_message=type(error).__name__,
-                received_objects=report.received_objects,
-                duplicate_objects=report.duplicate_objects,
-            )
+            if found := storage.fault(error):
+                _record_failure(report, found)
+                raise found from None
+            with suppress(TiyuError):
+                ledger.finish_run(
+                    run_id,
+                    "failed",
+                    error_code="TIYU-ING-0099",
+                    error_message=type(error).__name__,
+                    received_objects=report.received_objects,
+                    duplicate_objects=report.duplicate_objects,
+                )
             raise
         ledger.finish_run(
             run_id,
@@ -150,6 +142,27 @@ def ingest(
             )
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _record_failure(report: IngestReport, error: TiyuError) -> None:
+    """Enter a coded failure into the ledger, if the ledger can still be written: the error itself must reach the operator."""
+    with suppress(TiyuError):
+        ledger.finish_run(
+            report.run_id,
+            "failed",
+            error_code=error.code,
+            error_message=error.message_zh,
+            received_objects=report.received_objects,
+            duplicate_objects=report.duplicate_objects,
+        )
+        ledger.open_alert(
+            "IN-02",
+            "resource",
+            report.resource,
+            severity="orange",
+            message=f"{error.code} {error.message_zh}",
+            evidence={"run_id": report.run_id},
+        )
 
 
 def _contract(resource: str) -> Contract:
@@ -184,14 +197,16 @@ def _fetch_all(
             partial(_is_known, known, history),
             from_dir=from_dir,
         )
-        batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=max_bytes), progress)
+        with steps.step("archive"):
+            batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=max_bytes), progress)
         state = connector.next_state()
         if batch is None:
             ledger.remember_signatures(contract.id, signatures)
         else:
             # what was asked for by hand has no place in the watermark of the scheduled source
             values = {**batch[0], "watermark": None if from_dir or history else json.dumps(state, sort_keys=True)}
-            ledger.open_batch(values, batch[1], signatures)
+            with steps.step("ledger"):
+                ledger.open_batch(values, batch[1], signatures)
             report.add(_process(contract, values, progress))
         known |= set(signatures)
         if not state.get("more"):
@@ -208,6 +223,8 @@ def _process(contract: Contract, batch: dict[str, Any], progress: Progress | Non
     except TiyuError:
         raise
     except Exception as error:
+        if found := storage.fault(error):  # not the batch's fault: it must not count against it
+            raise found from None
         attempts = ledger.count_failure(batch["batch_id"])
         poison = pipeline.find_poison(contract, batch) if attempts >= POISON_ATTEMPTS else {}
         if not poison:

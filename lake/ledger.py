@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -20,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from lake import migrations
+from lake import migrations, storage
 from lake.clock import as_of, utc_now
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
@@ -235,7 +236,8 @@ dataset_version = sa.Table(
 @functools.cache
 def _engine_for(url: str) -> Engine:
     if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with storage.coded():
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
     if url.startswith("sqlite"):
 
@@ -245,8 +247,13 @@ def _engine_for(url: str) -> Engine:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("PRAGMA busy_timeout=60000")
 
+    sa.event.listen(engine, "handle_error", _name_the_fault)
     try:
+        _refuse_a_lost_ledger(engine)
         migrations.migrate(engine, metadata)
+    except TiyuError:
+        engine.dispose()  # a connection kept open would hold a lock on a file that somebody is about to replace
+        raise
     except sa.exc.DatabaseError as error:
         raced = isinstance(error, sa.exc.OperationalError) and "already exists" in str(error)
         if not raced:  # two processes may create the schema at the same instant
@@ -258,6 +265,60 @@ def _engine_for(url: str) -> Engine:
                 reason=type(error).__name__,
             ) from error
     return engine
+
+
+def _refuse_a_lost_ledger(engine: Engine) -> None:
+    """An empty ledger beside an archive that holds objects is a lost one (every run is entered before its first object
+    is stored): starting over silently would load everything again and show nothing.
+
+    Raises TIYU-LED-0005.
+    """
+    archive = settings().archive_root
+    if not sa.inspect(engine).get_table_names() and next(archive.glob("*/??/*.tiyu"), None) is not None:
+        raise TiyuError(
+            "TIYU-LED-0005",
+            "控制台账丢失：归档里有对象，台账却是空的",
+            "停止调度和服务，从备份恢复：tiyu restore 备份目录 --force；没有可用备份则 tiyu ledger rebuild，从归档与数据表重建",
+            EXIT_UNAVAILABLE,
+        )
+
+
+_DAMAGED = ("malformed", "file is not a database", "disk image", "file is encrypted")
+
+
+def _name_the_fault(context: Any) -> None:
+    """Turn what the database says about its file into a coded error, whichever statement met it."""
+    text = str(context.original_exception).lower()
+    if any(word in text for word in _DAMAGED):
+        raise TiyuError(
+            "TIYU-LED-0003",
+            "控制台账已损坏",
+            "停止调度和服务，从备份恢复：tiyu restore 备份目录 --force；没有可用备份则 tiyu ledger rebuild，从归档与数据表重建",
+            EXIT_UNAVAILABLE,
+            reason=type(context.original_exception).__name__,
+        ) from None
+    if "database is locked" in text:
+        raise TiyuError(
+            "TIYU-LED-0004",
+            "控制台账被别的进程长时间占用",
+            "等占用它的任务结束，或结束卡住的进程后重跑",
+            EXIT_UNAVAILABLE,
+        ) from None
+    if "unable to open database file" in text and (found := _unwritable()):
+        raise found from None
+    if found := storage.from_text(text):
+        raise found from None
+
+
+def _unwritable() -> TiyuError | None:
+    """Why SQLite cannot open its file: it never says."""
+    folder = Path(settings().ledger_url.removeprefix("sqlite:///")).parent
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x" * 4096)
+    except OSError as error:
+        return storage.fault(error)
+    return None
 
 
 def engine() -> Engine:
@@ -323,6 +384,31 @@ def start_run(run_id: str, resource: str, as_of_at: datetime) -> None:
         ingest_run,
         {"run_id": run_id, "resource": resource, "status": "running", "started_at": utc_now(), "as_of_at": as_of_at},
     )
+
+
+INTERRUPTED = TiyuError(
+    "TIYU-ING-0030",
+    "汇聚被强行中断（断电、内存不足或被终止）",
+    "无需处理：下一次汇聚从中断处续作，不会重复入库",
+    EXIT_UNAVAILABLE,
+)
+"""What the ledger says of a run that never came to its end."""
+
+
+def end_interrupted_runs(resource: str) -> int:
+    """Close runs of a resource that were killed; the caller holds the resource's lock, so none can be at work."""
+    with transaction() as connection:
+        result = connection.execute(
+            sa.update(ingest_run)
+            .where(ingest_run.c.resource == resource, ingest_run.c.status == "running")
+            .values(
+                status="failed",
+                finished_at=utc_now(),
+                error_code=INTERRUPTED.code,
+                error_message=INTERRUPTED.message_zh,
+            )
+        )
+        return int(result.rowcount)
 
 
 def finish_run(run_id: str, status: str, **values: Any) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from lake import storage
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 
@@ -106,9 +107,15 @@ def _retry(name: str, commit: Callable[[], int]) -> int:
     for attempt in range(_ATTEMPTS):
         try:
             return commit()
-        except CommitFailedError:
+        except CommitFailedError as error:
+            if found := storage.fault(error):
+                raise found from None
             time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+        except OSError as error:
+            raise storage.fault(error) or error from None
         except DeltaError as error:
+            if found := storage.fault(error):
+                raise found from None
             kind = "约束检查" if "validation check" in str(error) else type(error).__name__
             raise TiyuError(
                 "TIYU-LAKE-0004",
@@ -136,7 +143,9 @@ def _once(name: str, data: Any, commit: Callable[[], int]) -> int:
     def single() -> int:
         try:
             return commit()
-        except CommitFailedError:
+        except CommitFailedError as error:
+            if found := storage.fault(error):
+                raise found from None
             raise TiyuError(
                 "TIYU-LAKE-0002",
                 "另一个任务同时写了这张表",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from lake import clock, ledger, tables
+from lake import clock, ledger, steps, storage, tables
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from modeling import project, session
 
@@ -135,6 +135,9 @@ def _first_line(text: str | None) -> str:
 def _raise_failures(outcome: Any, layer: str) -> None:
     """Turn dbt's results into one coded error; the first failure is named, the others are listed."""
     results = list(outcome.result.results) if outcome.result is not None else []
+    for text in (*(r.message for r in results if str(r.status) == "error"), str(outcome.exception or "")):
+        if found := storage.from_text(text):  # no model is wrong when the disk is
+            raise found
     log = str(project.state_dir() / "logs" / "dbt.log")
     broken = [r for r in results if r.node.resource_type == "model" and str(r.status) == "error"]
     if broken:
@@ -178,6 +181,8 @@ def _model_of(node: Any) -> str | None:
     return ", ".join(parent.split(".")[-1] for parent in parents) or None
 
 
+@storage.coded()
+@steps.step(None)
 def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None = None) -> BuildReport:
     """Build the models of a layer that have something to do, test them, and on success let them be seen.
 

@@ -16,7 +16,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.duckdb.utils import TargetConfig
 from duckdb import DuckDBPyConnection
 
-from lake import query, tables
+from lake import query, steps, tables
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.settings import settings
 from modeling import literals, session
@@ -173,8 +173,12 @@ class Plugin(BasePlugin):
         run = session.current()
         if run is None or self._connection is None:
             raise TiyuError("TIYU-DBT-0005", "不能直接用 dbt 写入数据表", "请用 tiyu build 构建分层数据", EXIT_USAGE)
+        name = str(target_config.relation.identifier)
+        layer = run.specs[name].layer.replace("dim", "dwd")  # dimensions are built in the step of the details
+        steps.enter(layer)
         cursor = self._connection.cursor()
         try:
-            build_model(cursor, run, str(target_config.relation.identifier), target_config.config["sql"])
+            build_model(cursor, run, name, target_config.config["sql"])
         finally:
             cursor.close()
+            steps.enter(f"gate-{layer}")  # what dbt does with a layer after writing it is testing it

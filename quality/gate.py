@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lake import ledger, query, tables
+from lake import ledger, query, steps, storage, tables
 from lake.clock import utc_now
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.query import quote_name, scan_sql
@@ -271,6 +272,7 @@ def _require_finished(contract: Contract) -> None:
             )  # fmt: skip
 
 
+@storage.coded()
 def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     """Judge what changed in the given ODS and ADS tables and move the checked versions of what passed.
 
@@ -283,8 +285,7 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     run_id = run_id or f"gate-{utc_now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     contracts, ads = _contracts_of(list(dict.fromkeys(names)))
     report = GateReport(run_id, [])
-    con = query.connect()
-    try:
+    with steps.step("gate-ods" if contracts else "gate-ads"), closing(query.connect()) as con:
         for contract in contracts:
             _require_finished(contract)
             report.repaired |= withdrawal.repair(con, contract)
@@ -297,8 +298,6 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
             report.tables += [work.verdict for work in works]
             ledger.record_quality([row for work in works for row in _result_rows(run_id, work)])
             _conclude(con, run_id, owner, works, report)
-    finally:
-        con.close()
     report.close()
     _raise(report)
     return report

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lake import clock, ledger, properties
+from lake import clock, ledger, properties, steps, storage
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.settings import settings
 from sharing import files
@@ -67,6 +67,8 @@ def outbox(business_date: date | None = None) -> Path:
     return root if business_date is None else root / business_date.isoformat()
 
 
+@storage.coded()
+@steps.step("exchange")
 def run_exchange(
     business_date: date | None = None,
     *,

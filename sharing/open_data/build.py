@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from lake import clock, ledger, properties, query, tables
+from lake import clock, ledger, properties, query, steps, storage, tables
 from lake.errors import TiyuError
 from lake.settings import settings
 from sharing import files
@@ -55,6 +55,8 @@ class OpenDataReport:
         return {"datasets": [asdict(item) for item in self.datasets], "pages_written": self.pages_written}
 
 
+@storage.coded()
+@steps.step("open_data")
 def build_open_data() -> OpenDataReport:
     """Publish every open dataset from its checked ADS table and render the portal preview.
 

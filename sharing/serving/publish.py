@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from lake import clock, ledger, properties, query, tables
+from lake import clock, ledger, properties, query, steps, storage, tables
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
 from quality.engine import ranges_of, rows_sql
@@ -516,6 +516,8 @@ def _copied_rows(con: duckdb.DuckDBPyConnection, source: str, version: int) -> s
     return f"SELECT {', '.join(items)} FROM {scan_sql(source, version)}"
 
 
+@storage.coded()
+@steps.step("serving")
 def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -> ServingReport:
     """Publish the serving files of the given audiences (default: all declared), each only if something changed.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.processes import MARK, free_port, sweep
+from tests.faults.kills import Kill
 from tests.faults.support import ROOT, Home, contents, delivered, serving, undisturbed
 
 
@@ -30,6 +33,69 @@ class Reference:
     delivered: dict[str, str]
     new_home: Callable[[str], Home]
     city: Path
+
+
+class Results:
+    """What a whole run of the fault suite found, written to ``build/faults/RESULTS.md`` at its end."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.parts: list[str] = []
+        self.faults: list[tuple[str, str, str]] = []
+
+    def kills(self, seed: int, done: list[Kill], seconds: float) -> None:
+        """The table of kills."""
+        lines = [f"## Kills of the demo: seed {seed}, {len(done)} of {len(done)} hit, {seconds:.0f} s in all", ""]
+        lines += [
+            "| no. | step | kill after entering it (s) | after the demo's start (s) | tasks running | steps at work | processes |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|"]
+        lines += [
+            f"| {number} | {kill.target.step} | {kill.waited_s:.3f} | {kill.at_s:.0f} | {', '.join(kill.tasks)} "
+            f"| {', '.join(kill.steps)} | {kill.processes} |"
+            for number, kill in enumerate(done, 1)
+        ]
+        self.parts.append("\n".join(lines))
+
+    def fault(self, what: str, message: str, remedy: str) -> None:
+        """One storage fault: what was broken, what was said, after what the tables were those of an undisturbed run."""
+        code = next((word for word in message.split() if word.startswith("TIYU-")), "?")
+        self.faults.append((what, code, remedy))
+
+    def write(self) -> None:
+        """The file; nothing is written when no part ran."""
+        if self.faults:
+            lines = [
+                "## Storage faults",
+                "",
+                "| fault | message | remedy, then the tables of an undisturbed run |",
+                "|---|---|---|",
+            ]
+            self.parts.append("\n".join(lines + [f"| {' | '.join(row)} |" for row in self.faults]))
+        if not self.parts:
+            return
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        versions = {name: metadata.version(name) for name in ("duckdb", "deltalake", "dbt-core", "apache-airflow")}
+        head = [
+            "# Last full result of `make test-faults`",
+            "",
+            f"Commit {commit.stdout.strip()} · {platform.system()} {platform.release()} · {os.cpu_count()} CPUs · Python "
+            f"{platform.python_version()} · " + " · ".join(f"{name} {version}" for name, version in versions.items()),
+            "",
+            f"All of it took {time.monotonic() - self.started:.0f} s (load average at the end {os.getloadavg()[1]:.1f}).",
+            "",
+        ]
+        target = ROOT / "build" / "faults" / "RESULTS.md"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("\n".join(head) + "\n\n".join(self.parts) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[Results]:
+    """Collects what the suite found."""
+    found = Results()
+    yield found
+    found.write()
 
 
 @pytest.fixture(scope="session")
