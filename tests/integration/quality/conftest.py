@@ -46,6 +46,7 @@ class Lake:
         """Append one batch (table → rows, part dates) and record it as ingestion does."""
         contract = contracts.load(resource)
         sha256 = hashlib.sha256(batch_id.encode()).hexdigest()
+        ledger.engine()  # a run is entered before its first object is stored
         path = settings().archive_root / resource / sha256[:2] / f"{sha256}.tiyu"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"sealed")
