@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import nullcontext
 
 import typer
 
 from cli.output import print_error
-from lake import storage
+from lake import state, storage
 from lake.errors import EXIT_INTERNAL, TiyuError
 
 #: Command modules in the order `tiyu --help` shows them; each has ``register(app)``.
@@ -33,7 +34,9 @@ COMMANDS = (
     "diff",
     "quarantine",
     "backfill",
+    "reread",
     "backup",
+    "ledger",
     "keys",
 )
 
@@ -57,7 +60,9 @@ def main() -> None:
     """Run the command line. Files it makes are for this account and its group only."""
     os.umask(0o027)
     try:
-        with storage.coded():
+        # a restore replaces what every other command works on
+        at_work = nullcontext() if "restore" in sys.argv[1:2] else state.in_use()
+        with storage.coded(), at_work:
             build_app()()
     except TiyuError as error:
         print_error(error, as_json="--json" in sys.argv)

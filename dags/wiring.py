@@ -115,6 +115,7 @@ def _owner(raw: dict[str, Any]) -> str:
 def pools() -> dict[str, str]:
     """Every pool the DAGs use, with its meaning. Each has one slot; ``dags.pools`` writes them out for Airflow."""
     named = {source.pool: f"one writer of {', '.join(source.tables)}" for source in sources()}
+    named["writer_backfill"] = "one backfill at a time; the verb holds the lock of its resource"
     named["writer_layers"] = "one writer of the dim, dwd, dws and ads tables"
     named["writer_serving"] = "one writer of the serving files"
     named["writer_exchange"] = "one writer of the delivery outbox"
@@ -214,11 +215,11 @@ def verb(name: str, *values: Any, **arguments: Any) -> Any:
     from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
     from dags.child import call, plain
-    from lake import storage
+    from lake import state, storage
     from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
     try:
-        with storage.coded():
+        with storage.coded(), state.in_use():
             return plain(call(name, *values, **arguments))
     except TiyuError as error:
         kind = AirflowException if error.exit_code == EXIT_UNAVAILABLE else AirflowFailException

@@ -37,8 +37,8 @@ class BackfillReport:
 
 def backfill(
     resource: str,
-    first: date,
-    last: date,
+    first: date | None,
+    last: date | None,
     *,
     max_bytes: int = DEFAULT_BATCH_BYTES,
     progress: Progress | None = None,
@@ -47,7 +47,7 @@ def backfill(
 
     Raises TIYU-ING-0012 when the range is wrong, TIYU-ING-0001 for an unknown resource, and what `ingest` raises.
     """
-    if last < first or first > clock.today():
+    if first is None or last is None or last < first or first > clock.today():
         raise TiyuError(
             "TIYU-ING-0012", "回补的日期范围不合法", "起点不晚于终点，也不在将来", EXIT_USAGE, first=first, last=last
         )  # fmt: skip

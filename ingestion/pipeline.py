@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from catalog.contracts import Contract, ObjectSpec
 from catalog.schemas import ods_schema
-from ingestion import archive, decoders, naming, split
+from ingestion import archive, batch_list, decoders, naming, split
 from ingestion.decoders.base import Decoded
 from ingestion.dedup import deduplicate
 from lake import ledger, steps, tables
@@ -180,7 +180,8 @@ def process(
     objects = ledger.objects(batch["batch_id"])
     order = {item["sha256"]: item["seq"] for item in objects}
     with steps.step("decode"):
-        judged = judge(contract, batch, objects, progress, poison=poison)
+        # as of when the batch came in: finished a day later, or read again, it is judged the same
+        judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison)
     with steps.step("rules"):
         kept = deduplicate(
             judged.accepted, contract.root, batch["batch_id"], order, same_key_is_duplicate=is_activity(contract)
@@ -194,7 +195,69 @@ def process(
         result.tables = write_rows(contract, batch, kept.unique, judged.children, batch["batch_id"])
     with steps.step("ledger"):
         _account(result, batch, objects, judged.decoded, kept.unique, refusals, kept.duplicates)
+    batch_list.mark_done(contract.id, batch["batch_id"])
     return result
+
+
+def require_layout(contract: Contract) -> None:
+    """Raise TIYU-ING-0013 when the stored tables have other columns or types than the contract declares now.
+
+    Comparing new rows with stored ones would be wrong, and two layouts in one table would mislead every reader.
+    """
+    for obj in contract.objects:
+        if tables.exists(obj.table) and layout_of(obj.table) != layout_declared(obj):
+            stored, declared = layout_of(obj.table), layout_declared(obj)
+            differs = sorted(name for name in stored.keys() | declared.keys() if stored.get(name) != declared.get(name))
+            raise TiyuError(
+                "TIYU-ING-0013",
+                "契约的列与已入库的表不一致，暂不汇聚",
+                f"提高契约版本号后运行 tiyu reread {contract.id}，从归档按新契约重读历史",
+                table=obj.table,
+                columns="、".join(differs),
+            )
+
+
+def layout_of(table: str) -> dict[str, str]:
+    """Column → type of a stored table, as Delta names them."""
+    return {entry.name: str(entry.type) for entry in tables.open_table(table).schema().fields}
+
+
+def layout_declared(obj: ObjectSpec) -> dict[str, str]:
+    """Column → type that a contract declares, as Delta would name them."""
+    return tables.delta_types(ods_schema(obj))
+
+
+def empty_tables(contract: Contract) -> None:
+    """Before batches are read again under a new contract version: empty tables in its layout, once per version.
+
+    What readers see is the checked version, which stays; the gate waits until the batches are back.
+    """
+    key = f"{contract.id}:{contract.version}:reread"
+    for obj in contract.objects:
+        if tables.exists(obj.table):
+            tables.replace_table(
+                obj.table,
+                ods_schema(obj).empty_table(),
+                metadata={"tiyu.contract_version": contract.version},
+                partition_by=("part_date",),
+                batch_id=key,
+            )
+
+
+def count_records(contract: Contract, objects: list[dict[str, Any]]) -> dict[str, int]:
+    """Root records per object, decoded but not judged; an object that cannot be read counts as one, as in its batch."""
+    counts: dict[str, int] = {}
+    try:
+        for chunk in decoders.decode_many(contract.server, _plain(contract, objects, None), contract):
+            counts.update(chunk.root_counts)
+            counts.update(dict.fromkeys(chunk.refusals, 1))
+    except TiyuError:
+        raise
+    except Exception:
+        if len(objects) == 1:
+            return {objects[0]["sha256"]: 1}
+        return {sha: count for item in objects for sha, count in count_records(contract, [item]).items()}
+    return counts
 
 
 def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuError]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import archive, connectors, naming, pipeline
+from ingestion import archive, batch_list, connectors, naming, pipeline
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
 from lake import clock, ledger, steps, storage
@@ -90,7 +90,7 @@ def ingest(
     ``history`` asks for what the source holds of the past instead, seen or not (see `ingestion.backfill`); the
     watermark of the scheduled ingest stays where it is.
     Raises TIYU-ING-0001 for an unknown resource, connector and archive errors (exit code 3), TIYU-ING-0006 when the
-    books do not balance. Refused objects and rows are no error: they are in the report, in quarantine and in the
+    books do not balance, TIYU-ING-0013 when the contract's columns changed and history was not read again. Refused objects and rows are no error: they are in the report, in quarantine and in the
     archive, and an alert is open.
     """
     contract = _contract(resource)
@@ -102,9 +102,7 @@ def ingest(
         ledger.start_run(run_id, resource, clock.as_of())
         try:
             archive.clean_partials(resource)
-            for batch in ledger.batches(resource, "archived"):
-                report.add(_process(contract, batch, progress))
-                report.recovered_batches += 1
+            recover(contract, report, progress)
             _fetch_all(contract, report, from_dir, max_bytes, progress, history)
         except TiyuError as error:
             _record_failure(report, error)
@@ -165,6 +163,20 @@ def _record_failure(report: IngestReport, error: TiyuError) -> None:
         )
 
 
+def recover(contract: Contract, report: IngestReport, progress: Progress | None) -> None:
+    """Finish what is archived but not yet in the lake, oldest first; the resource's lock is held.
+
+    Raises TIYU-ING-0013 when the tables are of another layout than the contract's.
+    """
+    waiting = ledger.batches(contract.id, "archived")
+    if any(batch["supersedes"] for batch in waiting):
+        pipeline.empty_tables(contract)
+    pipeline.require_layout(contract)
+    for batch in waiting:
+        report.add(_process(contract, batch, progress))
+        report.recovered_batches += 1
+
+
 def _contract(resource: str) -> Contract:
     known = contracts.load_all("source")
     if resource not in known:
@@ -205,6 +217,7 @@ def _fetch_all(
         else:
             # what was asked for by hand has no place in the watermark of the scheduled source
             values = {**batch[0], "watermark": None if from_dir or history else json.dumps(state, sort_keys=True)}
+            batch_list.write(values, batch[1], signatures)
             with steps.step("ledger"):
                 ledger.open_batch(values, batch[1], signatures)
             report.add(_process(contract, values, progress))

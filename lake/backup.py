@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lake import clock, ledger, migrations, tables
+from lake import clock, ledger, migrations, state, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.settings import settings
 
@@ -411,12 +411,13 @@ def _swap(place: Path, fresh: Path, stamp: str) -> list[str]:
 
 
 class _no_run_at_work:
-    """Hold the locks of all resources (`home/locks`), so that no ingest writes while the state is replaced."""
+    """Hold the lock of the state and those of all resources, so that nothing reads or writes while it is replaced."""
 
     def __enter__(self) -> None:
         self._files: list[Any] = []
-        folder = settings().home / "locks"
-        for lock in sorted(folder.glob("*.lock")) if folder.is_dir() else []:
+        state.lock_file().parent.mkdir(parents=True, exist_ok=True)
+        state.lock_file().touch()
+        for lock in sorted(state.lock_file().parent.glob("*.lock")):
             file = open(lock, "a")
             self._files.append(file)
             try:
@@ -424,7 +425,8 @@ class _no_run_at_work:
             except BlockingIOError:
                 self.__exit__()
                 raise TiyuError(
-                    "TIYU-BAK-0011", "有汇聚任务正在运行，不能恢复", "停止调度和服务后重跑", EXIT_UNAVAILABLE, resource=lock.stem
+                    "TIYU-BAK-0011", "有任务或命令正在使用数据，不能恢复", "停止调度和服务，等命令结束后重跑", EXIT_UNAVAILABLE,
+                    lock=lock.stem,
                 ) from None  # fmt: skip
 
     def __exit__(self, *_: object) -> None:

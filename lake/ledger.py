@@ -505,6 +505,54 @@ def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: Sequ
             _set_watermark(connection, row["resource"], row["watermark"])
 
 
+def supersede_batches(batches_to: Mapping[str, str], contract_version: str, reread_id: str) -> None:
+    """Open batches again under another contract version, in one transaction (``batches_to``: old id → new id).
+
+    Objects, order and business instant stay; counts start anew and no watermark moves. What the old batches had in
+    quarantine is decided: its records are read again.
+    """
+    now = utc_now()
+    anew = {f"{name}_count": 0 for name in ("decoded", "accepted", "quarantined", "duplicate")}
+    with transaction() as connection:
+        for old, new in batches_to.items():
+            mine = batch_object.c.batch_id == old
+            wanted = sa.select(batch_object.c.sha256).where(mine, batch_object.c.quarantined_count > 0)
+            quarantined: list[str] = list(connection.execute(wanted).scalars())
+            decisions = [
+                {
+                    "replay_id": reread_id,
+                    "batch_id": old,
+                    "source_object": sha256,
+                    "record_from": 0,
+                    "record_to": 2**62,
+                    "outcome": "reread",
+                    "replayed_at": now,
+                }
+                for sha256 in quarantined
+            ]
+            if decisions:
+                connection.execute(sa.insert(quarantine_replay), decisions)
+            connection.execute(
+                sa.update(batch_object).where(mine).values(batch_id=new, status="archived", reason=None, **anew)
+            )
+            connection.execute(
+                sa.update(batch)
+                .where(batch.c.batch_id == old)
+                .values(
+                    batch_id=new,
+                    supersedes=old,
+                    contract_version=contract_version,
+                    status="archived",
+                    first_part_date=None,
+                    last_part_date=None,
+                    failures=0,
+                    watermark=None,
+                    finished_at=None,
+                    **anew,
+                )
+            )
+
+
 def count_failure(batch_id: str) -> int:
     """Count an unforeseen error of a batch; returns how many there have been."""
     with transaction() as connection:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake import storage
@@ -221,13 +221,27 @@ def _create(name: str, schema: pa.Schema, partition_by: tuple[str, ...]) -> None
 
 
 def replace_table(
-    name: str, data: Data, *, metadata: Mapping[str, Any] | None = None, partition_by: tuple[str, ...] = ()
+    name: str,
+    data: Data,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    partition_by: tuple[str, ...] = (),
+    batch_id: str | None = None,
 ) -> int:
-    """Replace the whole content (and schema) of a table in one commit; returns the new version."""
-    properties = CommitProperties(custom_metadata=_metadata(metadata, None))
+    """Replace the whole content (and schema) of a table in one commit; returns the new version.
+
+    With ``batch_id`` (an app transaction, see `append`) it happens once, however often it is asked for.
+    """
+    app_id = f"tiyu:{batch_id}"
+    properties = CommitProperties(
+        custom_metadata=_metadata(metadata, None),
+        app_transactions=[Transaction(app_id, 1)] if batch_id else None,
+    )
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
 
     def commit() -> int:
+        if batch_id and exists(name) and open_table(name).transaction_version(app_id) is not None:
+            return open_table(name).version()
         write_deltalake(
             path(name),
             arrow,
@@ -386,6 +400,11 @@ def touched_dates(name: str, after: int | None, upto: int) -> set[date] | None:
             return None
         touched.update(date.fromisoformat(text) for text in json.loads(dates))
     return touched
+
+
+def delta_types(schema: pa.Schema) -> dict[str, str]:
+    """Column → type as a stored table names it (`open_table(...).schema()`), for comparing layouts."""
+    return {field.name: str(field.type) for field in Schema.from_arrow(schema).fields}
 
 
 def set_column_metadata(name: str, columns: Mapping[str, Mapping[str, str]]) -> None:

@@ -265,7 +265,8 @@ def _result_rows(run_id: str, work: _Work) -> list[dict[str, Any]]:
 def _require_finished(contract: Contract) -> None:
     """Refuse to judge while a batch of the contract is half in the lake: its counts, and so its withdrawal, are unknown."""
     for batch in ledger.batches(contract.id, "archived"):
-        if any(tables.has_batch(obj.table, batch["batch_id"]) for obj in contract.objects):
+        # a batch that is read again under a new contract version is missing from the tables until it is done
+        if batch["supersedes"] or any(tables.has_batch(obj.table, batch["batch_id"]) for obj in contract.objects):
             raise TiyuError(
                 "TIYU-QG-0006", "有批次尚未入湖完毕，暂不判定", "重跑 tiyu ingest，它会从中断处续作，然后再跑质量闸门",
                 resource=contract.id, batch=batch["batch_id"],

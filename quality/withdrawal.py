@@ -122,6 +122,11 @@ def _key(batch_id: str) -> str:
     return f"{key}:{uuid.uuid4().hex[:8]}" if tables.has_batch(quarantine.TABLE, key) else key
 
 
+def withdrawal_recorded(batch_id: str) -> bool:
+    """Whether the quarantine says that a batch was withdrawn (also when the ledger cannot be asked)."""
+    return tables.has_batch(quarantine.TABLE, f"{batch_id}:withdrawn")
+
+
 def _object_names(batch_id: str, objects: list[str]) -> list[str | None]:
     """The protected names under which the objects arrived, in the order of `objects`."""
     names = {entry["sha256"]: entry["name"] for entry in ledger.objects(batch_id)}
@@ -193,4 +198,4 @@ def _reason(batch_id: str) -> str:
     return "质量闸门未通过，整批撤回"
 
 
-__all__ = ["RULE_ID", "WITHDRAWN", "decide", "repair", "withdraw"]
+__all__ = ["RULE_ID", "WITHDRAWN", "decide", "repair", "withdraw", "withdrawal_recorded"]

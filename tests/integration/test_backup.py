@@ -6,6 +6,8 @@ import json
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -246,6 +248,35 @@ def test_places_that_will_not_do(state, tmp_path, monkeypatch):
     backup(tmp_path / "copy")
     with resource_lock("venue.register"), pytest.raises(TiyuError, match="TIYU-BAK-0011"):
         restore(tmp_path / "copy", force=True)
+
+
+def test_anything_at_work_stops_a_restore_and_a_restore_stops_anything(state, tmp_path, monkeypatch):
+    """A gate, a build or a command in another process; and one that begins while the state is being replaced."""
+    backup(tmp_path / "copy")
+    before = content()
+    code = (
+        "import sys\nfrom lake import state\nwith state.in_use():\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "in\n"
+        with pytest.raises(TiyuError, match=r"TIYU-BAK-0011.*lock=state"):
+            restore(tmp_path / "copy", force=True)
+        assert content() == before
+    finally:
+        child.communicate("")
+    real, seen = module._copy_back, []
+
+    def also_somebody_else(*arguments):
+        done = subprocess.run([sys.executable, "-m", "cli.main", "status"], capture_output=True, text=True, check=False)
+        seen.append((done.returncode, "TIYU-BAK-0012" in done.stderr + done.stdout))
+        monkeypatch.setattr(module, "_copy_back", real)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_copy_back", also_somebody_else)
+    restore(tmp_path / "copy", force=True)
+    assert seen == [(3, True)]
+    assert content() == before
 
 
 def test_a_write_ahead_log_of_the_old_ledger_never_reaches_the_new_one(state, tmp_path):
