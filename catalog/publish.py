@@ -120,25 +120,56 @@ def _kpi_rows(scale: float) -> list[dict[str, Any]]:
 
 
 def _resource_rows(_: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "resource": contract.id,
-            "title": contract.title,
-            "domain": contract.domain,
-            "kind": contract.kind,
-            "update_cycle": contract.update_cycle,
-            "update_cycle_name": contract.update_cycle_zh,
-            "cycle_hours": contract.cycle_hours,
-            "grace_hours": contract.grace_hours,
-            "table_name": contract.root.table,
-            "grade": contract.grade,
-            "share_type": contract.share.type,
-            "open_type": contract.open.type,
-            "owner_name": contract.owner_name,
-            "contract_version": contract.version,
-        }
-        for contract in contracts.load_all().values()
-    ]
+    """Every entry of the catalogue; hours and versions only where a contract promises them."""
+    from catalog import entries
+    from catalog.entries import sheet
+
+    by_contract = contracts.load_all()
+    rows = []
+    for entry in entries.load_all().values():
+        contract = by_contract.get(entry.id)
+        rows.append(
+            {
+                "resource": entry.id,
+                "resource_code": entry.code,
+                "title": entry.title_zh,
+                "summary": entry.summary,
+                "domain": entry.domain,
+                "kind": entry.kind,
+                "kind_name": entry.kind_zh,
+                "layer": entry.layer,
+                "class_name": " / ".join(level.name for level in entry.classes),
+                "provider_name": entry.provider_name,
+                "provider_uscc": entry.provider_uscc,
+                "format_name": entry.format_name,
+                "update_cycle": entry.update_cycle,
+                "update_cycle_name": vocabularies.name_of("update_cycle", entry.update_cycle),
+                "cycle_hours": contract.cycle_hours if contract else None,
+                "grace_hours": contract.grace_hours if contract else None,
+                "table_name": entry.tables[0].name if entry.tables else None,
+                "column_count": len(entry.columns),
+                "grade": entry.grade,
+                "pi_mark": entry.pi_mark,
+                "share_type": entry.share.type,
+                "share_type_name": vocabularies.name_of("share_type", entry.share.type),
+                "share_condition": sheet.share_text(entry) or None,
+                "share_method": entry.share.method,
+                "open_type": entry.open.type,
+                "open_type_name": vocabularies.name_of("open_type", entry.open.type),
+                "open_scope": entry.open.scope,
+                "open_condition": sheet.open_text(entry) or None,
+                "published_date": entry.published_on,
+                "origin": entry.origin_zh,
+                "owner_name": entry.owner_name,
+                "legal_basis": entry.legal_basis,
+                "retention": entry.retention,
+                "crs": entry.crs,
+                "upstream": json.dumps(entry.upstream, ensure_ascii=False),
+                "downstream": json.dumps(entry.downstream, ensure_ascii=False),
+                "contract_version": entry.version,
+            }
+        )
+    return rows
 
 
 def _code_rows(_: float) -> list[dict[str, Any]]:
@@ -226,21 +257,48 @@ TABLES: tuple[ReferenceTable, ...] = (
     ReferenceTable(
         "ods_reference__resource",
         "数据资源目录",
-        "一个数据资源或发布产品",
+        "一个目录条目：来源、表、输出或页面",
         (
             _column("resource", "VARCHAR", "资源编号"),
-            _column("title", "VARCHAR", "资源名称"),
+            _column("resource_code", "VARCHAR", "信息资源代码"),
+            _column("title", "VARCHAR", "信息资源名称"),
+            _column("summary", "VARCHAR", "信息资源摘要"),
             _column("domain", "VARCHAR", "业务域"),
-            _column("kind", "VARCHAR", "种类：source 来源、exchange 共享交换、open 开放"),
+            _column(
+                "kind",
+                "VARCHAR",
+                "种类：source 来源、reference 参考、platform 平台运行、table 加工表、exchange 共享交换、open 开放、dashboard 页面",
+            ),
+            _column("kind_name", "VARCHAR", "种类名称"),
+            _column("layer", "VARCHAR", "层"),
+            _column("class_name", "VARCHAR", "信息资源分类：类、项、目、细目"),
+            _column("provider_name", "VARCHAR", "信息资源提供方"),
+            _column("provider_uscc", "VARCHAR", "提供方统一社会信用代码"),
+            _column("format_name", "VARCHAR", "信息资源格式"),
             _column("update_cycle", "VARCHAR", "更新周期代码"),
             _column("update_cycle_name", "VARCHAR", "更新周期"),
-            _column("cycle_hours", "BIGINT", "更新周期的小时数", "h"),
-            _column("grace_hours", "BIGINT", "宽限小时数", "h"),
-            _column("table_name", "VARCHAR", "数据表"),
-            _column("grade", "VARCHAR", "资源级别，取最高的列"),
+            _column("cycle_hours", "BIGINT", "更新周期的小时数，只有契约承诺的资源才有", "h"),
+            _column("grace_hours", "BIGINT", "宽限小时数，只有契约承诺的资源才有", "h"),
+            _column("table_name", "VARCHAR", "数据表；有几张时为主表，页面为空"),
+            _column("column_count", "BIGINT", "信息项个数", "count"),
+            _column("grade", "VARCHAR", "安全等级，取最高的列"),
+            _column("pi_mark", "VARCHAR", "个人信息标识，取最高的列"),
             _column("share_type", "VARCHAR", "共享类型代码"),
+            _column("share_type_name", "VARCHAR", "共享类型"),
+            _column("share_condition", "VARCHAR", "共享条件，或不予共享的依据"),
+            _column("share_method", "VARCHAR", "共享方式"),
             _column("open_type", "VARCHAR", "开放类型代码"),
+            _column("open_type_name", "VARCHAR", "开放类型"),
+            _column("open_scope", "VARCHAR", "开放范围"),
+            _column("open_condition", "VARCHAR", "开放条件，或非开放的理由"),
+            _column("published_date", "DATE", "发布日期"),
+            _column("origin", "VARCHAR", "数据来源"),
             _column("owner_name", "VARCHAR", "责任处室"),
+            _column("legal_basis", "VARCHAR", "采集依据"),
+            _column("retention", "VARCHAR", "保存期限"),
+            _column("crs", "VARCHAR", "坐标系"),
+            _column("upstream", "VARCHAR", "上游条目（JSON 数组）"),
+            _column("downstream", "VARCHAR", "下游条目（JSON 数组）"),
             _column("contract_version", "VARCHAR", "契约版本"),
         ),
         _resource_rows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,15 @@ def loads(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # a SafeLoader subclass
 
 
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> bytes:
+    """Parsing is slow and the same files are asked for by several readers; pickled, so that each gets its own copy."""
+    return pickle.dumps(loads(text))
+
+
 def read(path: Path) -> Any:
-    """Parse a YAML file (UTF-8)."""
-    return loads(path.read_text(encoding="utf-8"))
+    """Parse a YAML file (UTF-8). Raises yaml.YAMLError as `loads` does."""
+    return pickle.loads(_parsed(path.read_text(encoding="utf-8")))
 
 
 def fingerprint(folder: Path, pattern: str) -> tuple[tuple[str, int, int], ...]:

@@ -49,6 +49,9 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
         lines.append(f"一行代表：{about['grain']}")
     latest = f"，最新 {about['latest_part_date']}" if about["latest_part_date"] else ""
     lines.append(f"{about['row_count']:,} 行{latest}；已检版本 {about['delta_version']}")
+    if about.get("resource_code"):
+        terms = f"{about['share_type']}，{about['open_type']}"
+        lines.append(f"资源代码 {about['resource_code']}；{about['owner_name']}；{terms}；数据来源：{about['origin']}")
     if found.freshness:
         fresh = found.freshness
         lines.append(

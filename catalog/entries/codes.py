@@ -27,6 +27,7 @@ from catalog.problems import DeclarationError
 
 CODE = re.compile(r"^[1-3]\d{2}\d{3}[0-9A-Z]*/[0-9]{1,10}$")
 FILE = "codes.yaml"
+TABLE = "ods_reference__resource"
 _HEAD = """# The register of resource codes: append only (`tiyu catalog assign` writes it). A line is never edited, removed or used for
 # something else. An entry that is gone gets a line under `withdrawn`, one that got another id a line under `renamed`.
 """
@@ -211,11 +212,12 @@ def published() -> dict[str, str]:
     """Code → entry id as last published into the lake; empty when nothing was."""
     from lake import query, tables
 
-    if not tables.exists("ods_reference__entry"):
+    if not tables.exists(TABLE):
         return {}
     con = query.connect()
     try:
-        query.register(con, "ods_reference__entry", "head", view="published")
-        return dict(con.execute("SELECT code, entry FROM published WHERE code IS NOT NULL").fetchall())
+        query.register(con, TABLE, "head", view="published")
+        rows = con.execute("SELECT resource_code, resource FROM published WHERE resource_code IS NOT NULL").fetchall()
+        return dict(rows)
     finally:
         con.close()

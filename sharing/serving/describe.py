@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -22,13 +22,14 @@ _UTC = pl.Datetime("us")
 
 @dataclass(frozen=True)
 class Table:
-    """What a table is. `resource` is the contract id of an ODS table."""
+    """What a table is. `resource` is the contract id of an ODS table, `catalogue` what its catalogue entry says."""
 
     name: str
     title: str = ""
     grain: str = ""
     description: str = ""
     resource: str | None = None
+    catalogue: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,13 @@ CATALOG_TABLES = CatalogTable(
         "row_count": (pl.Int64, "行数"),
         "latest_part_date": (pl.Date, "最新分区日期"),
         "resource": (pl.String, "数据资源（契约编号）"),
+        "resource_code": (pl.String, "信息资源代码"),
+        "owner_name": (pl.String, "责任处室"),
+        "update_cycle": (pl.String, "更新周期"),
+        "origin": (pl.String, "数据来源"),
+        "upstream": (pl.String, "直接来自哪些目录条目"),
+        "share_type": (pl.String, "共享类型"),
+        "open_type": (pl.String, "开放类型"),
         "delta_version": (pl.Int64, "所读的已检版本"),
     },
 )
@@ -138,6 +146,7 @@ def tables() -> dict[str, Table]:
     from catalog import columns as catalog_columns
     from catalog import contracts, publish
 
+    about = _catalogue()
     found: dict[str, Table] = {}
     for contract in contracts.load_all("source").values():
         for obj in contract.objects:
@@ -148,7 +157,27 @@ def tables() -> dict[str, Table]:
         if name not in found:
             title, _, grain = text.partition("粒度：")
             found[name] = Table(name, title.strip().rstrip("。"), grain.strip().rstrip("。").removeprefix("一行是"))
-    return found
+    return {name: replace(table, catalogue=about.get(name, {})) for name, table in found.items()}
+
+
+def _catalogue() -> dict[str, dict[str, str | None]]:
+    """Stored table → the words of its catalogue entry that `catalog_tables` carries."""
+    from catalog import entries, vocabularies
+
+    return {
+        table.name: {
+            "resource_code": entry.code,
+            "owner_name": entry.owner_name,
+            "update_cycle": vocabularies.name_of("update_cycle", entry.update_cycle),
+            "origin": entry.origin_zh,
+            "upstream": "、".join(entry.upstream) or None,
+            "share_type": vocabularies.name_of("share_type", entry.share.type),
+            "open_type": vocabularies.name_of("open_type", entry.open.type),
+        }
+        for entry in entries.load_all().values()
+        if entry.layer != "out"
+        for table in entry.tables
+    }
 
 
 def comment_parts(table: Table) -> list[str]:

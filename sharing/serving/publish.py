@@ -32,7 +32,7 @@ from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 3
+LAYOUT = 4
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
 CITY = ("310000", "上海市")
@@ -406,6 +406,7 @@ def _write_catalog(
                 "row_count": count,
                 "latest_part_date": last,
                 "resource": about.resource,
+                **about.catalogue,
                 "delta_version": plan.version,
             }
         )

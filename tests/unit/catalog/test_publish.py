@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from catalog import kpis, publish, vocabularies
+from catalog import entries, kpis, publish, vocabularies
 from lake import ledger, properties, tables
 from lake.errors import TiyuError
 
@@ -30,7 +30,11 @@ def test_publish_is_idempotent_and_visible(home):
     kpi = read("ods_reference__kpi")
     assert kpi.height == sum(len(k.rows()) for k in kpis.load_all().values())
     assert kpi.select("kpi_code", "variant_code").is_duplicated().sum() == 0
-    assert read("ods_reference__resource").height == 11
+    resource = read("ods_reference__resource")
+    assert set(resource["resource"]) == set(entries.load_all())
+    assert resource["resource_code"].is_duplicated().sum() == 0
+    assert resource["resource_code"].null_count() == 0
+    assert resource.filter(pl.col("kind") == "source")["cycle_hours"].null_count() == 0
     rule = read("ods_reference__rule")
     assert not rule.filter(pl.col("provenance").str.contains("DESIGN|K-"))["is_law"].any()
 
