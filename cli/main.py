@@ -23,6 +23,7 @@ COMMANDS = (
     "reconcile",
     "status",
     "catalog",
+    "policy",
     "build",
     "gate",
     "serve",

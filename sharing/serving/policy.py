@@ -1,26 +1,35 @@
-"""What an audience may see, decided in one place from `catalog/policy/surfaces.yaml`.
+"""The policy as the serving files need it: which audiences have a file, which tables and columns it holds.
 
-`decide` maps a described column (grade, mark, identifier kind) to a treatment. Anything unknown, an ungraded column
-included, is absent.
+What may be seen is decided by `catalog.policy`; this module only asks it, and names what has to be done to a column
+in one word (`plain`, `token`, `absent`, or the mask: `hour`, `age_band` …).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from catalog import policy
+from catalog.columns import TECHNICAL
+from catalog.policy import is_person_level
+from catalog.policy.declaration import RowScope
+from lake.errors import EXIT_USAGE, TiyuError
 
-from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
-from lake.settings import settings
+__all__ = [
+    "TECHNICAL",
+    "TREATMENT_ZH",
+    "Audience",
+    "Column",
+    "Treatment",
+    "audience",
+    "decide",
+    "is_person_level",
+    "served",
+    "table_allowed",
+]
 
-Treatment = Literal["plain", "token", "hour", "age_band", "absent"]
+Treatment = str
 
-#: Columns every ODS row carries beside its contract; they name a batch and an archived object, never a person.
-TECHNICAL = ("_batch_id", "_record_no", "_source_object", "_ingested_at", "part_date")
 TREATMENT_ZH: dict[str, str] = {
     "plain": "原样",
     "token": "已换成本受众专用标记",
@@ -30,72 +39,15 @@ TREATMENT_ZH: dict[str, str] = {
 }
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True)
+class Audience:
+    """An audience that has a serving file. `scope` None: one file with all rows; else a file for each of its codes."""
 
-
-class ColumnRule(_Strict):
-    """An exception for one column name, in one table or in all."""
-
-    column: str
-    treatment: Treatment
-    reason: str
-    table: str | None = None
-
-
-class Rows(_Strict):
-    """Which rows of one table go into a scoped file: those whose column `own` holds the file's code or one of `also`,
-    or (`all`) every row. Whatever goes beyond the own code needs a reason."""
-
-    own: str | None = None
-    also: tuple[str, ...] = ()
-    all: bool = False
-    reason: str = ""
-
-    @model_validator(mode="after")
-    def _one_meaning(self) -> Rows:
-        if (self.own is None) != self.all:
-            raise ValueError("either own or all")
-        if (self.also or self.all) and not self.reason:
-            raise ValueError("rows beyond the own scope need a reason")
-        if self.also and self.all:
-            raise ValueError("also has no meaning beside all")
-        return self
-
-
-class Scope(_Strict):
-    """The codes an audience's file is cut for, and whose rows each table gives; a table not listed is absent."""
-
-    vocabulary: str
-    tables: dict[str, Rows]
-    without: tuple[str, ...] = ()
-
-    def codes(self) -> dict[str, str]:
-        """Code → Chinese name of every scope, in the order of the vocabulary."""
-        from catalog import vocabularies
-
-        return {
-            row["code"]: row["name"] for row in vocabularies.load(self.vocabulary) if row["code"] not in self.without
-        }
-
-
-class Audience(_Strict):
-    """One audience's policy; see the head of surfaces.yaml."""
-
+    name: str
     title: str
     file: str
-    tables: list[str]
-    grades: dict[str, Treatment]
-    identifiers: dict[str, Treatment]
-    person_times: Literal["plain", "hour"]
-    columns: list[ColumnRule]
-    scope: Scope | None = None
-
-    @model_validator(mode="after")
-    def _file_per_scope(self) -> Audience:
-        if ("{scope}" in self.file) != (self.scope is not None):
-            raise ValueError("{scope} in the file's name goes with a scope")
-        return self
+    tables: tuple[str, ...]
+    scope: RowScope | None
 
     def file_of(self, scope: str | None = None) -> str:
         """Name of the serving file; raises TIYU-SRV-0004 without a declared scope where the audience has scopes."""
@@ -108,10 +60,25 @@ class Audience(_Strict):
             )  # fmt: skip
         return self.file.format(scope=scope)
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether some identifier becomes a token in this audience's file, so that a key of its own is needed."""
+        return "token" in policy.current().audiences[self.name].kinds.values()
 
-class Policy(_Strict):
-    version: str
-    audiences: dict[str, Audience]
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything of the policy that decides what the file holds (JSON-able)."""
+        declared = policy.current()
+        readers = {
+            name: place.model_dump() for name, place in declared.surfaces.items() if self.name in place.audiences
+        }
+        kinds = {name: kind.model_dump() for name, kind in declared.kinds.items()}
+        who = declared.audiences[self.name]
+        return {
+            "audience": who.model_dump(),
+            "surfaces": readers,
+            "kinds": kinds,
+            "rows": declared.row_scopes[who.rows].model_dump(),
+        }
 
 
 @dataclass(frozen=True)
@@ -129,62 +96,33 @@ class Column:
     identifier_kind: str | None
 
 
-def policy_path() -> Path:
-    return settings().repo_root / "catalog" / "policy" / "surfaces.yaml"
-
-
-def load(path: Path | None = None) -> Policy:
-    """The declared policy. Raises TIYU-SRV-0001 when the file has an unknown key or treatment."""
-    file = path or policy_path()
-    try:
-        return Policy.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise TiyuError(
-            "TIYU-SRV-0001",
-            "展示策略声明有误",
-            "对照 catalog/policy/surfaces.yaml 文件头的说明修改",
-            EXIT_INTERNAL,
-            file=file.name,
-        ) from error
+def served() -> list[str]:
+    """The audiences that have a serving file."""
+    return [name for name, who in policy.current().audiences.items() if who.file]
 
 
 def audience(name: str) -> Audience:
-    """The policy of one audience; raises TIYU-SRV-0002 for one nobody declared."""
-    found = load().audiences.get(name)
-    if found is None:
+    """One audience with a file; raises TIYU-SRV-0002 for one that nobody declared or that has none."""
+    declared = policy.current()
+    found = declared.audiences.get(name)
+    if found is None or found.file is None:
         raise TiyuError(
-            "TIYU-SRV-0002", "没有这个受众", "受众在 catalog/policy/surfaces.yaml 中声明", EXIT_USAGE, audience=name
+            "TIYU-SRV-0002",
+            "没有这个受众，或它没有服务文件",
+            "受众在 catalog/policy/policy.yaml 中声明",
+            EXIT_USAGE,
+            audience=name,
         )
-    return found
+    rows = declared.row_scopes[found.rows]
+    return Audience(name, found.title, found.file, found.tables, None if rows.whole else rows)
 
 
-def table_allowed(policy: Audience, table: str) -> bool:
+def table_allowed(who: Audience, table: str) -> bool:
     """Whether a table may be in the audience's file at all."""
-    if policy.scope is not None and table not in policy.scope.tables:
-        return False
-    return any(table.startswith(prefix) for prefix in policy.tables)
+    return policy.table_allowed(who.name, table)
 
 
-def is_person_level(columns: Iterable[Column]) -> bool:
-    """Whether rows of a table speak of one person: some column is personal information or names a person."""
-    return any(column.pi_mark in ("P", "S") or column.name.endswith("_token") for column in columns)
-
-
-def decide(policy: Audience, column: Column, *, person_level: bool) -> Treatment:
-    """The treatment of one column. Order: declared exception, grade (absent wins), identifier, time, plain."""
-    for rule in policy.columns:
-        if rule.column == column.name and rule.table in (None, column.table):
-            return rule.treatment
-    if column.name in TECHNICAL:
-        return "plain"
-    by_grade = policy.grades.get(column.grade or "", "absent")
-    if by_grade == "absent":
-        return "absent"
-    kind = column.identifier_kind
-    if kind is not None:
-        return policy.identifiers.get(kind, "absent")
-    if column.name.endswith("_token"):  # a token whose kind was lost on the way through the layers stays a token
-        return "token" if "token" in policy.identifiers.values() else "absent"
-    if person_level and policy.person_times == "hour" and column.type.upper().startswith("TIMESTAMP"):
-        return "hour"
-    return by_grade
+def decide(who: Audience, column: Column, *, person_level: bool) -> Treatment:
+    """What the audience's file holds of one column: the strictest of all surfaces that read the file."""
+    decision = policy.decide_file(who.name, column, person_level=person_level)
+    return decision.mask or decision.treatment

@@ -249,8 +249,8 @@ def _fingerprint(audience_name: str, who: Audience) -> str:
     """What besides the data decides a file's content: layout, policy, keys, demo flag."""
     from protection import keys
 
-    kid = keys.provider().current(audience_name)[0] if "token" in who.identifiers.values() else ""
-    parts = [LAYOUT, audience_name, who.model_dump(), kid, properties.demo_banner(), duckdb.__version__]
+    kid = keys.provider().current(audience_name)[0] if who.has_tokens else ""
+    parts = [LAYOUT, audience_name, who.fingerprint(), kid, properties.demo_banner(), duckdb.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -533,7 +533,7 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
         for spill in (settings().home / "tmp").glob("serving-*"):
             shutil.rmtree(spill, ignore_errors=True)
         files = []
-        for name in audiences or list(policy.load().audiences):
+        for name in audiences or policy.served():
             if policy.audience(name).scope is None:
                 files.append(_publish_audience(name, full=full))
             else:
