@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catalog import policy
+from catalog.policy import Facet
 from sharing import files
 
 if TYPE_CHECKING:
     from catalog.contracts import Contract
-
-UNGRADED = "未定级"
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,26 @@ def schema_version(contract_version: str, columns: Sequence[Column]) -> str:
     return f"{contract_version}-{files.sm3_bytes(layout.encode())[:8]}"
 
 
-def described_grades(table: str) -> dict[str, str | None]:
-    """Grades the catalogue computed or declared for the columns of a lake table; None where there is none."""
-    from catalog.columns import describe_all
+def described(table: str) -> dict[str, Facet]:
+    """Grade, mark and identifier kind that the catalogue gives the columns of a lake table."""
+    from catalog.policy.explain import table_columns
 
-    return {row["column"]: row["grade"] for row in describe_all() if row["table"] == table}
+    columns = table_columns(table)
+    person_level = policy.is_person_level(columns)
+    return {column.name: policy.facet_of(column, person_level=person_level) for column in columns}
 
 
-def refused_grades(table: str, columns: Sequence[Column], max_grade: str) -> dict[str, str]:
-    """Columns that may not leave, with the reason: ungraded, or graded above ``max_grade``.
+def refused(table: str, columns: Sequence[Column], channel: str) -> dict[str, str]:
+    """Columns that the policy does not let leave by a channel (``exchange`` or ``open``) as they are, with the reason.
 
-    The higher of the contract's and the lake table's grade counts.
+    The stricter of what the contract and what the catalogue says of a column counts.
     """
-    from catalog.contracts.model import GRADES
-
-    in_lake = described_grades(table)
-    refused: dict[str, str] = {}
+    in_lake = described(table)
+    nobody = Facet(None, None, None)
+    found: dict[str, str] = {}
     for column in columns:
-        grades = [str(grade) for grade in (column.grade, in_lake.get(column.name))]
-        if not set(grades) <= set(GRADES):
-            refused[column.name] = UNGRADED
-        elif max(grades) > max_grade:
-            refused[column.name] = max(grades)
-    return refused
+        facet = policy.strictest(Facet(column.grade, column.pi_mark, None), in_lake.get(column.name, nobody))
+        decision = policy.decide(*policy.CHANNELS[channel], facet)
+        if decision.treatment != "plain":
+            found[column.name] = "、".join(dict.fromkeys(step.text_zh.partition("：")[2] for step in decision.why))
+    return found

@@ -14,6 +14,7 @@ from catalog.checks import (
     declarations,
     elements,
     outputs,
+    policy,
     row_rules,
     sharing_terms,
 )
@@ -40,5 +41,5 @@ CHECKS: tuple[Check, ...] = (
     # where it comes from
     #
     # who may see it
-    #
+    policy.CHECK,
 )

@@ -1,25 +1,24 @@
-"""Output contracts name existing columns, of a grade their surface may show, with the same or a higher grade."""
+"""Output contracts name existing columns, which the policy lets leave by their channel."""
 
 from __future__ import annotations
 
-from catalog import rules_table
+from catalog import policy, rules_table
 from catalog.checks.base import Check, Context, Findings
-from catalog.contracts.model import GRADES
-
-SURFACE_LIMIT = {"exchange": "L2", "open": "L1"}
-"""Highest column grade a surface may show; an open aggregate may rest on higher grades but is itself graded."""
+from catalog.columns import ColumnRow
+from catalog.contracts.model import PropertySpec
+from catalog.policy import Facet
 
 K_OPEN = "disclosure.k_open"
 
 
 def run(context: Context, found: Findings) -> None:
-    """The higher of the grade that the contract and the one that the table declares counts."""
+    """The stricter of what the contract and what the table declare counts."""
     k_open = rules_table.get(K_OPEN).value_min
     for contract in context.contracts:
         if contract.output is None:
             continue
         found.count("outputs", 1)
-        limit, table = SURFACE_LIMIT[contract.kind], context.tables.get(contract.output.table)
+        table = context.tables.get(contract.output.table)
         names = {p.name for p in contract.root.properties}
         for column in {*contract.output.key, contract.output.increment_column, contract.output.count_column} - {None}:
             if column not in names:
@@ -39,9 +38,17 @@ def run(context: Context, found: Findings) -> None:
             if described is None:
                 found.add("output_column", where, f"输出列不在表 {contract.output.table} 中")
                 continue
-            grade = max(str(prop.grade), described["grade"] if described["grade"] in GRADES else "L4")
-            if grade > limit:
-                found.add("output_grade", where, f"级别 {grade} 高于该出口允许的 {limit}")
+            decision = policy.decide(*policy.CHANNELS[contract.kind], _facet(prop, described))
+            if decision.treatment != "plain":
+                why = "；".join(dict.fromkeys(step.text_zh for step in decision.why))
+                found.add("output_grade", where, f"展示策略不允许该列从此出口提供（{why}）")
+
+
+def _facet(prop: PropertySpec, described: ColumnRow) -> Facet:
+    return policy.strictest(
+        Facet(prop.grade, prop.pi_mark, prop.identifier_kind),
+        Facet(described["grade"], described["pi_mark"], described["identifier_kind"]),
+    )
 
 
 CHECK = Check("outputs", "输出契约", run, counts={"outputs": "输出契约", "output_columns": "输出列"})

@@ -7,6 +7,7 @@ value is `protection`'s work (`protection.masking`), applying it is each surface
 from __future__ import annotations
 
 from catalog.policy.decide import (
+    CHANNELS,
     Decision,
     Facet,
     allows,
@@ -16,6 +17,7 @@ from catalog.policy.decide import (
     facet_of,
     is_person_level,
     kind_of,
+    strictest,
     table_allowed,
 )
 from catalog.policy.declaration import (
@@ -33,6 +35,7 @@ from catalog.policy.declaration import (
 from catalog.policy.roles import audience_of, check_assignment, conflicts
 
 __all__ = [
+    "CHANNELS",
     "FILE",
     "TREATMENTS",
     "Audience",
@@ -55,5 +58,6 @@ __all__ = [
     "kind_of",
     "load",
     "replaced",
+    "strictest",
     "table_allowed",
 ]

@@ -91,14 +91,21 @@ def _ask(policy: Policy, limit: Limit, who: str, facet: Facet) -> list[Step]:
     return steps
 
 
-@lru_cache(maxsize=4096)
-def _decide(policy: _ById, audience: str, surface: str, facet: Facet) -> Decision:
+@lru_cache(maxsize=1024)
+def _closed(policy: _ById, audience: str, surface: str) -> Decision | None:
+    """The decision where an audience may not use a surface; None where it may."""
+    place, who = policy.policy.surfaces.get(surface), policy.policy.audiences.get(audience)
+    if place is not None and who is not None and audience in place.audiences:
+        return None
+    where = place.title if place else f"未声明的展示面 {surface}"
+    text = f"{where} 不对 {who.title if who else f'未声明的受众 {audience}'} 开放"
+    return Decision("absent", None, (Step("audience", "absent", text, place.basis if place else "默认拒绝"),))
+
+
+@lru_cache(maxsize=1 << 15)
+def _open(policy: _ById, audience: str, surface: str, facet: Facet) -> Decision:
     declared = policy.policy
-    place, who = declared.surfaces.get(surface), declared.audiences.get(audience)
-    if place is None or who is None or audience not in place.audiences:
-        where = place.title if place else f"未声明的展示面 {surface}"
-        text = f"{where} 不对 {who.title if who else f'未声明的受众 {audience}'} 开放"
-        return Decision("absent", None, (Step("audience", "absent", text, place.basis if place else "默认拒绝"),))
+    place, who = declared.surfaces[surface], declared.audiences[audience]
     steps = _ask(declared, who, f"受众 {who.title}", facet)
     if isinstance(place.limit, Limit):
         limit = place.limit if place.limit.basis else place.limit.model_copy(update={"basis": place.basis})
@@ -135,8 +142,21 @@ def decide(audience: str, surface: str, facet: Facet, policy: Policy | None = No
 
     An unknown audience, surface, grade, mark or kind gives absent. `policy` None means the one in force.
     """
-    declared = policy or declaration.current()
-    return _decide(_ById(declared), audience, surface, facet)
+    key = _ById(policy or declaration.current())
+    return _closed(key, audience, surface) or _open(key, audience, surface, facet)
+
+
+CHANNELS: dict[str, tuple[str, str]] = {"exchange": ("exchange", "exchange"), "open": ("public", "open_data")}
+"""Kind of an output contract → the audience and surface its columns leave to."""
+
+
+def strictest(*facets: Facet) -> Facet:
+    """What counts when several declarations speak of one column: the highest grade, the most sensitive mark, a kind if any
+    names one; what one of them leaves open stays open, and an open grade or mark is decided as absent."""
+    grades, marks = [facet.grade for facet in facets], [facet.mark for facet in facets]
+    grade = None if None in grades else max(str(item) for item in grades)
+    mark = None if None in marks else max((str(item) for item in marks), key="NPS".find)
+    return Facet(grade, mark, next((facet.kind for facet in facets if facet.kind), None))
 
 
 def allows(audience: str, surface: str, policy: Policy | None = None) -> bool:

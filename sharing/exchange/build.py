@@ -72,18 +72,17 @@ def iso(value: datetime | None) -> str | None:
 
 
 def check_grades(spec: DeliverySpec) -> int:
-    """Refuse columns that are ungraded or graded above what the channel allows; returns the number examined.
+    """Refuse columns that the policy does not give to the exchange partner as they are; returns the number examined.
 
-    Raises TIYU-EXC-0006. The higher of the contract's and the lake table's grade counts.
+    Raises TIYU-EXC-0006. The stricter of what the contract and the lake table say of a column counts.
     """
-    refused = outputs.refused_grades(spec.table, spec.columns, spec.max_grade)
+    refused = outputs.refused(spec.table, spec.columns, "exchange")
     if refused:
         raise TiyuError(
             "TIYU-EXC-0006",
-            "字段等级高于本通道允许的等级，拒绝交付",
+            "展示策略不允许这些字段从本通道交付",
             "从交换契约中移除该字段，或先降级处理并重新定级",
             resource=spec.resource,
-            allowed=spec.max_grade,
             columns=refused,
         )
     if not spec.columns:

@@ -50,7 +50,6 @@ class DeliverySpec:
     complete_days: str | None
     cycle_zh: str
     due_time: time
-    max_grade: str
     rows_per_part: int
     provider: Provider
 
@@ -156,7 +155,6 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any], who: P
         complete_days=options.get("complete_days"),
         cycle_zh=contract.update_cycle_zh,
         due_time=time.fromisoformat(contract.due_time or "08:00"),
-        max_grade=config["max_grade"],
         rows_per_part=int(config["rows_per_part"]),
         provider=who,
     )

@@ -50,7 +50,6 @@ class DatasetSpec:
     grain: str
     geo: dict[str, str] | None
     chart: dict[str, Any]
-    max_grade: str
     preview_rows: int
     publisher: dict[str, str]
     canonical: dict[str, str]
@@ -127,7 +126,6 @@ def _spec(contract: Any, options: dict[str, Any], config: dict[str, Any]) -> Dat
         grain=contract.root.grain,
         geo=options.get("geo"),
         chart=options["chart"],
-        max_grade=config["max_grade"],
         preview_rows=int(config["preview_rows"]),
         publisher=config["publisher"],
         canonical=config["canonical"],

@@ -13,19 +13,17 @@ SUPPRESSED = "is_suppressed"
 
 
 def check_grades(spec: DatasetSpec) -> int:
-    """Refuse ungraded columns and columns above the grade that may be opened; returns the number examined.
+    """Refuse columns that the policy does not give to the public as they are; returns the number examined.
 
-    Raises TIYU-OPEN-0002. The higher of the contract's and the lake table's grade counts; personal marks are refused.
+    Raises TIYU-OPEN-0002. The stricter of what the contract and the lake table say of a column counts.
     """
-    refused = {c.name: f"个人信息标识 {c.pi_mark}" for c in spec.columns if c.pi_mark != "N"}
-    refused |= outputs.refused_grades(spec.table, spec.columns, spec.max_grade)
+    refused = outputs.refused(spec.table, spec.columns, "open")
     if refused or not spec.columns:
         raise TiyuError(
             "TIYU-OPEN-0002",
-            "字段等级或个人信息标识不允许开放，拒绝发布",
+            "展示策略不允许开放这些字段，拒绝发布",
             "从开放契约中移除该字段，或先脱敏降级并重新定级",
             dataset=spec.name,
-            allowed=spec.max_grade,
             columns=refused or "契约没有字段",
         )
     return len(spec.columns)

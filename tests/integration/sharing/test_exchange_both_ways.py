@@ -18,6 +18,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from catalog.policy import Facet
 from cli import exchange as cli_exchange
 from lake import ledger, properties, query
 from lake.errors import TiyuError
@@ -28,6 +29,9 @@ from simulation.center.checks import check, mask, sm3, uscc_valid
 from simulation.center.state import State
 from tests.unit.exchange import synthetic
 from tests.unit.exchange.synthetic import REGISTER, REGISTER_SPEC, WATER, WATER_SPEC
+
+OPEN = Facet("L1", "N", None)
+
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[3]
@@ -144,7 +148,7 @@ def world(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     specs = {spec.table: spec for spec in (REGISTER_SPEC, WATER_SPEC)}
     monkeypatch.setattr(config, "load", lambda: sorted(specs.values(), key=lambda spec: spec.resource))
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in specs[table].columns})
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in specs[table].columns})
     made = World(tmp_path / "var", tmp_path, monkeypatch)
     made.day("2026-11-20")
     properties.set("is_demo", "true")

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.policy import Facet
 from lake import properties
 from sharing import outputs
 from sharing.exchange import config
 from tests.unit.exchange import synthetic
+
+OPEN = Facet("L1", "N", None)
 
 
 @pytest.fixture
@@ -19,8 +22,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "load", lambda: sorted(specs.values(), key=lambda spec: spec.resource))
     monkeypatch.setattr(
         outputs,
-        "described_grades",
-        lambda table: {c.name: "L1" for c in specs[table].columns} if table in specs else {},
+        "described",
+        lambda table: {c.name: OPEN for c in specs[table].columns} if table in specs else {},
     )
     properties.set("is_demo", "true")
     return tmp_path / "var"

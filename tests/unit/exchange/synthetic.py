@@ -102,7 +102,6 @@ REGISTER_SPEC = DeliverySpec(
     None,
     "每日",
     time(8),
-    "L1",
     1000000,
     PROVIDER,
 )
@@ -132,7 +131,6 @@ WATER_SPEC = DeliverySpec(
     "part_date",
     "每日",
     time(8),
-    "L1",
     1000000,
     PROVIDER,
 )

@@ -17,6 +17,7 @@ import jsonschema
 import polars as pl
 import pytest
 
+from catalog.policy import Facet
 from lake import ledger
 from lake.errors import TiyuError
 from sharing import files, outputs
@@ -26,6 +27,8 @@ from sharing.exchange.verify import verify
 from sharing.outputs import Column
 from tests.unit.exchange import synthetic
 from tests.unit.exchange.synthetic import DAY, REGISTER, REGISTER_SPEC, WATER, WATER_SPEC
+
+OPEN = Facet("L1", "N", None)
 
 
 def tree(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -105,7 +108,7 @@ def test_a_column_outside_the_contract_never_leaves(filled):
 
 def test_contract_column_missing_in_the_table_is_refused(filled, monkeypatch):
     spec = synthetic.with_column(REGISTER_SPEC, Column("no_such", "无", "VARCHAR", "L1", "N"))
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in spec.columns})
     with pytest.raises(TiyuError, match="TIYU-EXC-0005"):
         _deliver(spec)
 
@@ -113,8 +116,8 @@ def test_contract_column_missing_in_the_table_is_refused(filled, monkeypatch):
 @pytest.mark.parametrize(("contract_grade", "lake_grade"), [("L3", "L3"), ("L1", "L2"), ("L1", None)])
 def test_grade_above_the_channel_or_missing_is_refused(filled, monkeypatch, contract_grade, lake_grade):
     spec = synthetic.with_column(REGISTER_SPEC, Column("contact_name", "联系人", "VARCHAR", contract_grade, "P"))
-    grades = {c.name: "L1" for c in spec.columns} | {"contact_name": lake_grade}
-    monkeypatch.setattr(outputs, "described_grades", lambda table: grades)
+    grades = {c.name: OPEN for c in spec.columns} | {"contact_name": OPEN._replace(grade=lake_grade)}
+    monkeypatch.setattr(outputs, "described", lambda table: grades)
     with pytest.raises(TiyuError, match="TIYU-EXC-0006") as error:
         _deliver(spec)
     assert "contact_name" in str(error.value)
@@ -122,7 +125,7 @@ def test_grade_above_the_channel_or_missing_is_refused(filled, monkeypatch, cont
 
 
 def _graded(monkeypatch, spec):
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in spec.columns})
     return spec
 
 

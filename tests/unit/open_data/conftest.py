@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.policy import Facet
 from lake import properties
 from sharing import outputs
 from sharing.open_data import config
 from tests.unit.open_data import synthetic
+
+OPEN = Facet("L1", "N", None)
 
 
 @pytest.fixture
@@ -19,8 +22,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "load", lambda: listed)
     monkeypatch.setattr(
         outputs,
-        "described_grades",
-        lambda table: {c.name: "L1" for spec in listed if spec.table == table for c in spec.columns},
+        "described",
+        lambda table: {c.name: OPEN for spec in listed if spec.table == table for c in spec.columns},
     )
     properties.set("is_demo", "true")
     synthetic.put(synthetic.DIRECTORY, synthetic.directory_frame())

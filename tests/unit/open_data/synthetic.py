@@ -127,7 +127,6 @@ def specs() -> list[DatasetSpec]:
             grain,
             options.get("geo"),
             options["chart"],
-            config["max_grade"],
             config["preview_rows"],
             config["publisher"],
             config["canonical"],

@@ -17,6 +17,7 @@ import openpyxl
 import polars as pl
 import pytest
 
+from catalog.policy import Facet
 from lake import ledger, properties
 from lake.errors import TiyuError
 from sharing import outputs
@@ -25,6 +26,9 @@ from sharing.outputs import Column
 from tests.unit.open_data import synthetic
 
 DIRECTORY, VISITS = synthetic.specs()
+
+
+OPEN = Facet("L1", "N", None)
 
 
 def tree(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -177,15 +181,15 @@ def test_columns_outside_the_contract_and_grades(home, monkeypatch):
         assert "不应离开".encode() not in path.read_bytes(), path
     column = Column("contact_name", "联系人", "VARCHAR", "L1", "P")
     spec = replace(DIRECTORY, columns=(*DIRECTORY.columns, column))
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns})
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in spec.columns})
     with pytest.raises(TiyuError, match="TIYU-OPEN-0002"):
         build.publish(spec)
     with pytest.raises(TiyuError, match="TIYU-OPEN-0002"):
         build.publish(replace(spec, columns=(*DIRECTORY.columns, replace(column, pi_mark="N", grade="L3"))))
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in DIRECTORY.columns[1:]})
-    with pytest.raises(TiyuError, match="未定级"):
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in DIRECTORY.columns[1:]})
+    with pytest.raises(TiyuError, match="没有定级"):
         build.publish(DIRECTORY)
-    monkeypatch.setattr(outputs, "described_grades", lambda table: {c.name: "L1" for c in spec.columns} | {"x": "L1"})
+    monkeypatch.setattr(outputs, "described", lambda table: {c.name: OPEN for c in spec.columns} | {"x": OPEN})
     with pytest.raises(TiyuError, match="TIYU-OPEN-0006"):
         build.publish(replace(DIRECTORY, columns=(*DIRECTORY.columns, Column("x", "x", "VARCHAR", "L1", "N"))))
 

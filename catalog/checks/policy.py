@@ -1,0 +1,38 @@
+"""The display policy holds together (proved by exhaustion) and knows every grade, mark and identifier kind in the catalogue."""
+
+from __future__ import annotations
+
+from catalog import policy
+from catalog.checks.base import Check, Context, Findings
+from catalog.policy import exhaustion
+
+
+def run(context: Context, found: Findings) -> None:
+    """A counter-example is a finding; so is an identifier kind that no audience could ever be allowed to see."""
+    proof = exhaustion.prove()
+    found.count("policy_cells", proof.examined["cells"])
+    found.count("role_subsets", proof.examined["role_subsets"])
+    found.count("policy_comparisons", proof.examined["comparisons"])
+    for violation in proof.violations:
+        found.add(
+            "policy", violation.code, f"{violation.title_zh}：{violation.example_zh}（共 {violation.count:,} 格）"
+        )
+    kinds = policy.current().kinds
+    for row in context.columns:
+        found.count("policy_columns", 1)
+        kind = row["identifier_kind"]
+        if kind is not None and kind not in kinds:
+            found.add("policy_kind", f"{row['table']}.{row['column']}", f"标识种类 {kind} 没有在展示策略中声明")
+
+
+CHECK = Check(
+    "policy",
+    "展示策略",
+    run,
+    counts={
+        "policy_cells": "策略格",
+        "role_subsets": "角色组合",
+        "policy_comparisons": "策略比较",
+        "policy_columns": "核对列",
+    },
+)
