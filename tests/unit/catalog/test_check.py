@@ -124,11 +124,14 @@ def test_token_column_needs_mark_and_grade(catalogue):
     assert {"unmarked_personal", "identifier_grade"} <= codes(run(catalogue))
 
 
-def test_exchange_allows_l2_but_not_l3(catalogue):
+def test_the_limit_of_the_exchange_is_the_policys(catalogue):
+    from catalog import policy
+    from tests.unit.catalog.test_policy import changed
+
     write(catalogue[1], models_for_outputs(reading_id={"meta": {"grade": "L2", "pi_mark": "N"}}))
-    assert run(catalogue).ok
-    write(catalogue[1], models_for_outputs(reading_id={"meta": {"grade": "L3", "pi_mark": "N"}}))
-    assert not run(catalogue).ok
+    assert "output_grade" in {problem.code for problem in run(catalogue).problems}
+    with policy.replaced(changed(("audiences.exchange.grades", {"L1": "plain", "L2": "plain"}))):
+        assert "output_grade" not in {problem.code for problem in run(catalogue).problems}
 
 
 def test_output_that_reads_an_undescribed_table(catalogue):
