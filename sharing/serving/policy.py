@@ -12,7 +12,7 @@ from typing import Any
 from catalog import policy
 from catalog.columns import TECHNICAL
 from catalog.policy import is_person_level
-from catalog.policy.declaration import RowScope
+from catalog.policy.declaration import Rows, RowScope
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "TREATMENT_ZH",
     "Audience",
     "Column",
+    "Rows",
     "Treatment",
     "audience",
     "decide",

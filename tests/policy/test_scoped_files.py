@@ -11,11 +11,14 @@ import duckdb
 import polars as pl
 import pytest
 
+from catalog.policy import replaced
+from catalog.policy.declaration import Rows
 from lake import ledger, properties, tables
 from lake.errors import TiyuError
 from sharing import serving
 from sharing.serving import policy, scoped
 from sharing.serving.publish import publish_serving
+from tests.policies import changed
 from tests.unit.dashboards import cockpit_data
 
 pytestmark = pytest.mark.policy
@@ -253,25 +256,18 @@ def test_a_damaged_or_lost_file_is_cut_again(lake, kept):
     assert {code for code in DISTRICTS if after[code] != before[code]} == {"310101", "310151"}
 
 
-def test_a_policy_that_gives_a_table_whole_is_seen_by_the_scan(lake, kept, monkeypatch):
-    who = policy.audience("district")
-    opened = policy.Rows(all=True, reason="test")
-    loosened = who.model_copy(update={"scope": who.scope.model_copy(
-        update={"tables": {**who.scope.tables, "ads_cockpit__venue_day": opened}})})  # fmt: skip
-    with monkeypatch.context() as patch:
-        patch.setattr(policy, "audience", lambda name: loosened)
+def test_a_policy_that_gives_a_table_whole_is_seen_by_the_scan(lake, kept):
+    opened = ("row_scopes.own_district.tables.ads_cockpit__venue_day", {"all": True, "reason": "test"})
+    with replaced(changed(opened)):
         assert publish_serving(["district"]).changed
         file = serving.file_of("district", "310104")
     found, _, _ = foreign(file, "310104")
     assert any(place.startswith("ads_cockpit__venue_day") for place in found)
 
 
-def test_a_policy_that_names_a_missing_column_stops(lake, monkeypatch):
-    who = policy.audience("district")
-    wrong = who.model_copy(update={"scope": who.scope.model_copy(
-        update={"tables": {**who.scope.tables, "dim_sport": policy.Rows(own="district_code")}})})  # fmt: skip
-    monkeypatch.setattr(policy, "audience", lambda name: wrong)
-    with pytest.raises(TiyuError) as caught:
+def test_a_policy_that_names_a_missing_column_stops(lake):
+    wrong = ("row_scopes.own_district.tables.dim_sport", {"own": "district_code"})
+    with replaced(changed(wrong)), pytest.raises(TiyuError) as caught:
         scoped.publish_scopes("district")
     assert caught.value.code == "TIYU-SRV-0005"
 
@@ -291,4 +287,4 @@ def test_a_table_outside_the_scope_is_absent(lake):
 )  # fmt: skip
 def test_a_faulty_rule_is_refused(rule):
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's own error
-        policy.Rows.model_validate(rule)
+        Rows.model_validate(rule)

@@ -126,7 +126,7 @@ def test_token_column_needs_mark_and_grade(catalogue):
 
 def test_the_limit_of_the_exchange_is_the_policys(catalogue):
     from catalog import policy
-    from tests.unit.catalog.test_policy import changed
+    from tests.policies import changed
 
     write(catalogue[1], models_for_outputs(reading_id={"meta": {"grade": "L2", "pi_mark": "N"}}))
     assert "output_grade" in {problem.code for problem in run(catalogue).problems}

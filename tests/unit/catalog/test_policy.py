@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import pytest
 
-from catalog import policy, yamlfile
+from catalog import policy
 from catalog.check import run as run_catalog_check
 from catalog.policy import Facet, declaration, exhaustion
 from catalog.policy import explain as explaining
-from catalog.policy.declaration import FILE, Policy
 from catalog.policy.explain import CatalogColumn
 from catalog.problems import DeclarationError
 from lake.errors import TiyuError
-
-
-def changed(*edits: tuple[str, Any]) -> Policy:
-    """The committed policy with some entries replaced; a path is dotted, a value of None removes the entry."""
-    content = copy.deepcopy(yamlfile.read(FILE))
-    for path, value in edits:
-        *parents, last = path.split(".")
-        place = content
-        for name in parents:
-            place = place[name]
-        if value is None:
-            del place[last]
-        else:
-            place[last] = value
-    return Policy.model_validate(content)
+from tests.policies import changed, content
 
 
 def column(name="c", grade="L1", mark="N", kind=None, type_="VARCHAR", table="dwd_x__y"):
@@ -136,17 +118,8 @@ def test_tables_and_row_scopes():
 def test_a_faulty_declaration_is_refused_with_the_place(path, value, text, tmp_path):
     import yaml
 
-    content = copy.deepcopy(yamlfile.read(FILE))
-    *parents, last = path.split(".")
-    place = content
-    for name in parents:
-        place = place[name]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
     file = tmp_path / "policy.yaml"
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), "utf-8")
+    file.write_text(yaml.safe_dump(content((path, value)), allow_unicode=True), "utf-8")
     with pytest.raises(DeclarationError) as caught:
         declaration.load(file)
     assert caught.value.code == "TIYU-POL-0001"
@@ -270,9 +243,9 @@ def test_the_catalogue_check_reports_a_policy_that_does_not_hold():
 
 
 def _limits() -> list[str]:
-    content = yamlfile.read(FILE)
-    places = [f"audiences.{name}" for name, who in content["audiences"].items() if "uscc" in who["kinds"]]
-    for name, place in content["surfaces"].items():
+    declared = content()
+    places = [f"audiences.{name}" for name, who in declared["audiences"].items() if "uscc" in who["kinds"]]
+    for name, place in declared["surfaces"].items():
         if place["limit"] != "audience" and "uscc" in place["limit"]["kinds"]:
             places.append(f"surfaces.{name}.limit")
     return [*places, "combination.maximum", "combination.admin_ceiling"]
