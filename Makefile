@@ -47,7 +47,7 @@ compose-check: setup-dev ## static validation of docker-compose.yml
 test-browser: setup-dev ## cockpit and pages in headless Chromium (needs: apt-get install -y chromium fonts-noto-cjk)
 	@$(PYTEST) tests/browser $(PYTEST_ARGS)
 
-test-faults: setup-dev ## SIGKILL in the middle of ingest, layers and serving, then compare row for row
+test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-only lake, broken ledger; then compare row for row
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)
 
 clean: ## remove the state of the demo and the caches (keeps the environments)

@@ -22,6 +22,9 @@ from lake.settings import settings
 from protection import envelope
 
 SUFFIX = ".tiyu"
+DAMAGED = ("TIYU-ARC-0001", "TIYU-ARC-0002")
+"""Codes that blame one object."""
+REMEDY = envelope.REMEDY
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
         sha256 = reader.hash.hexdigest()
         final = object_path(resource, sha256)
         was_present = final.exists()
-        if was_present:
+        if was_present and _is_whole(resource, sha256):
             partial.unlink()
-        else:
+        else:  # new, or a damaged object that its source still had: the same content, sealed again
             final.parent.mkdir(exist_ok=True)
+            if was_present:
+                os.replace(final, final.with_suffix(".damaged"))
             os.replace(partial, final)
         return StoredObject(sha256, reader.size, was_present)
     except OSError as error:
@@ -92,6 +97,20 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
             EXIT_UNAVAILABLE,
             reason=error.strerror or type(error).__name__,
         ) from error
+
+
+def _is_whole(resource: str, sha256: str) -> bool:
+    """Whether an object opens and is what its name says; asked only when the same content arrives again."""
+    digest = hashlib.sha256()
+    try:
+        with open_object(resource, sha256) as stream:
+            while data := stream.read(1 << 20):
+                digest.update(data)
+    except TiyuError as error:
+        if error.code in DAMAGED:
+            return False
+        raise
+    return digest.hexdigest() == sha256
 
 
 def sync() -> None:
@@ -111,18 +130,21 @@ def clean_partials(resource: str) -> int:
 def open_object(resource: str, sha256: str) -> BinaryIO:
     """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing) or TIYU-ARC-0002 (damaged)."""
     path = object_path(resource, sha256)
+    if not settings().archive_root.is_dir():
+        raise TiyuError(
+            "TIYU-ARC-0004",
+            "归档目录不存在",
+            "检查归档所在的磁盘是否挂载、TIYU_HOME 是否正确，然后重跑",
+            EXIT_UNAVAILABLE,
+            resource=resource,
+        )
     try:
         file = open(path, "rb")  # noqa: SIM115 - the stream owns it
     except FileNotFoundError:
         raise TiyuError(
-            "TIYU-ARC-0001",
-            "归档中找不到该对象",
-            "从备份恢复归档目录后重跑",
-            EXIT_UNAVAILABLE,
-            resource=resource,
-            object=sha256[:16],
+            "TIYU-ARC-0001", "归档中找不到该对象", REMEDY, EXIT_UNAVAILABLE, resource=resource, object=sha256
         ) from None
-    return envelope.open_sealed(file, sha256[:16])
+    return envelope.open_sealed(file, f"{resource}/{sha256}")
 
 
 def read_object(resource: str, sha256: str) -> bytes:
@@ -133,9 +155,9 @@ def read_object(resource: str, sha256: str) -> bytes:
         raise TiyuError(
             "TIYU-ARC-0002",
             "归档对象已损坏或被改动",
-            "从备份恢复该对象后重跑；不要手工修改归档目录",
+            REMEDY,
             EXIT_UNAVAILABLE,
-            object=sha256[:16],
+            object=f"{resource}/{sha256}",
             reason="hash",
         )
     return data

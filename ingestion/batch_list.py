@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lake import storage
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
 
@@ -46,7 +47,10 @@ def write(
             os.fsync(file.fileno())
         os.replace(aside, final)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if found := storage.fault(error):
+            raise found from None
         raise TiyuError(
             "TIYU-ARC-0003",
             "无法写入原始归档",

@@ -92,6 +92,7 @@ def judge(
     objects that are refused as a whole without being read.
     """
     poison = poison or {}
+    damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}
     sizes = {item["sha256"]: item["size"] for item in objects}
     accepted: list[pl.DataFrame] = [split.empty_accepted(contract.root)]
@@ -102,8 +103,10 @@ def judge(
 
     con = split.connect_for(contract)
     readable = [item for item in objects if item["sha256"] not in poison]
-    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress), contract)
-    for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks):
+    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged), contract)
+    # the last one is made when all objects have been opened: those that are damaged, which must not stop the others
+    last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
+    for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks, last):
         decoded_counts.update(chunk.root_counts)
         refused.append(_issues(chunk))
         for sha256, error in chunk.refusals.items():
@@ -292,12 +295,24 @@ def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuErro
 
 
 def _plain(
-    contract: Contract, objects: list[dict[str, Any]], progress: Progress | None
+    contract: Contract,
+    objects: list[dict[str, Any]],
+    progress: Progress | None,
+    damaged: dict[str, TiyuError] | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
+    """sha256, name and plain bytes of objects. One that is damaged or missing is entered into ``damaged`` and left out;
+    without such a place its error is raised."""
     for number, item in enumerate(objects, 1):
         if progress:
             progress(contract.id, number, len(objects))
-        yield item["sha256"], item["name"], archive.read_object(contract.id, item["sha256"])
+        try:
+            content = archive.read_object(contract.id, item["sha256"])
+        except TiyuError as error:
+            if damaged is None or error.code not in archive.DAMAGED:
+                raise
+            damaged[item["sha256"]] = error
+            continue
+        yield item["sha256"], item["name"], content
 
 
 _ISSUE_SCHEMA = {

@@ -283,6 +283,7 @@ def _refuse_a_lost_ledger(engine: Engine) -> None:
         )
 
 
+_UNSAID = ("unable to open database file", "disk i/o error")  # what SQLite says of its side files, whatever the cause
 _DAMAGED = ("malformed", "file is not a database", "disk image", "file is encrypted")
 
 
@@ -304,18 +305,19 @@ def _name_the_fault(context: Any) -> None:
             "等占用它的任务结束，或结束卡住的进程后重跑",
             EXIT_UNAVAILABLE,
         ) from None
-    if "unable to open database file" in text and (found := _unwritable()):
+    if any(word in text for word in _UNSAID) and (found := _unwritable()):
         raise found from None
     if found := storage.from_text(text):
         raise found from None
 
 
 def _unwritable() -> TiyuError | None:
-    """Why SQLite cannot open its file: it never says."""
+    """Why SQLite cannot use its files, found by writing as much as it would beside them."""
     folder = Path(settings().ledger_url.removeprefix("sqlite:///")).parent
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"x" * 4096)
+            probe.write(b"x" * 65536)
+            probe.flush()
     except OSError as error:
         return storage.fault(error)
     return None

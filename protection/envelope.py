@@ -29,6 +29,11 @@ from protection import keys
 MAGIC = b"TIYU1\n"
 CHUNK_BYTES = 1 << 20
 _TAG_BYTES = 16
+REMEDY = (
+    "来源还有该文件时用 tiyu backfill 重新取回（按文件日期），否则从备份把该对象放回 archive 下原位；"
+    "再运行 tiyu quarantine replay 资源名 与 tiyu gate；不要手工修改归档"
+)
+"""What to do about one damaged or missing object."""
 CIPHERS = {"AES-256-GCM": 32, "SM4-GCM": 16}
 
 
@@ -111,7 +116,7 @@ def _open_chunks(source: BinaryIO, name: str) -> Iterator[bytes]:
         return TiyuError(
             "TIYU-ARC-0002",
             "归档对象已损坏或被改动",
-            "从备份恢复该对象后重跑；不要手工修改归档目录",
+            REMEDY,
             EXIT_UNAVAILABLE,
             object=name,
             reason=reason,

@@ -59,6 +59,16 @@ class Home:
         assert code == 0, f"{verb} {arguments} ended with {code}:\n{text[-3000:]}"
         return json.loads((self.path / "report.json").read_text(encoding="utf-8"))["report"]
 
+    def fails(self, verb: str, **arguments: Any) -> str:
+        """Run a verb that must fail; returns its coded message."""
+        log = self.path / "verbs.log"
+        before = log.stat().st_size if log.exists() else 0
+        assert self.start(verb, **arguments).wait(timeout=600) != 0, f"{verb} did not fail"
+        lines = log.read_bytes()[before:].decode("utf-8", errors="replace").splitlines()
+        coded = [line for line in lines if line.startswith("TIYU-")]
+        assert coded, f"{verb} failed without a code:\n" + "\n".join(lines[-20:])
+        return coded[-1]
+
     def kill_when(self, point: str, condition: Callable[[], bool], verb: str, **arguments: Any) -> bool:
         """Start a verb and SIGKILL its group as soon as ``condition`` holds; False when it ended before."""
         process = self.start(verb, **arguments)
