@@ -18,7 +18,12 @@ def register(app: typer.Typer) -> None:
         resource: Annotated[str, typer.Argument(help="Source resource, for example venue.booking.")],
         first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, YYYY-MM-DD.")],
         last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, YYYY-MM-DD.")],
-        max_mib: Annotated[int, typer.Option(help="Close a batch after this many MiB of source objects.", min=1)] = 256,
+        max_mib: Annotated[
+            int | None,
+            typer.Option(
+                help="Close a batch after this many MiB of source objects.", show_default="128; device files 64", min=1
+            ),
+        ] = None,
         as_json: AsJson = False,
     ) -> None:
         """Fetch the history of a source again, seen or not; known records are duplicates, changed ones restatements.
@@ -28,7 +33,7 @@ def register(app: typer.Typer) -> None:
         """
         from ingestion.backfill import backfill as run
 
-        report = run(resource, first.date(), last.date(), max_bytes=max_mib << 20)
+        report = run(resource, first.date(), last.date(), max_bytes=max_mib << 20 if max_mib else None)
         done = report.ingest
         days = {table: f"{len(dates)} 个：{_span(dates)}" for table, dates in report.part_dates.items()}
         emit(

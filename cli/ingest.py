@@ -25,7 +25,12 @@ def register(app: typer.Typer) -> None:
                 help="Take every file below this folder instead of the contract's place (file sources only).",
             ),
         ] = None,
-        max_mib: Annotated[int, typer.Option(help="Close a batch after this many MiB of source objects.", min=1)] = 256,
+        max_mib: Annotated[
+            int | None,
+            typer.Option(
+                help="Close a batch after this many MiB of source objects.", show_default="128; device files 64", min=1
+            ),
+        ] = None,
         as_json: AsJson = False,
     ) -> None:
         """Fetch, archive, check and store what is pending; print the balanced account.
@@ -49,7 +54,7 @@ def register(app: typer.Typer) -> None:
             report = run(
                 resource,
                 from_dir,
-                max_bytes=max_mib << 20,
+                max_bytes=max_mib << 20 if max_mib else None,
                 progress=lambda text, done, total: bar.update(
                     task, description=text, completed=done, total=total or None
                 ),

@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 from rich.table import Table
 
-from deploy import airflow, doors, state
+from deploy import airflow, doors, state, summary
 from deploy.display import Display
 from deploy.measure import MemorySampler
 from deploy.processes import Child, Processes, free_port, mark_of, sweep
@@ -37,6 +37,8 @@ ROOT = Path(__file__).resolve().parent.parent
 COCKPIT_PYTHON = ROOT / ".venv-cockpit" / "bin" / "python"
 COCKPIT_TEMPLATE = ROOT / "build" / "templates" / "superset.db"
 DBT_TEMPLATE = ROOT / "build" / "templates" / "partial_parse.msgpack"
+INGEST_LIMIT_S = {"tiny": 3600, "small": 3600, "city": 7200}
+"""How long the ingests may take together, and the layers after them; the DAGs' own time limits are per task."""
 FIRST = "ingest_venue_register"
 """What other sources refer to is loaded before them."""
 
@@ -313,15 +315,16 @@ class Demo:
         display.end(airflow_step, self.urls["airflow"])
         self.wait_for("源系统", lambda: all(_answers(self.urls[name]) for name in ("venue", "fitness")), 30)
 
-        self.run_dags([FIRST], 300)
+        limit = INGEST_LIMIT_S[self.size]
+        self.run_dags([FIRST], limit)
         others = sorted(name for name in expected if name.startswith("ingest_") and name != FIRST)
-        self.run_dags(others, 3600)
+        self.run_dags(others, limit)
         # The layers run one after another and leave a core free: the moment to start the cockpit.
         cockpit_step = display.begin("驾驶舱启动")
         self.start_cockpit(ports)
         self.start_site(ports)
-        self.run_dags(["layers"], 3600)
-        self.run_dags(["serve", "exchange", "open_data"], 1800)
+        self.run_dags(["layers"], limit)
+        self.run_dags(["serve", "exchange", "open_data"], limit)
         self.wait_for("驾驶舱", lambda: _answers(self.urls["cockpit"] + "/login/"), 180)
         display.end(cockpit_step, self.urls["cockpit"])
         with display.step("驾驶舱资产") as step:
@@ -403,6 +406,22 @@ class Demo:
             )
         console.print(table)
 
+    def measured(self, memory: MemorySampler) -> dict[str, Any]:
+        """What this run took, for ``demo/summary.json``; processor time is known only when every process has ended."""
+        return {
+            "size": self.size,
+            "seed": self.seed,
+            "ok": bool(self.results) and all(door.ok for door in self.results),
+            "start_page_s": round(self.ready_s, 1),
+            "seconds": round(time.monotonic() - self.display.started, 1),
+            "peak_bytes": memory.peak,
+            "peak_at_s": round(memory.peak_at - self.display.started, 1),
+            "memory_samples": memory.samples,
+            "steps": summary.steps_of(self.display.steps, self.display.started),
+            "tables": json.loads(self.child("-m", "deploy.summary")),
+            "folders": {name: summary.folder_bytes(self.home / name) for name in summary.FOLDERS},
+        }
+
     def stay(self) -> None:
         """Stay up until somebody stops us or a service ends."""
         url = self.urls["site"] + "/"
@@ -483,6 +502,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     memory = MemorySampler(demo.processes.mark)
+    measured: dict[str, Any] = {"load_start": os.getloadavg()[0]}
     code = 0
     try:
         _lock = demo.claim()  # held until this process ends
@@ -491,6 +511,7 @@ def main() -> int:
         demo.display.close()
         memory.sample()
         demo.show_summary(memory)
+        measured |= demo.measured(memory)
         if not ok:
             code = 1
             for door in demo.results:
@@ -514,6 +535,9 @@ def main() -> int:
     finally:
         memory.stop()
         demo.stop()
+        if "tables" in measured:
+            measured |= {"load_end": os.getloadavg()[0], "cpu_s": summary.cpu_seconds()}
+            summary.write(demo.home, measured)
     return code
 
 

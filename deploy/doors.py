@@ -128,10 +128,14 @@ def figures(base_url: str, password: str, env: Mapping[str, str]) -> Door:
 
 
 def shown(value: float | None, unit: str) -> str:
-    """A figure below 100,000 as the tiles write it: per cent with one decimal, counts in whole numbers."""
+    """A figure as the tiles write it: per cent with one decimal, counts in whole numbers, large ones in 万 or 亿."""
     if value is None:
         return "—"
-    return f"{value:.1f}" if unit == "%" else f"{round(value):,}"
+    if unit == "%":
+        return f"{value:.1f}"
+    if abs(value) >= 1e8:
+        return f"{value / 1e8:,.2f}"
+    return f"{value / 1e4:,.1f}" if abs(value) >= 1e5 else f"{round(value):,}"
 
 
 def _chart_rows(session: Superset, chart_id: int, form: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 from deploy.processes import marked
@@ -21,11 +22,11 @@ def pss_bytes(pid: int) -> int:
 
 
 class MemorySampler:
-    """Keeps the peak of the sum over all processes that carry the mark, and over this one."""
+    """Keeps the peak of the sum over all processes that carry the mark, and over this one, and when it was reached."""
 
     def __init__(self, mark: str, seconds: float = 2.0) -> None:
         self.mark, self.seconds = mark, seconds
-        self.peak, self.samples = 0, 0
+        self.peak, self.peak_at, self.samples = 0, 0.0, 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -42,7 +43,8 @@ class MemorySampler:
     def sample(self) -> int:
         """Sum now, in bytes."""
         total = sum(pss_bytes(pid) for pid in {os.getpid(), *marked(self.mark)})
-        self.peak = max(self.peak, total)
+        if total > self.peak:
+            self.peak, self.peak_at = total, time.monotonic()
         self.samples += 1
         return total
 

@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta
 from catalog import contracts
 from ingestion.connectors import rest_cursor
 from ingestion.pipeline import Progress
-from ingestion.run import DEFAULT_BATCH_BYTES, History, IngestReport, ingest
+from ingestion.run import History, IngestReport, ingest
 from lake import clock, tables
 from lake.errors import EXIT_USAGE, TiyuError
 
@@ -40,7 +40,7 @@ def backfill(
     first: date | None,
     last: date | None,
     *,
-    max_bytes: int = DEFAULT_BATCH_BYTES,
+    max_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> BackfillReport:
     """Fetch the history of a resource from `first` to `last` again and bring in what is new.

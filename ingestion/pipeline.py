@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -62,8 +63,9 @@ class BatchResult:
 class Judged:
     """Objects of a batch, decoded and judged but not yet compared with what is stored.
 
-    accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table. refused:
-    the other records (issues, rule, masked preview). decoded: records per object. result: names and counts of rules.
+    accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table, one part per
+    decoded chunk, read with :func:`child_rows`. refused: the other records (issues, rule, masked preview). decoded:
+    records per object. result: names and counts of rules.
     """
 
     accepted: pl.DataFrame
@@ -122,7 +124,7 @@ def judge(
                 part = split.split_typed(con, contract, _with_athlete(contract, root, names), as_of)
             for table in children:
                 if table in chunk.tables:
-                    children[table].append(chunk.tables[table])
+                    children[table].append(_folded(chunk.tables[table]))
         else:
             with steps.step("rules"):
                 part = split.split_text(con, contract, root, as_of)
@@ -139,6 +141,36 @@ def judge(
         pl.concat(refused, how="vertical_relaxed"),
         decoded_counts,
         result,
+    )
+
+
+def _folded(rows: pa.Table) -> pa.Table:
+    """The same rows with each distinct text kept once.
+
+    A batch holds millions of samples in memory until its root rows are deduplicated; the hash of their file and the
+    identifier of their activity alone would be half of it.
+    """
+    return rows.cast(
+        pa.schema(
+            [
+                pa.field(f.name, pa.dictionary(pa.int32(), f.type) if pa.types.is_string(f.type) else f.type)
+                for f in rows.schema
+            ]
+        )
+    )
+
+
+def child_rows(part: pa.Table) -> pl.DataFrame:
+    """One part of a child table (see `Judged.children`) with plain texts."""
+    return pl.DataFrame(
+        part.cast(
+            pa.schema(
+                [
+                    pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+                    for f in part.schema
+                ]
+            )
+        )
     )
 
 
@@ -408,14 +440,27 @@ def write_rows(
             continue
         # a child row belongs to the parent that was accepted, in the object that brought it, and to its date
         link = ["_source_object", *obj.parent_key]
-        rows = pl.DataFrame(pa.concat_tables(parts, promote_options="default"))
-        rows = rows.join(unique.select(*link, "part_date"), on=link, how="inner")
-        if not rows.is_empty():
-            written[obj.table] = tables.append(obj.table, _stamp(rows, obj, batch), batch_id=key, metadata=metadata)
+        parents = unique.select(*link, "part_date")
+        owners = pl.concat([child_rows(part.select(link)).unique() for part in parts])
+        days = parents.join(owners, on=link, how="semi")["part_date"].unique().to_list()
+        if days:
+            stream = partial(_stamped_children, parts, parents, link, obj, batch)
+            written[obj.table] = tables.append_stream(
+                obj.table, stream, ods_schema(obj), part_dates=days, batch_id=key, metadata=metadata
+            )
     written[contract.root.table] = tables.append(
         contract.root.table, _stamp(unique, contract.root, batch), batch_id=key, metadata=metadata
     )
     return written
+
+
+def _stamped_children(
+    parts: list[pa.Table], parents: pl.DataFrame, link: list[str], obj: ObjectSpec, batch: dict[str, Any]
+) -> Iterator[pa.RecordBatch]:
+    """Child rows as they are stored, part after part: together they would be several times as large as what is held."""
+    for part in parts:
+        rows = child_rows(part).join(parents, on=link, how="inner", maintain_order="left")
+        yield from _stamp(rows, obj, batch).to_batches()
 
 
 def _plain_strings(table: pa.Table) -> pa.Table:

@@ -273,10 +273,10 @@ def _store(
     children: dict[str, list[Any]] = {}
     for table, parts in judged.children.items():
         there = _stored(table, batch, unique)
-        frames = [
-            pl.DataFrame(part).join(there, on=["_source_object", "_record_no"], how="anti").to_arrow() for part in parts
+        children[table] = [
+            pipeline.child_rows(part).join(there, on=["_source_object", "_record_no"], how="anti").to_arrow()
+            for part in parts
         ]
-        children[table] = frames
     pipeline.write_rows(contract, batch, missing, children, key)
 
 

@@ -20,13 +20,12 @@ from typing import Any
 
 from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import archive, batch_list, connectors, naming, pipeline
+from ingestion import archive, batch_list, connectors, decoders, naming, pipeline
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
 from lake import clock, ledger, steps, storage
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 
-DEFAULT_BATCH_BYTES = 256 * 1024 * 1024
 POISON_ATTEMPTS = 3
 
 
@@ -81,14 +80,15 @@ def ingest(
     resource: str,
     from_dir: str | os.PathLike[str] | None = None,
     *,
-    max_bytes: int = DEFAULT_BATCH_BYTES,
+    max_bytes: int | None = None,
     progress: Progress | None = None,
     history: History | None = None,
 ) -> IngestReport:
     """Ingest everything pending of a source resource and return the balanced account.
 
     ``history`` asks for what the source holds of the past instead, seen or not (see `ingestion.backfill`); the
-    watermark of the scheduled ingest stays where it is.
+    watermark of the scheduled ingest stays where it is. ``max_bytes`` of source objects make a batch (default: by decoder,
+    so that a batch fits into memory).
     Raises TIYU-ING-0001 for an unknown resource, connector and archive errors (exit code 3), TIYU-ING-0006 when the
     books do not balance, TIYU-ING-0013 when the contract's columns changed and history was not read again. Refused objects and rows are no error: they are in the report, in quarantine and in the
     archive, and an alert is open.
@@ -194,7 +194,7 @@ def _fetch_all(
     contract: Contract,
     report: IngestReport,
     from_dir: Any,
-    max_bytes: int,
+    max_bytes: int | None,
     progress: Progress | None,
     history: History | None,
 ) -> None:
@@ -202,6 +202,7 @@ def _fetch_all(
     uri = None if from_dir else connectors.uri_from_environment(contract.server.connection)
     known = set() if history else ledger.known_signatures(contract.id)
     state = dict(history.state) if history else ledger.get_watermark(contract.id)
+    limit = max_bytes or decoders.batch_bytes(contract.server.decoder)
     while True:
         connector = connectors.create(
             contract.server,
@@ -210,7 +211,7 @@ def _fetch_all(
             from_dir=from_dir,
         )
         with steps.step("archive"):
-            batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=max_bytes), progress)
+            batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=limit), progress)
         state = connector.next_state()
         if batch is None:
             ledger.remember_signatures(contract.id, signatures)

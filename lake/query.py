@@ -52,6 +52,7 @@ def connect(*, memory_limit: str = "2GB", threads: int = 2, spill: bool = True) 
     con = duckdb.connect(":memory:", config=config)
     load_delta(con)
     con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET enable_progress_bar = false")  # it would go to standard output, into a report or a task's log
     return con
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -181,19 +181,52 @@ def append(
     so that recovery sees it was done.
     """
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+    return _append(name, lambda: arrow, arrow.schema, _part_dates_of(arrow), batch_id, metadata, partition_by)
+
+
+def append_stream(
+    name: str,
+    batches: Callable[[], Iterator[pa.RecordBatch]],
+    schema: pa.Schema,
+    *,
+    part_dates: Iterable[date],
+    batch_id: str,
+    metadata: Mapping[str, Any] | None = None,
+    partition_by: tuple[str, ...] = ("part_date",),
+) -> int:
+    """The same for rows that need not all be held at once: ``batches`` starts a new stream of them, once per attempt.
+
+    ``part_dates`` are the dates of the rows, which a stream cannot tell before it is written.
+    """
+
+    def stream() -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    return _append(name, stream, schema, list(part_dates), batch_id, metadata, partition_by)
+
+
+def _append(
+    name: str,
+    rows: Callable[[], pa.Table | pa.RecordBatchReader],
+    schema: pa.Schema,
+    part_dates: list[date] | None,
+    batch_id: str,
+    metadata: Mapping[str, Any] | None,
+    partition_by: tuple[str, ...],
+) -> int:
     app_id = f"tiyu:{batch_id}"
     properties = CommitProperties(
-        custom_metadata=_metadata({**(metadata or {}), BATCH_ID: batch_id}, _part_dates_of(arrow)),
+        custom_metadata=_metadata({**(metadata or {}), BATCH_ID: batch_id}, part_dates),
         app_transactions=[Transaction(app_id, 1)],
     )
 
     def commit() -> int:
         if not exists(name):
-            _create(name, arrow.schema, partition_by)
+            _create(name, schema, partition_by)
         table = open_table(name)
         if table.transaction_version(app_id) is not None:
             return table.version()
-        write_deltalake(table, arrow, mode="append", writer_properties=_WRITER, commit_properties=properties)
+        write_deltalake(table, rows(), mode="append", writer_properties=_WRITER, commit_properties=properties)
         return table.version()
 
     return _retry(name, commit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
+from collections.abc import Callable
 
 import polars as pl
 from cryptography.hazmat.primitives import hashes, hmac
@@ -46,17 +47,8 @@ def tokenise(kind: str, values: pl.Series, purpose: str = "token") -> pl.Series:
     """
     text = values.cast(pl.String)
     distinct = text.drop_nulls().unique()
-    kid, key = keys.provider().current(purpose)
-    base = hmac.HMAC(key, hashes.SM3())
-    base.update(kind.encode() + b"\0")
-    prefix = f"{kind}_{kid}_"
-    mapping: dict[str, str] = {}
-    for raw in distinct.to_list():
-        plain = normalise(kind, raw)
-        if plain:
-            mac = base.copy()
-            mac.update(plain.encode())
-            mapping[raw] = prefix + base64.b32encode(mac.finalize()).decode()[:26].lower()
+    make = _maker(kind, purpose)
+    mapping = {raw: made for raw in distinct.to_list() if (made := make(raw)) is not None}
     if not mapping:
         return pl.Series(values.name, [None] * len(values), dtype=pl.String)
     return text.replace_strict(
@@ -65,5 +57,23 @@ def tokenise(kind: str, values: pl.Series, purpose: str = "token") -> pl.Series:
 
 
 def token(kind: str, value: str, purpose: str = "token") -> str | None:
-    """The token of a single value (for look-ups and tests)."""
-    return tokenise(kind, pl.Series([value]), purpose)[0]
+    """The token of a single value (for names of objects, look-ups and tests)."""
+    return _maker(kind, purpose)(value)
+
+
+def _maker(kind: str, purpose: str) -> Callable[[str], str | None]:
+    """Token of one raw value; None when nothing is left of it after normalisation."""
+    kid, key = keys.provider().current(purpose)
+    base = hmac.HMAC(key, hashes.SM3())
+    base.update(kind.encode() + b"\0")
+    prefix = f"{kind}_{kid}_"
+
+    def make(raw: str) -> str | None:
+        plain = normalise(kind, raw)
+        if not plain:
+            return None
+        mac = base.copy()
+        mac.update(plain.encode())
+        return prefix + base64.b32encode(mac.finalize()).decode()[:26].lower()
+
+    return make

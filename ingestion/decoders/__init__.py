@@ -13,6 +13,7 @@ from typing import Any
 
 from ingestion.decoders import csv_rows, json_items, ndjson, xlsx
 from ingestion.decoders.base import (
+    BATCH_BYTES,
     CHUNK_BYTES,
     SOURCE_OBJECT,
     Decoded,
@@ -25,7 +26,7 @@ from ingestion.decoders.base import (
 )
 from lake.errors import EXIT_USAGE, TiyuError
 
-__all__ = ["DecodeIssue", "Decoded", "decode", "decode_many"]
+__all__ = ["DecodeIssue", "Decoded", "batch_bytes", "decode", "decode_many"]
 
 _ROW_DECODERS: dict[str, Any] = {"csv": csv_rows, "ndjson": ndjson, "json_items": json_items, "xlsx": xlsx}
 
@@ -71,6 +72,15 @@ def decode_many(
     run, default_bytes = _runner(decoder_options, contract)
     for chunk in chunks(_as_bytes(objects), chunk_bytes or default_bytes):
         yield run(chunk)
+
+
+def batch_bytes(kind: str) -> int:
+    """How many bytes of source objects one batch may hold, by decoder: what they unfold to must fit into memory."""
+    if kind == "activity":
+        import ingestion.decoders.activity as activity
+
+        return activity.BATCH_BYTES
+    return BATCH_BYTES
 
 
 def _as_bytes(objects: Iterable[tuple[str, str, Any]]) -> Iterator[tuple[str, str, bytes]]:

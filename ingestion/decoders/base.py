@@ -19,7 +19,10 @@ from protection.masking import personal_numbers
 RECORD_NO = "_record_no"
 SOURCE_OBJECT = "_source_object"
 PREVIEW_BYTES = 512
-CHUNK_BYTES = 64 * 1024 * 1024
+CHUNK_BYTES = 32 * 1024 * 1024  # JSON unfolds some fifteenfold while it is read and judged
+BATCH_BYTES = 128 * 1024 * 1024
+"""Source objects taken into one batch: its accepted rows are held until it is written, so this bounds the memory of an
+ingest (about 1.5 GB) whatever the size of the backlog."""
 MAX_EXPANDED_BYTES = 512 * 1024 * 1024  # of one packed object; larger is refused as a possible archive bomb
 
 

@@ -220,7 +220,10 @@ def _content(run: _Run) -> None:
     """EX-09…EX-15: what the rows say, read as text by DuckDB."""
     manifest = run.manifest or {}
     columns = [*config.SYSTEM_COLUMNS, *(column["name"] for column in manifest["columns"])]
-    with duckdb.connect(":memory:") as con, tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, duckdb.connect(":memory:") as con:
+        con.execute("SET enable_progress_bar = false")
+        con.execute("SET memory_limit = '1GB'")
+        con.execute(f"SET temp_directory = '{scratch}'")
         parts = []
         for number, entry in enumerate(manifest["files"]):
             plain = Path(scratch) / f"{number}.csv"

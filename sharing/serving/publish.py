@@ -264,6 +264,7 @@ def _writer(path: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         query.load_delta(con)
         con.execute("SET TimeZone = 'UTC'")
+        con.execute("SET enable_progress_bar = false")
         yield con
         if path is not None:
             con.execute("CHECKPOINT")

@@ -36,11 +36,12 @@ from ingestion.decoders.activity.xml import read_xml
 from ingestion.decoders.base import RECORD_NO, SOURCE_OBJECT, Decoded, DecodeIssue, refusal
 from lake.errors import TiyuError
 
-__all__ = ["CHUNK_BYTES", "OPTIONS", "TABLES", "decode_chunk"]
+__all__ = ["BATCH_BYTES", "CHUNK_BYTES", "OPTIONS", "TABLES", "decode_chunk"]
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {"path_fields": str}  # path_fields is read by the pipeline
 MAX_XML_BYTES = 64 * 1024 * 1024  # one TCX or GPX file unpacked; its tree and points take some twentyfold
 CHUNK_BYTES = 8 * 1024 * 1024  # device files unfold some twentyfold
+BATCH_BYTES = 64 * 1024 * 1024  # measured: 14 MB of memory for 1 MB of device files until the batch is written
 
 _AT = pa.timestamp("us", tz="UTC")
 _ACTIVITY, _SESSION, _LAP, _SAMPLE = (
