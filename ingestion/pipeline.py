@@ -165,10 +165,7 @@ def child_rows(part: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(
         part.cast(
             pa.schema(
-                [
-                    pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
-                    for f in part.schema
-                ]
+                [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in part.schema]
             )
         )
     )
