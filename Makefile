@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo test test-unit check test-browser test-faults compose-check clean clean-all
+.PHONY: help setup setup-dev demo test test-unit check test-browser test-fresh test-faults compose-check clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -49,6 +49,9 @@ test-browser: setup-dev ## cockpit and pages in headless Chromium (needs: apt-ge
 
 test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-only lake, broken ledger; then compare row for row
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)
+
+test-fresh: ## as root: demo and tests as an ordinary user in a minimal Debian 12, then the demo without network (needs: debootstrap)
+	@$(PYTHON) deploy/fresh.py $(FRESH_ARGS)
 
 clean: ## remove the state of the demo and the caches (keeps the environments)
 	@$(PYTHON) -c "import shutil,sys; [shutil.rmtree(p, ignore_errors=True) for p in sys.argv[1:]]" var build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache dbt_project/target dbt_project/logs
