@@ -90,12 +90,13 @@ def apt_line(readme: str) -> list[str]:
 
 
 def local_paths(texts: list[str]) -> list[str]:
-    """Absolute local paths that settings name (certificates, folders of packages, ``file:`` indexes), outermost first."""
-    words = {word.removeprefix("file://") for text in texts for word in re.split(r"[\s,=\"'\[\]]+", text)}
-    existing = sorted(
-        word.rstrip("/") for word in words if word.startswith("/") and len(word) > 1 and Path(word).exists()
-    )
-    return [path for path in existing if not any(path.startswith(other + "/") for other in existing if other != path)]
+    """Absolute local paths that settings name: certificates, folders of packages, and the folder around a ``file:`` index (its pages
+    link to files beside it). A path inside another one is not listed.
+    """
+    words = {word.rstrip("/") for text in texts for word in re.split(r"[\s,=\"'\[\]]+", text)}
+    named = {os.path.dirname(word.removeprefix("file://")) if word.startswith("file://") else word for word in words}
+    existing = sorted(path for path in named if path.startswith("/") and path != "/" and Path(path).exists())
+    return [path for path in existing if not any(path.startswith(f"{other}/") for other in existing)]
 
 
 def machine_index(home: Path, environment: dict[str, str]) -> Index:
@@ -103,6 +104,7 @@ def machine_index(home: Path, environment: dict[str, str]) -> Index:
     variables = {name: value for name, value in environment.items() if SETTINGS.search(name)}
     places = {
         "/etc/pip.conf": "/etc/pip.conf",
+        "/etc/xdg/pip/pip.conf": "/etc/xdg/pip/pip.conf",
         str(home / ".config/pip/pip.conf"): f"/home/{USER}/.config/pip/pip.conf",
         str(home / ".pip/pip.conf"): f"/home/{USER}/.pip/pip.conf",
         "/etc/uv/uv.toml": "/etc/uv/uv.toml",
@@ -196,6 +198,12 @@ def fresh_root(cache: Path, base: Path, index: Index) -> Path:
         path.write_text(text)
     subprocess.run(["chroot", str(root), "chown", "-R", f"{USER}:{USER}", f"/home/{USER}"], check=True)
     return root
+
+
+def head() -> str:
+    """The commit that is tried."""
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def remove_stale(cache: Path) -> None:
@@ -333,10 +341,7 @@ def whole_way(options: argparse.Namespace, stages: Stages) -> None:
     log.write_bytes(b"")
     index = machine_index(Path.home(), dict(os.environ))
     packages = apt_line((ROOT / "README.md").read_text(encoding="utf-8"))
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    )
-    print(f"fresh: commit {commit.stdout.strip()}, packages {' '.join(packages)}, log {log}", flush=True)
+    print(f"fresh: commit {head()}, packages {' '.join(packages)}, log {log}", flush=True)
 
     started = time.monotonic()
     base, made = base_system(cache, packages, log)
