@@ -393,9 +393,10 @@ def history(name: str, after: int | None = None, upto: int | None = None) -> lis
     """Commits with ``after < version <= upto``, newest first, each with ``version`` and its custom metadata."""
     if not exists(name):
         return []
+    # of the head: a table opened at an older version still lists all commits, but counts their versions from that one
     return [
         entry
-        for entry in open_table(name, upto).history()
+        for entry in open_table(name).history()
         if (after is None or entry["version"] > after) and (upto is None or entry["version"] <= upto)
     ]
 

@@ -63,6 +63,7 @@ def connect(audience: str, scope: str | None = None) -> duckdb.DuckDBPyConnectio
     # process, which keeps showing the replaced file for as long as any of them is open.
     config = {name: value for name, value in READER_CONFIG.items() if name != "enable_external_access"}
     con = duckdb.connect(":memory:", config=config)
+    con.execute("SET enable_progress_bar = false")  # it would go to standard output, into the answer
     con.execute(f"ATTACH {quote_literal(str(file))} AS {audience} (READ_ONLY)")
     present = {
         row[0]

@@ -15,8 +15,9 @@ import pytest
 from city import RESOURCES, ingest_and_trust
 
 from catalog import contracts
-from ingestion import archive, pipeline
+from ingestion import archive, decoders, pipeline
 from ingestion import run as ingestion_run
+from ingestion.decoders import activity
 from ingestion.run import ingest
 from lake import ledger, tables
 from lake.errors import TiyuError
@@ -319,6 +320,35 @@ def test_small_batches_give_the_same_rows(sources, monkeypatch, tmp_path):
     parts = snapshot()["ods_venue__register"].drop("_batch_id")
     keys = sorted(whole.columns)
     assert parts.sort(keys).equals(whole.sort(keys))
+
+
+def test_device_files_fill_batches_of_their_own_size(sources, monkeypatch, tmp_path):
+    """Where the operator says nothing a batch holds what its decoder can unfold in memory; the rows are the same."""
+    names = ["ods_training__activity", "ods_training__activity_session", "ods_training__activity_lap"]
+    names.append("ods_training__activity_sample")
+    one = ingest("training.activity")
+    whole = snapshot()
+    assert len(one.batches) == 1
+    assert whole["ods_training__activity_sample"].height > 1000
+    monkeypatch.setenv("TIYU_HOME", str(tmp_path / "small"))
+    shutil.copytree(sources_home_keys(tmp_path), tmp_path / "small" / "keys")
+    monkeypatch.setattr(activity, "BATCH_BYTES", 300_000)
+    many = ingest("training.activity")
+    assert len(many.batches) >= 3
+    assert (one.decoded, one.accepted, one.quarantined, one.duplicate) == (
+        many.decoded, many.accepted, many.quarantined, many.duplicate,
+    )  # fmt: skip
+    parts = snapshot()
+    for name in names:
+        keys = sorted(set(whole[name].columns) - {"_batch_id"})
+        assert parts[name].select(keys).sort(keys).equals(whole[name].select(keys).sort(keys))
+        days = {
+            day
+            for version in range(tables.version(name) + 1)
+            for day in tables.touched_dates(name, version - 1, version) or ()
+        }
+        assert days == set(parts[name]["part_date"])
+    assert decoders.batch_bytes("activity") == 300_000 < decoders.batch_bytes("csv")
 
 
 def test_contract_version_is_part_of_the_batch_identity():

@@ -5,6 +5,7 @@ import threading
 
 import polars as pl
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from lake import clock, ledger, properties, query, tables
 from lake.errors import TiyuError
@@ -36,6 +37,49 @@ def test_a_batch_is_appended_once():
     assert len(rows()) == 3
     assert tables.has_batch(NAME, "b1")
     assert not tables.has_batch(NAME, "b3")
+
+
+def test_a_stream_is_appended_once_and_started_again_for_every_attempt(monkeypatch):
+    starts = []
+
+    def batches():
+        starts.append(1)
+        for day in (0, 1, 1):
+            yield from frame(day).to_arrow().to_batches()
+
+    schema = frame(0).to_arrow().schema
+    days = [DAY, DAY + dt.timedelta(1)]
+    real, failures = tables.write_deltalake, [CommitFailedError("lost the race")]
+
+    def write(table, rows, **options):
+        if failures:
+            rows.read_all()  # the stream is used up when the race is lost
+            raise failures.pop()
+        real(table, rows, **options)
+
+    monkeypatch.setattr(tables, "write_deltalake", write)
+    version = tables.append_stream(NAME, batches, schema, part_dates=days, batch_id="s1")
+    assert len(rows()) == 3
+    assert len(starts) == 2
+    assert tables.append_stream(NAME, batches, schema, part_dates=days, batch_id="s1") == version
+    assert len(rows()) == 3
+    assert tables.touched_dates(NAME, version - 1, version) == set(days)
+
+
+def test_an_older_version_has_its_own_history():
+    """What a pinned version was made of must not change when commits follow it."""
+    first = tables.append(NAME, frame(0), batch_id="h1")
+    tables.append(NAME, frame(1, 2), batch_id="h2")
+    last = tables.append(NAME, frame(3), batch_id="h3")
+    assert [entry["version"] for entry in tables.history(NAME, 0, last - 1)] == [last - 1, first]
+    assert tables.commit_metadata(NAME, first)[tables.BATCH_ID] == "h1"
+    assert tables.touched_dates(NAME, first, last - 1) == {DAY + dt.timedelta(1), DAY + dt.timedelta(2)}
+    assert tables.touched_dates(NAME, first - 1, first) == {DAY}
+
+
+def test_long_queries_write_nothing_to_standard_output():
+    con = query.connect()
+    assert con.execute("select current_setting('enable_progress_bar')").fetchone() == (False,)
 
 
 def test_racing_writers_of_one_batch_write_it_once():
