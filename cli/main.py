@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "catalog",
     "policy",
+    "grade",
     "build",
     "gate",
     "serve",

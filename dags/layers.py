@@ -43,6 +43,7 @@ with DAG(
 
         names = [name for name in tables.all_tables() if tables.layer_of(name) == "ads"]
         result = wiring.verb("quality.gate:run_gate", names)
+        wiring.verb("quality.grades:run")  # more persons, minors or tracks may have raised a table
         wiring.verb("quality.ops:publish_ops")  # the verdicts of this run belong to this run, not to the next one
         main = "ads_cockpit__kpi"
         outlet_events[wiring.ADS_TABLES].extra = {"tables": len(names), "version": ledger.checked_version(main)}

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from catalog.contracts import Contract, ObjectSpec
 from catalog.schemas import ods_schema
-from ingestion import archive, batch_list, decoders, naming, split
+from ingestion import archive, batch_list, decoders, leaks, naming, split
 from ingestion.decoders.base import Decoded
 from ingestion.dedup import deduplicate
 from lake import ledger, steps, tables
@@ -92,6 +92,7 @@ def judge(
 
     ``as_of`` is the instant the rules compare times with (default: now). ``poison`` (see :func:`find_poison`) names
     objects that are refused as a whole without being read.
+    Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
     poison = poison or {}
     damaged: dict[str, TiyuError] = {}
@@ -103,6 +104,7 @@ def judge(
     decoded_counts: dict[str, int] = {}
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
+    leaked: list[leaks.Leak] = []
     con = split.connect_for(contract)
     readable = [item for item in objects if item["sha256"] not in poison]
     chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged), contract)
@@ -128,6 +130,7 @@ def judge(
         else:
             with steps.step("rules"):
                 part = split.split_text(con, contract, root, as_of)
+        leaked += part.leaks
         accepted.append(part.accepted.select(accepted[0].columns))
         refused.append(_issue_frame(part.refused))
         for rule_id, count in part.examined.items():
@@ -135,6 +138,8 @@ def judge(
         for rule_id, count in part.warned.items():
             result.warned_by_rule[rule_id] = result.warned_by_rule.get(rule_id, 0) + count
     con.close()
+    if leaked:
+        raise leaks.stop(contract.id, batch["batch_id"], leaked, names)
     return Judged(
         pl.concat(accepted, how="vertical_relaxed"),
         children,

@@ -25,6 +25,7 @@ from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import pipeline
 from ingestion.dedup import deduplicate
+from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from lake import clock, ledger, query, tables
 from lake.errors import EXIT_USAGE, TiyuError
@@ -241,9 +242,11 @@ def _replay_batch(
 
 
 def _judge(contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]]) -> pipeline.Judged:
-    """Judge as of when the batch came in; an object that still makes its reader fail stays refused, alone."""
+    """Judge as of when the batch came in; an object that makes its reader fail, or leaks, stays refused, alone."""
     try:
         return pipeline.judge(contract, batch, objects, as_of=batch["as_of_at"])
+    except BatchStopped as stopped:
+        return pipeline.judge(contract, batch, objects, as_of=batch["as_of_at"], poison=stopped.objects)
     except TiyuError:
         raise
     except Exception:

@@ -21,6 +21,7 @@ from typing import Any
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import archive, batch_list, connectors, decoders, naming, pipeline
+from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
 from lake import clock, ledger, steps, storage
@@ -230,10 +231,16 @@ def _fetch_all(
 def _process(contract: Contract, batch: dict[str, Any], progress: Progress | None) -> BatchResult:
     """Process a batch; from the third unforeseen error on, look for the objects that cause it and refuse those.
 
+    A batch stopped for what its objects must not hold (TIYU-ING-0020) stays archived and fails the run once, so that
+    somebody looks; the next run refuses those objects as a whole and lets the others in.
     Raises TIYU-ING-0007 (type only, since a message may hold values) while the cause is not isolated.
     """
     try:
         return pipeline.process(contract, batch, progress)
+    except BatchStopped as stopped:
+        if ledger.count_failure(batch["batch_id"]) == 1:
+            raise
+        poison = stopped.objects
     except TiyuError:
         raise
     except Exception as error:

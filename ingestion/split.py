@@ -16,7 +16,8 @@ import pyarrow as pa
 from catalog import rules as rule_compiler
 from catalog.contracts import Contract, ObjectSpec, PropertySpec
 from catalog.schemas import ods_schema
-from ingestion import conversion, derive
+from ingestion import conversion, derive, leaks
+from ingestion.leaks import Leak
 from lake import clock, query
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.query import quote_literal, quote_name
@@ -39,6 +40,7 @@ class Split:
     refused: pl.DataFrame
     examined: dict[str, int]
     warned: dict[str, int]
+    leaks: list[Leak]
 
 
 def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
@@ -138,10 +140,13 @@ def _split(
         ).fetchone()[0]  # type: ignore[index]
         if count:
             warned[rule.rule_id] = count
+    found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of)
+    examined |= found.examined
+    warned |= found.warned
     accepted = _protect(con.execute("select * exclude (_rule) from judged where _rule is null").pl(), obj)
     refused = _refused(con, obj, hard)
     con.execute("drop table judged")
-    return Split(accepted, refused, examined, warned)
+    return Split(accepted, refused, examined, warned, found.leaks)
 
 
 def _protect(rows: pl.DataFrame, obj: ObjectSpec) -> pl.DataFrame:

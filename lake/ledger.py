@@ -231,6 +231,24 @@ dataset_version = sa.Table(
     sa.Column("published_at", UtcDateTime, nullable=False),
     sa.Column("detail", sa.Text, nullable=False, default="{}"),
 )
+grade_decision = sa.Table(  # append-only: the newest row of a subject is its grade
+    "grade_decision",
+    metadata,
+    sa.Column("decision_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("scope", sa.String, nullable=False),  # field | table | resource
+    sa.Column("subject", sa.String, nullable=False, index=True),  # table.column, table, or resource
+    sa.Column("level", sa.String, nullable=False),
+    sa.Column("mark", sa.String, nullable=False),
+    sa.Column("previous_level", sa.String),
+    sa.Column("rules", sa.String, nullable=False),  # rule ids, comma separated; `declared` when no rule speaks of it
+    sa.Column("evidence", sa.Text, nullable=False),  # names and counts, never a value
+    sa.Column("affected_object", sa.String),
+    sa.Column("degree", sa.String),
+    sa.Column("author", sa.String, nullable=False),
+    sa.Column("person_count", sa.BigInteger),
+    sa.Column("table_version", sa.BigInteger),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+)
 
 
 @functools.cache
@@ -780,4 +798,17 @@ def dataset_versions(dataset: str | None = None) -> list[dict[str, Any]]:
     statement = sa.select(dataset_version).order_by(dataset_version.c.published_at, dataset_version.c.version)
     if dataset:
         statement = statement.where(dataset_version.c.dataset == dataset)
+    return read(statement)
+
+
+def record_grades(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append grade decisions (columns as in the table, without `decision_id`)."""
+    insert_many(grade_decision, rows)
+
+
+def grade_decisions(subject: str | None = None) -> list[dict[str, Any]]:
+    """All decisions in the order they were taken, of one subject or of all."""
+    statement = sa.select(grade_decision).order_by(grade_decision.c.decision_id)
+    if subject is not None:
+        statement = statement.where(grade_decision.c.subject == subject)
     return read(statement)

@@ -64,6 +64,20 @@ RESULT = {
     "message": pl.String,
     "checked_at": _UTC,
 }
+GRADE_DECISION = {
+    "scope": pl.String,
+    "subject": pl.String,
+    "level": pl.String,
+    "mark": pl.String,
+    "previous_level": pl.String,
+    "rules": pl.String,
+    "evidence": pl.String,
+    "affected_object": pl.String,
+    "degree": pl.String,
+    "author": pl.String,
+    "person_count": pl.Int64,
+    "decided_at": _UTC,
+}
 GRADING = {"table_name": pl.String, "column_count": pl.Int64, "graded_count": pl.Int64}
 
 
@@ -167,6 +181,9 @@ def publish_ops(run_id: str | None = None) -> dict[str, bool]:
             ledger.quality_results(), RESULT, ["checked_at", "table_name", "rule_id", "run_id"]
         ),
         "ops_quality__grading": _frame(grading(), GRADING, ["table_name"]),
+        "ops_quality__grade_decision": _frame(
+            ledger.grade_decisions(), GRADE_DECISION, ["decided_at", "scope", "subject"]
+        ),
     }
     written = {name: _publish(name, frame, run_id) for name, frame in frames.items()}
     if not tables.exists(quarantine.TABLE):

@@ -13,6 +13,7 @@ from catalog.checks import (
     contract_files,
     declarations,
     elements,
+    grading,
     outputs,
     policy,
     row_rules,
@@ -37,7 +38,7 @@ CHECKS: tuple[Check, ...] = (
     collection.CHECK,
     #
     # how sensitive it is
-    #
+    grading.CHECK,
     # where it comes from
     #
     # who may see it

@@ -15,8 +15,8 @@ from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
 
 EXPECTED = {
-    "ingest", "reconcile", "status", "catalog", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "quarantine",
-    "backfill", "backup", "restore", "keys",
+    "ingest", "reconcile", "status", "catalog", "grade", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "quarantine",
+    "backfill", "reread", "ledger", "backup", "restore", "keys",
 }  # fmt: skip
 LEAVES = {
     "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",

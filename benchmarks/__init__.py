@@ -1,0 +1,1 @@
+"""Side-by-side measurements with named peers (see README.md)."""
