@@ -15,7 +15,7 @@ from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
 
 EXPECTED = {
-    "ingest", "reconcile", "status", "catalog", "grade", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "quarantine",
+    "ingest", "reconcile", "status", "catalog", "policy", "grade", "build", "gate", "serve", "exchange", "open-data", "sql", "describe", "trace", "diff", "quarantine",
     "backfill", "reread", "ledger", "backup", "restore", "keys",
 }  # fmt: skip
 LEAVES = {
