@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -65,6 +66,23 @@ def register(app: typer.Typer) -> None:
         emit(
             {"written": written, "files": files}, as_json, note="\n".join([*(f"已发布：{t}" for t in written), *files])
         )
+
+    @group.command("export")
+    def export(
+        folder: Annotated[
+            Path | None, typer.Option("--to", help="Folder to write to; default: catalog/export at home.")
+        ] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Write the catalogue for others: government workbook (XLSX), DCAT-AP 3, ODCS, Frictionless."""
+        from catalog import exports
+        from lake import clock
+        from lake.settings import settings
+
+        files = exports.write(folder or settings().home / "catalog" / "export", issued=clock.today())
+        shown = [path for path in files if path.parent.name != "odcs"]
+        note = "\n".join([*map(str, shown), f"{files[-1].parent}（{len(files) - len(shown)} 个契约）"])
+        emit({"files": [str(path) for path in files]}, as_json, note=note)
 
     @group.command("list")
     def list_entries(as_json: AsJson = False) -> None:
