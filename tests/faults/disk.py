@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,8 @@ def _verb(verb: str, arguments: dict[str, Any]) -> tuple[int, str]:
 
 def _fill(ballast: Path, free_kib: int) -> None:
     """Leave about that much free space."""
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * (1 << 16))
-                file.flush()
-        except OSError:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):  # buffered, closing it would fail once more
+        while file.write(b"\0" * (1 << 16)):
             pass
     size = max(0, ballast.stat().st_size - free_kib * 1024)
     os.truncate(ballast, size)
