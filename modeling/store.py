@@ -83,7 +83,10 @@ def _write(con: DuckDBPyConnection, run: session.Session, spec: ModelSpec, plan:
         text = literals.render(
             sql, window=window, business_date=run.business_date, as_of=run.as_of, versions=run.input_versions
         )
-        return counted(con.execute(contract_select(text, spec)).to_arrow_reader(BATCH_ROWS), run.rows, spec.name)
+        # Computed to the end before it is streamed: DuckDB 1.5.5 waits for ever on a streamed result of many unions (the KPI
+        # table at city size did). The temporary table spills, and a scan of it streams safely.
+        con.execute(f"create or replace temp table model_rows as {contract_select(text, spec)}")
+        return counted(con.execute("select * from model_rows").to_arrow_reader(BATCH_ROWS), run.rows, spec.name)
 
     def metadata(kept: Recorded) -> dict[str, Any]:
         return {**kept.metadata(), "tiyu.model": spec.name, "tiyu.run_id": run.run_id}
