@@ -6,7 +6,7 @@ Tables of the platform about itself (`ops_*`) are described where dbt declares t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -179,6 +179,15 @@ def describe_all(dbt_models: Path | None = None, sources: Iterable[Contract] | N
     folder = dbt_models or dbt_models_dir()
     files = yamlfile.fingerprint(folder, "*.yml") + yamlfile.fingerprint(folder, "*.yaml") if folder.is_dir() else ()
     return [*rows, *(ColumnRow(**row) for row in _dbt_rows(files, known))]
+
+
+def dbt_column_meta(dbt_models: Path | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(table, column, meta) of every column that the dbt project describes."""
+    folder = dbt_models or dbt_models_dir()
+    for file in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")]) if folder.is_dir() else []:
+        for table, element in _dbt_tables(yamlfile.read(file) or {}):
+            for column in element.get("columns") or []:
+                yield table, column["name"], _meta(column)
 
 
 def table_titles(dbt_models: Path | None = None) -> dict[str, str]:

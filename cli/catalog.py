@@ -20,8 +20,9 @@ def register(app: typer.Typer) -> None:
     def check(lake: Lake = False, as_json: AsJson = False) -> None:
         """Check everything that is declared; exit code 1 when anything is wrong or a check examined nothing."""
         from catalog import check as catalog_check
+        from modeling import propagation_check
 
-        report = catalog_check.run(lake=lake)
+        report = catalog_check.run(lake=lake, more=[propagation_check.check()])
         titles = {"pass": "通过", "fail": "不通过", "error": "出错"}
         examined = "、".join(f"{report.words[name]} {count}" for name, count in report.examined.items())
         bound = f"目录挂接 {report.examined.get('bound', 0)}/{report.examined.get('entries', 0)}"

@@ -269,12 +269,20 @@ def app() -> typer.Typer:
     return application
 
 
-def test_command_exit_code_and_json(home, monkeypatch, catalogue):
+def test_command_exit_code_and_json(home, monkeypatch, tmp_path):
+    """The whole command, the lineage of the compiled project included, over a copy of the declarations."""
+    models = tmp_path / "models"
+    shutil.copytree(columns.dbt_models_dir(), models)
+    monkeypatch.setattr(columns, "dbt_models_dir", lambda: models)
     good = CliRunner().invoke(app(), ["catalog", "check", "--json"])
-    assert good.exit_code == 0, good.output
-    assert json.loads(good.output)["examined"]["contracts"] == 11
-    write(catalogue[1], models_for_outputs(address={"description": ""}))
-    monkeypatch.setattr(columns, "dbt_models_dir", lambda: catalogue[1])
+    assert good.exit_code == 0, json.loads(good.output)["problems"]
+    examined = json.loads(good.output)["examined"]
+    assert examined["contracts"] == 11
+    assert examined["models"] == len(list(models.rglob("*.sql")))
+    assert examined["lineage_columns"] >= 350
+    declared = models / "dws" / "fitness" / "_dws__fitness.yml"
+    text = declared.read_text(encoding="utf-8")
+    declared.write_text(text.replace('description: "扫码次数"', 'description: ""'), encoding="utf-8")
     bad = CliRunner().invoke(app(), ["catalog", "check"])
     assert bad.exit_code == 1
     assert "undescribed" in bad.output

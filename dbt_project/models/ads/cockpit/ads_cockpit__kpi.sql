@@ -30,8 +30,7 @@ checkins as (
     select
         part_date,
         venue_id,
-        district_code,
-        person_token
+        district_code
     from {{ ref('dwd_fitness__checkin') }}
     where part_date < {{ business_date() }}
 ),
@@ -58,7 +57,7 @@ reports as (
         district_code,
         part_date
     from daily_use
-    where peak_concurrent_count is not null
+    where passage_count > 0
     union all
     select distinct
         'checkin' as stream,
@@ -212,7 +211,7 @@ use_day as (
         sum(due_booking_count) as due_booking_count,
         sum(no_show_count) as no_show_count,
         sum(booking_count) as booking_count,
-        sum(case when peak_concurrent_count is not null then entry_count end) as entry_count,
+        sum(case when passage_count > 0 then entry_count end) as entry_count,
         max(peak_concurrent_count) as peak_concurrent_count
     from scoped_use
     group by scope_code, part_date
@@ -329,23 +328,6 @@ filed_months as (
 ),
 
 -- ---------------------------------------------------------------- fitness, supervision
-active_persons as (
-    select
-        district_code,
-        {{ month_start('part_date') }} as period_start_date,
-        count(distinct person_token) as person_count
-    from checkins
-    where district_code is not null
-    group by district_code, {{ month_start('part_date') }}
-    union all
-    select
-        {{ city_code() }} as district_code,
-        {{ month_start('part_date') }} as period_start_date,
-        count(distinct person_token) as person_count
-    from checkins
-    group by {{ month_start('part_date') }}
-),
-
 water_by_district as (
     select
         district_code,
@@ -467,15 +449,15 @@ figures as (
         'F-01' as kpi_code,
         '' as variant_code,
         frame.*,
-        active_persons.person_count as numerator,
+        active_person.person_count as numerator,
         null as denominator,
-        active_persons.person_count as figure,
-        {{ input_versions(['dwd_fitness__checkin']) }} as versions_read
+        active_person.person_count as figure,
+        {{ input_versions(['dws_fitness__active_person']) }} as versions_read
     from month_frame as frame
-    left join active_persons
+    left join {{ ref('dws_fitness__active_person') }} as active_person
         on
-            frame.district_code = active_persons.district_code
-            and frame.period_start_date = active_persons.period_start_date
+            frame.district_code = active_person.district_code
+            and frame.period_start_date = active_person.month_start_date
     where frame.stream = 'checkin'
 
     union all
@@ -579,6 +561,8 @@ judged as (
         case
             when figures.figure is null and figures.expected_count = 0 then '本区无该类数据来源'
             when figures.figure is null and figures.reporting_count = 0 then '应报单位均未上报'
+            when figures.figure is null and figures.kpi_code = 'F-01'
+                then concat('人数少于 ', {{ text_int(rule_value('disclosure.k_internal', 'min')) }}, '，不显示')
             when figures.figure is null then '分母为零，无法计算'
             when figures.reporting_count < figures.expected_count
                 then concat(

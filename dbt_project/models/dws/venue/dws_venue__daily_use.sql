@@ -21,7 +21,6 @@ buckets as (
         venue_id,
         part_date,
         {{ bucket_start('passed_at', 300) }} as bucket_at,
-        sum(case when direction = 'in' then 1 else 0 end) as in_count,
         sum(case when direction = 'in' then 1 else -1 end) as net_count
     from {{ ref('dwd_venue__passage') }}
     where part_date between {{ window_from() }} and {{ window_to() }}
@@ -33,7 +32,6 @@ levels as (
         venue_id,
         part_date,
         bucket_at,
-        in_count,
         greatest(
             sum(net_count) over (
                 partition by venue_id, part_date
@@ -55,11 +53,22 @@ ranked as (
     from levels
 ),
 
+-- Counted apart from the peak: a day's passages are public, the five minutes in which they happened are not.
 passages as (
     select
         venue_id,
         part_date,
-        sum(in_count) as entry_count,
+        count(*) as passage_count,
+        sum(case when direction = 'in' then 1 else 0 end) as entry_count
+    from {{ ref('dwd_venue__passage') }}
+    where part_date between {{ window_from() }} and {{ window_to() }}
+    group by venue_id, part_date
+),
+
+peaks as (
+    select
+        venue_id,
+        part_date,
         max(concurrent_count) as peak_concurrent_count,
         max(case when peak_no = 1 then {{ add_hours('bucket_at', '5.0 / 60') }} end) as peak_at
     from ranked
@@ -102,14 +111,16 @@ select
     cast(coalesce(bookings.due_booking_count, 0) as bigint) as due_booking_count,
     cast(coalesce(bookings.checked_in_count, 0) as bigint) as checked_in_count,
     cast(coalesce(bookings.no_show_count, 0) as bigint) as no_show_count,
+    cast(coalesce(passages.passage_count, 0) as bigint) as passage_count,
     cast(coalesce(passages.entry_count, 0) as bigint) as entry_count,
     cast(coalesce(visits.visit_count, 0) as bigint) as visit_count,
-    cast(passages.peak_concurrent_count as bigint) as peak_concurrent_count,
-    cast(passages.peak_at as timestamptz) as peak_at,
+    cast(peaks.peak_concurrent_count as bigint) as peak_concurrent_count,
+    cast(peaks.peak_at as timestamptz) as peak_at,
     cast(venue.capacity_count as bigint) as capacity_count,
-    cast({{ percent('passages.peak_concurrent_count', 'venue.capacity_count') }} as double) as load_pct
+    cast({{ percent('peaks.peak_concurrent_count', 'venue.capacity_count') }} as double) as load_pct
 from keys
 left join bookings on keys.venue_id = bookings.venue_id and keys.part_date = bookings.part_date
 left join passages on keys.venue_id = passages.venue_id and keys.part_date = passages.part_date
+left join peaks on keys.venue_id = peaks.venue_id and keys.part_date = peaks.part_date
 left join visits on keys.venue_id = visits.venue_id and keys.part_date = visits.part_date
 left join {{ ref('dim_venue') }} as venue on keys.venue_id = venue.venue_id
