@@ -101,4 +101,38 @@ def register(app: typer.Typer) -> None:
         ]
         emit(found, as_json, table=table, title="分级决定（时间为上海时间）")
 
+    @group.command("certify")
+    def certify(as_json: AsJson = False) -> None:
+        """Compute the certificate of every breaker from the data that readers see; exit code 1 when one is invalid."""
+        from dataclasses import asdict
+
+        from modeling import certify as certificates
+
+        found = certificates.certify_all()
+        words = {"valid": "有效", "invalid": "无效", "empty": "尚无可见的组"}
+
+        def percent(value: float | None) -> str:
+            return "" if value is None else f"{value:.1%}"
+
+        rows = [
+            {
+                "列": f"{c.table}.{c.column}",
+                "措施": c.kind,
+                "结果": words[c.status],
+                "组数": c.evidence.groups,
+                "最小组": c.evidence.smallest_group,
+                "最大份额": percent(c.evidence.top1_share),
+                "前二份额": percent(c.evidence.top2_share),
+                "批准": c.approver,
+                "到期": str(c.expires),
+                "原因": "；".join(c.problems),
+            }
+            for c in found
+        ]
+        bad = sum(c.status == "invalid" for c in found)
+        note = f"计算了 {len(found)} 份证书；{'没有问题' if not bad else f'{bad} 份无效'}"
+        emit([asdict(c) for c in found], as_json, table=rows, title="降级措施证书", note=note)
+        if bad:
+            raise typer.Exit(1)
+
     app.add_typer(group, name="grade")

@@ -25,6 +25,7 @@ COMMANDS = (
     "catalog",
     "policy",
     "grade",
+    "lineage",
     "build",
     "gate",
     "serve",

@@ -165,6 +165,28 @@ quality_result = sa.Table(
     sa.Column("message", sa.String),
     sa.Column("checked_at", UtcDateTime, nullable=False),
 )
+breaker_certificate = sa.Table(
+    "breaker_certificate",
+    metadata,
+    sa.Column("table_name", sa.String, primary_key=True),
+    sa.Column("column_name", sa.String, primary_key=True),
+    sa.Column("version", sa.BigInteger, primary_key=True),  # of the table that shows the column
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False),  # valid | invalid | empty
+    sa.Column("group_count", sa.BigInteger, nullable=False),
+    sa.Column("smallest_group", sa.BigInteger),
+    sa.Column("l_diversity", sa.BigInteger),
+    sa.Column("top1_share", sa.Float),
+    sa.Column("top2_share", sa.Float),
+    sa.Column("p_percent", sa.Float),
+    sa.Column("problems", sa.Text, nullable=False),  # JSON list of Chinese sentences; numbers of groups, never values
+    sa.Column("approver", sa.String, nullable=False),
+    sa.Column("expires", sa.Date, nullable=False),
+    sa.Column("fingerprint", sa.String, nullable=False),  # of SQL, declaration and limits
+    sa.Column("inputs", sa.Text, nullable=False),  # JSON: table → version read
+    sa.Column("computed_at", UtcDateTime, nullable=False),
+    sa.Column("run_id", sa.String, nullable=False),
+)
 alert = sa.Table(
     "alert",
     metadata,
@@ -712,6 +734,27 @@ def quality_results(run_id: str | None = None, table_name: str | None = None) ->
         statement = statement.where(quality_result.c.run_id == run_id)
     if table_name:
         statement = statement.where(quality_result.c.table_name == table_name)
+    return read(statement)
+
+
+def record_certificates(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Store certificates of breakers; one of the same column and version is replaced."""
+    keys = ("table_name", "column_name", "version")
+    with transaction() as connection:
+        for row in rows:
+            connection.execute(
+                sa.delete(breaker_certificate).where(*(breaker_certificate.c[key] == row[key] for key in keys))
+            )
+            connection.execute(sa.insert(breaker_certificate).values(**row))
+
+
+def certificates(table_name: str | None = None) -> list[dict[str, Any]]:
+    """Certificates, oldest version first; `problems` and `inputs` are JSON text."""
+    statement = sa.select(breaker_certificate).order_by(
+        breaker_certificate.c.table_name, breaker_certificate.c.column_name, breaker_certificate.c.version
+    )
+    if table_name:
+        statement = statement.where(breaker_certificate.c.table_name == table_name)
     return read(statement)
 
 

@@ -13,7 +13,7 @@ from catalog.breakers.structure import Refused
 from catalog.checks.base import Check, Context, Findings
 from catalog.lineage import Graph, Kind, Origin
 from catalog.propagation import ComputedColumn
-from modeling import lineage
+from modeling import certify, lineage
 
 Loader = Callable[[], tuple[Graph, Mapping[str, str]]]
 """Gives the graph and the compiled SQL of every model."""
@@ -63,6 +63,11 @@ def examine(context: Context, found: Findings, graph: Graph, sql: Mapping[str, s
     found.count("breakers", len(holds) + len({origin for origin, _ in problems}))
     for origin, text in problems:
         found.add("breaker", str(origin), text)
+    if context.lake:
+        examined, stale = certify.stored_problems(sql)
+        found.count("certificates", examined)
+        for where, text in stale:
+            found.add("certificate", where, text)
     computed = propagation.compute(graph, context.tables, holds)
     found.count("lineage_columns", len(computed))
     found.count("lineage_edges", sum(len(deps) for deps in graph.edges.values()))
@@ -94,5 +99,5 @@ def check(load: Loader = lineage.load) -> Check:
         "血缘与级别传播",
         run,
         counts={"models": "模型", "lineage_columns": "模型列", "lineage_edges": "血缘边"},
-        may_be_none={"breakers": "降级措施"},
+        may_be_none={"breakers": "降级措施", "certificates": "证书"},
     )

@@ -45,6 +45,7 @@ class BuildReport:
     tests_passed: int = 0
     tests_warned: int = 0
     checked: dict[str, int] = field(default_factory=dict)
+    certificates: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None
 
     Raises TiyuError TIYU-DBT-0001 (a model failed), -0002 (a test failed: model, test, failing rows), -0003 (project
     does not parse), -0004/-0008 (a rule or the reference data is missing), -0009 (a test crashed), -0010 (unknown layer
-    or model).
+    or model), -0011 (a breaker's certificate is invalid).
     """
     started = time.monotonic()
     if layer not in project.LAYER_TAGS:
@@ -232,6 +233,12 @@ def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None
                     seconds=round(times.get(name, 0.0), 3),
                 )
             )
+        from modeling import certify
+
+        models = [r.node for r in outcome.result.results if r.node.resource_type == "model"]
+        found = certify.certify(run, {node.name: node.compiled_code for node in models}, todo)
+        report.certificates = {f"{c.table}.{c.column}": c.status for c in found}
+        certify.require(found, layer)
         if layer != "ads":
             for name in todo:
                 version = tables.version(name)

@@ -1,0 +1,230 @@
+"""The oracle of lineage: change one column of one table, run the queries again, see which output columns moved.
+
+A column has moved when the bag of its values differs. What moved depends on what was changed, whatever the SQL looks
+like; so an edge that the oracle sees and the engine does not is a hole. The reverse proves nothing: a change may happen
+not to show. Several changes are tried on each column for that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+from sqlglot.lineage import lineage as plain_lineage
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope
+
+Column = tuple[str, str]
+
+
+def changes(name: str, kind: str) -> Iterator[tuple[str, str]]:
+    """(what, SELECT list item that replaces the column): expressions over a row numbered `rn`."""
+    quoted = f'"{name}"'
+    kind = kind.upper()
+    yield "null", f"cast(null as {kind})"
+    yield (
+        "permuted",
+        f"case when rn = count(*) over () then first_value({quoted}) over (order by rn) else lead({quoted}) over (order by rn) end",
+    )
+    yield (
+        "rotated",
+        f"case when rn > count(*) over () - 7 then first_value({quoted}) over (order by rn) else lead({quoted}, 7) over (order by rn) end",
+    )
+    yield "half null", f"case when rn % 2 = 0 then {quoted} end"
+    if kind == "BOOLEAN":
+        yield "true", "true"
+        yield "false", "false"
+        yield "flipped", f"case when rn % 3 = 0 then not {quoted} else {quoted} end"
+    elif kind.startswith(("BIGINT", "INTEGER", "DOUBLE", "DECIMAL", "SMALLINT", "FLOAT")):
+        yield "large", f"cast(9999 as {kind})"
+        yield "small", f"cast(-1 as {kind})"
+        yield "shifted", f"cast(case when rn % 3 = 0 then {quoted} * 2 + 3 else {quoted} end as {kind})"
+    elif kind == "DATE":
+        yield "late", "date '2026-11-19'"
+        yield "early", "date '2020-02-01'"
+        yield "shifted", f"cast(case when rn % 3 = 0 then {quoted} + 3 else {quoted} end as date)"
+        yield "month", f"cast(case when rn % 3 = 0 then {quoted} - 40 else {quoted} end as date)"
+    elif kind.startswith("TIMESTAMP"):
+        yield "late", f"cast('2026-11-19 12:00:00' as {kind})"
+        yield "early", f"cast('2020-02-01 00:00:00' as {kind})"
+        yield "hours", f"case when rn % 3 = 0 then {quoted} + interval 5 hour else {quoted} end"
+        yield "seconds", f"case when rn % 3 = 0 then {quoted} + interval 7 second else {quoted} end"
+        yield "days", f"case when rn % 3 = 0 then {quoted} - interval 2 day else {quoted} end"
+    elif kind == "VARCHAR":
+        yield "other", "'~other~'"
+        yield "most frequent", f"mode({quoted}) over ()"
+        yield "mixed", f"case when rn % 3 = 0 then '~' || rn else {quoted} end"
+        yield "third null", f"case when rn % 3 <> 0 then {quoted} end"
+    elif kind.endswith("[]"):
+        yield "longer", f"case when rn % 2 = 0 then list_append({quoted}, 'z') else {quoted} end"
+
+
+@dataclass
+class Observed:
+    """What was seen. changed: how many changes were tried; failed: those after which a query could not run."""
+
+    edges: dict[Column, set[Column]] = field(default_factory=dict)
+    changed: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, output: Column, source: Column) -> None:
+        self.edges.setdefault(output, set()).add(source)
+
+    def count(self) -> int:
+        return sum(len(sources) for sources in self.edges.values())
+
+
+@dataclass(frozen=True)
+class Query:
+    """A named query: its SQL, the relation it fills, the tables it reads."""
+
+    name: str
+    relation: str
+    sql: str
+    reads: frozenset[str]
+
+
+class Oracle:
+    """Runs queries in order against tables of a DuckDB connection. `relation_of`: where a table lives."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, tables: Mapping[str, str], queries: Iterable[Query]) -> None:
+        self.con = con
+        self.tables = dict(tables)
+        self.queries = list(queries)
+        self.relation = {**self.tables, **{q.name: q.relation for q in self.queries}}
+        self.columns: dict[str, list[tuple[str, str]]] = {}
+        con.execute("create schema if not exists kept")
+        for name in self.tables:
+            con.execute(
+                f'create table kept."{name}" as select *, row_number() over () as rn from {self.relation[name]}'
+            )
+            self._learn(name)
+        self.base: dict[str, tuple] = {}
+        for query in self.queries:
+            self._fill(query)
+            self._learn(query.name)
+            con.execute(
+                f'create table kept."{query.name}" as select *, row_number() over () as rn from {query.relation}'
+            )
+        for name in self.relation:
+            self.base[name] = self._fingerprint(name)
+
+    def _learn(self, name: str) -> None:
+        described = self.con.execute(f"describe {self.relation[name]}").fetchall()
+        self.columns[name] = [(row[0], row[1]) for row in described]
+
+    def _fill(self, query: Query) -> None:
+        self.con.execute(f"create or replace table {query.relation} as {query.sql}")
+
+    def _fingerprint(self, name: str) -> tuple:
+        """Count of rows, fingerprint of the rows as a bag, fingerprint of each column as a bag."""
+        listed = [f'"{column}"' for column, _ in self.columns[name]]
+        parts = [f"sum(cast(hash({column}) as hugeint))" for column in listed]
+        row = f"sum(cast(hash(row({', '.join(listed)})) as hugeint))"
+        return self.con.execute(f"select count(*), {row}, {', '.join(parts)} from {self.relation[name]}").fetchone()
+
+    def rows(self, name: str) -> int:
+        return self.base[name][0]
+
+    def _put(self, name: str, column: str, expression: str) -> None:
+        others = ", ".join(f'"{c}"' if c != column else f'{expression} as "{c}"' for c, _ in self.columns[name])
+        self.con.execute(f'create or replace table {self.relation[name]} as select {others} from kept."{name}"')
+
+    def restore(self, name: str) -> None:
+        self.con.execute(f'create or replace table {self.relation[name]} as select * exclude (rn) from kept."{name}"')
+
+    def end_to_end(self, tables: Iterable[str] | None = None, keep: Iterable[str] | None = None) -> Observed:
+        """Change every column of the tables, rebuild everything downstream that can differ, and see what moved.
+
+        keep: only these kinds of change (default: all).
+        """
+        seen = Observed()
+        for table in self.tables if tables is None else tables:
+            for column, kind in self.columns[table]:
+                for what, expression in changes(column, kind):
+                    if keep is not None and what not in keep:
+                        continue
+                    self._put(table, column, expression)
+                    seen.changed += 1
+                    touched = self._rebuild(table, (table, column), seen, what)
+                    for name in touched:
+                        self.restore(name)
+            self.restore(table)
+        return seen
+
+    def _rebuild(self, table: str, source: Column, seen: Observed, what: str) -> list[str]:
+        dirty, touched = {table}, []
+        if self._fingerprint(table)[1] == self.base[table][1]:
+            return touched
+        for query in self.queries:
+            if not query.reads & dirty:
+                continue
+            touched.append(query.name)
+            try:
+                self._fill(query)
+            except duckdb.Error as error:
+                seen.failed.append(f"{source[0]}.{source[1]} {what} -> {query.name}: {type(error).__name__}")
+                self.restore(query.name)
+                continue
+            if self._note(query.name, source, seen):
+                dirty.add(query.name)
+        return touched
+
+    def _note(self, name: str, source: Column, seen: Observed) -> bool:
+        """Record which columns moved; returns whether any row did."""
+        now, before = self._fingerprint(name), self.base[name]
+        for n, (column, _) in enumerate(self.columns[name]):
+            if now[0] != before[0] or now[n + 2] != before[n + 2]:
+                seen.add((name, column.lower()), source)
+        return now[:2] != before[:2]
+
+    def direct(self, only: Iterable[str] | None = None) -> Observed:
+        """For each query, change every column of every table it reads, and run that query alone."""
+        seen = Observed()
+        wanted = None if only is None else set(only)
+        for query in self.queries:
+            if wanted is not None and query.name not in wanted:
+                continue
+            for table in sorted(query.reads):
+                for column, kind in self.columns[table]:
+                    for what, expression in changes(column, kind):
+                        self._put(table, column, expression)
+                        seen.changed += 1
+                        try:
+                            self._fill(query)
+                        except duckdb.Error as error:
+                            seen.failed.append(f"{table}.{column} {what} -> {query.name}: {type(error).__name__}")
+                            continue
+                        self._note(query.name, (table, column), seen)
+                self.restore(table)
+            self.restore(query.name)
+        return seen
+
+
+def plain_edges(sql: str, schema: Mapping[str, Mapping[str, str]], columns: Iterable[str]) -> dict[str, set[Column]]:
+    """What sqlglot's own lineage finds for each column; a column it fails on has no edges."""
+    found: dict[str, set[Column]] = {}
+    nested: dict = {}
+    for table, of in schema.items():
+        nested[table] = dict(of)
+    try:
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
+        for table in tree.find_all(exp.Table):
+            table.set("db", None)
+            table.set("catalog", None)
+        scope = build_scope(qualify(tree, schema=nested, dialect="duckdb", validate_qualify_columns=False))
+    except Exception:  # whatever it stumbles over: it has no answer
+        return {column: set() for column in columns}
+    for column in columns:
+        found[column] = set()
+        try:
+            node = plain_lineage(column, tree, dialect="duckdb", scope=scope)
+        except Exception:
+            continue
+        for leaf in node.walk():
+            if not leaf.downstream and isinstance(leaf.expression, exp.Table):
+                found[column].add((leaf.expression.name.lower(), leaf.name.rsplit(".", 1)[-1].strip('"').lower()))
+    return found
