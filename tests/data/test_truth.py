@@ -89,19 +89,6 @@ def shown(truth: pl.DataFrame) -> pl.DataFrame:
     return truth.with_columns(pl.when(few).then(None).otherwise(pl.col(c)).alias(c) for c in figures)
 
 
-def test_few_persons_are_hidden(built):
-    truth = truth_of(built).filter(pl.col("kpi_code") == "F-01")
-    both = truth.join(
-        checked("ads_cockpit__kpi"), on=["kpi_code", "period_start_date", "district_code"], suffix="_ours"
-    )
-    few = both.filter(pl.col("value") < K_INTERNAL)
-    assert both.height > 10
-    assert few.height > 0, "the tiny city must have a district with few persons, or nothing was examined"
-    assert few["value_ours"].null_count() == few.height
-    assert few["quality_note"].str.contains("少于 5").all()
-    assert both.filter(pl.col("value") >= K_INTERNAL)["value_ours"].null_count() == 0
-
-
 def test_kpis_equal_the_truth(built):
     truth = shown(truth_of(built))
     ours = checked("ads_cockpit__kpi").with_columns(pl.col("variant_code").fill_null(""))
