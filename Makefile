@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo test test-unit check test-browser test-fresh test-faults compose-check clean clean-all
+.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-tomorrow compose-check clean clean-all
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -23,8 +23,11 @@ setup: ## build both environments from the hashed locks (idempotent)
 setup-dev: ## the same, with the development tools
 	@$(PYTHON) deploy/bootstrap.py --dev
 
-demo: setup ## run the whole platform on a simulated city: make demo [SIZE=small] [HEADLESS=1]
-	@exec $(BIN)/python -m deploy.demo --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
+demo: setup ## run the whole platform on a simulated city: make demo [SIZE=small] [DAY=0] [HEADLESS=1]
+	@exec $(BIN)/python -m deploy.demo --size $(SIZE) --seed $(SEED) $(if $(DAY),--day $(DAY)) $(if $(filter-out 0,$(HEADLESS)),--headless)
+
+demo-tomorrow: setup ## one more day, with a demo up or not: make demo-tomorrow [HEADLESS=1]
+	@exec $(BIN)/python -m deploy.tomorrow --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
 
 test: setup-dev ## unit, integration, data and policy tests (at most 15 minutes)
 	@$(PYTEST) tests/unit tests/integration tests/data tests/policy -n 2 --dist loadfile $(PYTEST_ARGS)
@@ -46,6 +49,9 @@ compose-check: setup-dev ## static validation of docker-compose.yml
 
 test-browser: setup-dev ## cockpit and pages in headless Chromium (needs: apt-get install -y chromium fonts-noto-cjk)
 	@$(PYTEST) tests/browser $(PYTEST_ARGS)
+
+test-tomorrow: setup-dev ## fourteen days of a demo, compared with one begun at that day and with the truth
+	@$(PYTEST) tests/tomorrow $(PYTEST_ARGS)
 
 test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-only lake, broken ledger; then compare row for row
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)

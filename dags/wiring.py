@@ -1,9 +1,10 @@
 """What all DAGs share: defaults, schedules, assets, pools, and how a verb is called from a task.
 
-Two switches, both read while a DAG file is parsed:
+Three switches, all read while a DAG file is parsed:
 
 ``TIYU_SCHEDULE=manual``  no DAG has a schedule; the demo triggers each one. Unset, the production schedules below apply.
 ``TIYU_TASK_RETRY_S``     seconds before the first retry (default 60).
+``TIYU_TASK_RETRIES``     how many retries (default 2); the connectors try several times themselves.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def task_defaults(owner: str, pool: str, minutes: int) -> dict[str, Any]:
         "owner": owner,
         "pool": pool,
         "execution_timeout": timedelta(minutes=minutes),
-        "retries": 2,
+        "retries": int(os.environ.get("TIYU_TASK_RETRIES", "2")),
         "retry_delay": timedelta(seconds=float(os.environ.get("TIYU_TASK_RETRY_S", "60"))),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=15),

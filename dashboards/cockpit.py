@@ -93,7 +93,7 @@ KPI_CARD = Dataset("kpi_card", "核心指标最新值（全市）", sql=True, co
     *_texts(("kpi_code", "指标编码"), ("title", "指标"), ("value_text", "数值"), ("unit_text", "单位"), ("period_text", "统计期"),
             ("as_of_text", "数据截至"), ("fraction_text", "分子 ÷ 分母"), ("change_text", "同比变化"), ("coverage_text", "覆盖率"),
             ("target_text", "目标"), ("target_document", "目标依据"), ("expired_text", "目标期状态"), ("quality_text", "质量状态"),
-            ("quality", "质量代码"), ("quality_note", "质量说明"), ("bars", "近 30 天走势")),
+            ("quality", "质量代码"), ("quality_note", "质量说明"), ("missing_text", "缺少的来源"), ("bars", "近 30 天走势")),
 ))  # fmt: skip
 EVENT_POPULATION = Dataset("event_population", "赛事活动场次的三个口径", sql=True, columns=(
     C("position", "BIGINT", "序号"), C("value", "DOUBLE", "数值"),
@@ -118,7 +118,7 @@ FRESHNESS = Dataset("freshness", "数据来源状态", sql=True, columns=(
     C("latest_data_date", "DATE", "最新数据日期", True), C("received_count", "BIGINT", "接收（条）"),
     C("accepted_count", "BIGINT", "入库（条）"), C("quarantined_count", "BIGINT", "隔离（条）"),
     C("duplicate_count", "BIGINT", "重复（条）"),
-    *_texts(("resource", "资源编码"), ("title", "数据来源"), ("update_cycle", "更新周期"), ("state_name", "状态"),
+    *_texts(("resource", "资源编码"), ("title", "数据来源"), ("update_cycle", "更新周期"), ("state_name", "状态"), ("reason", "原因"),
             ("last_success_text", "最近成功"), ("balance", "收支平衡")),
 ))  # fmt: skip
 KPI_DEFINITION = Dataset("kpi_definition", "指标说明", sql=True, columns=_texts(
@@ -294,7 +294,7 @@ ALERT_TABLE = Chart("alert_table", "预警清单", "table", ALERT,
                           limit=500, page=10), "含依据与依据来源", district_scoped=True)  # fmt: skip
 
 FRESHNESS_TABLE = Chart("freshness", "数据来源状态", "table", FRESHNESS,
-                        table(["title", "update_cycle", "state_name", "latest_data_date", "last_success_text",
+                        table(["title", "update_cycle", "state_name", "reason", "latest_data_date", "last_success_text",
                                "received_count", "accepted_count", "quarantined_count", "duplicate_count", "balance"],
                               FRESHNESS, [("resource", True)], page=0,
                               column_config={name: {"d3NumberFormat": ",d"} for name in (

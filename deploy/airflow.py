@@ -236,8 +236,10 @@ class Client:
         timeout_s: float,
         alive: Callable[[], None],
         on_change: Callable[[str, str, float], None] = lambda dag, state, seconds: None,
-    ) -> None:
-        """Wait until every run (dag id → run id) has ended; raise RunFailed on the first failure."""
+        stop_at_failure: bool = True,
+    ) -> list[str]:
+        """Wait until every run (dag id → run id) has ended; raise RunFailed on the first failure, or return the failed ones."""
+        failed: list[str] = []
         waiting = dict(runs)
         started = time.monotonic()
         while waiting:
@@ -249,11 +251,14 @@ class Client:
                 if state in FINAL_STATES:
                     on_change(dag_id, state, time.monotonic() - started)
                     del waiting[dag_id]
-                if state == "failed":
+                if state == "failed" and stop_at_failure:
                     raise RunFailed(self.why_failed(dag_id, run_id))
+                if state == "failed":
+                    failed.append(dag_id)
             if waiting and time.monotonic() - started > timeout_s:
                 raise RunFailed(f"no end within {timeout_s:.0f} s: {', '.join(waiting)}")
             time.sleep(0.5)
+        return failed
 
 
 def _last_error(content: Iterable[Any]) -> str:

@@ -39,6 +39,8 @@ COCKPIT_TEMPLATE = ROOT / "build" / "templates" / "superset.db"
 DBT_TEMPLATE = ROOT / "build" / "templates" / "partial_parse.msgpack"
 INGEST_LIMIT_S = {"tiny": 3600, "small": 3600, "city": 7200}
 """How long the ingests may take together, and the layers after them; the DAGs' own time limits are per task."""
+ANSWER_S = 30.0
+"""How long the demo waits for the center before it reads what answers there are."""
 FIRST = "ingest_venue_register"
 """What other sources refer to is loaded before them."""
 
@@ -68,10 +70,12 @@ class Demo:
     urls: dict[str, str] = field(default_factory=dict)
     client: airflow.Client | None = None
     cockpit: Child | None = None
+    owner: bool = False
     stopping: bool = False
-    claimed: bool = False
     ready_s: float = 0.0
     results: list[doors.Door] = field(default_factory=list)
+    day: int | None = None
+    unexpected: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.processes = Processes(self.home, self.home / "demo" / "log")
@@ -88,6 +92,7 @@ class Demo:
             raise DemoError(
                 f"已有一个演示在使用 {self.home}。请先在它的窗口按 Ctrl-C，或换一个 TIYU_HOME。", 2
             ) from None
+        state.forget_up(self.home)
         killed = sweep(mark_of(self.home))
         if self.running_file.exists():
             interrupted = TiyuError(
@@ -98,7 +103,7 @@ class Demo:
             )
             self.display.console.print(str(interrupted), style="yellow", markup=False, soft_wrap=True)
         self.running_file.touch()
-        self.claimed = True
+        self.owner = True
         self.processes.start_guardian()
         return lock
 
@@ -107,30 +112,49 @@ class Demo:
         """There while a demo runs on the state folder; found at a start, it says that the last one was killed."""
         return self.home / "demo" / "running"
 
+    def attach(self) -> bool:
+        """Use the services of the demo that is up on this folder; False when none is."""
+        ports = state.up(self.home)
+        if ports is None:
+            return False
+        with (self.home / "demo" / "lock").open("a+") as lock:
+            try:  # a demo that was killed left its ports behind, but not its lock
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return False
+            except OSError:
+                pass
+        self.use_ports(ports)
+        self.env = self.environment()
+        self.client = airflow.Client(self.urls["airflow"], self.secrets["airflow_admin"])
+        return True
+
+    def use_ports(self, ports: Mapping[str, int]) -> None:
+        """Addresses and secrets of the services."""
+        names = ("site", "airflow", "cockpit", "venue", "fitness")
+        self.urls = {name: f"http://127.0.0.1:{ports[name]}" for name in names}
+        self.secrets = state.load_secrets(self.home)
+
     def ports(self) -> dict[str, int]:
         """Free loopback ports; the preferred ones are stable so that bookmarks keep working."""
         taken: set[int] = set()
         names = ("site", "airflow", "cockpit", "venue", "fitness", "worker_log", "trigger_log", "scheduler_health")
         return {name: free_port(self.port_base + offset, taken) for offset, name in enumerate(names)}
 
-    def environment(self, ports: Mapping[str, int]) -> dict[str, str]:
-        """Environment of every process of the platform: state folder, pinned business clock, services' secrets."""
-        from simulation import sizes
-
+    def environment(self) -> dict[str, str]:
+        """Environment of every process of the platform: state folder, manual schedules, no telemetry."""
         variables = {
             "TIYU_HOME": str(self.home),
-            "TIYU_TODAY": sizes.LAST_DATE.isoformat(),
-            "TIYU_AS_OF": sizes.as_of().isoformat(),
             "TIYU_SCHEDULE": "manual",
             "TIYU_TASK_RETRY_S": "2",
+            "TIYU_TASK_RETRIES": "1",
             "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
             "PATH": f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         }
-        for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
+        # The business clock is the state folder's (deploy.prepare), so that running services follow when it moves on.
+        for name in ("LAKE_ROOT", "TIYU_LEDGER_URL", "TIYU_TODAY", "TIYU_AS_OF"):
             os.environ.pop(name, None)
-        del ports
         return self.processes.environment(variables)
 
     def child(self, *arguments: str, python: str | Path = sys.executable, env: Mapping[str, str] | None = None) -> str:
@@ -176,6 +200,23 @@ class Demo:
             "generate", [sys.executable, "-m", "simulation", *arguments], env=self.env, cwd=ROOT
         )
 
+    def present(self) -> dict[str, Any]:
+        """Where the city's present stands and what happens there (see ``simulation.advance.today``)."""
+        from simulation.advance import today
+
+        return today(self.city)
+
+    def advance_city(self, *arguments: str) -> dict[str, Any]:
+        """Let days happen in the city, and set the business clock to its present."""
+        self.child("-m", "simulation", "advance", "--dir", str(self.city), *arguments)
+        self.set_clock()
+        return self.present()
+
+    def set_clock(self) -> None:
+        """The platform's business clock stands where the city's present does."""
+        world = json.loads((self.city / "world.json").read_text(encoding="utf-8"))
+        self.child("-m", "deploy.prepare", "--scale", str(world["demo_scale"]), "--as-of", self.present()["as_of"])
+
     def finish_city(self, child: Child | None) -> dict[str, Any]:
         """Wait for the generator; the folder gets its name only when it is complete."""
         if child is not None:
@@ -192,6 +233,35 @@ class Demo:
         command = [sys.executable, "-m", "simulation", "serve", "--dir", str(self.city)]
         command += ["--port-venue", str(ports["venue"]), "--port-fitness", str(ports["fitness"])]
         self.processes.spawn("city", command, env=self.env, cwd=ROOT)
+
+    def start_center(self) -> None:
+        """The city big-data center: takes what appears in the outbox and answers into the inbox."""
+        exchange = self.home / "exchange"
+        command = [sys.executable, "-m", "simulation.center", "--outbox", str(exchange / "outbox"), "--interval", "1"]
+        command += ["--inbox", str(exchange / "inbox"), "--state", str(self.home / "center")]
+        self.processes.spawn("center", [*command, "--world", str(self.city)], env=self.env, cwd=ROOT)
+
+    def deliveries_sent(self) -> set[str]:
+        """Batches in the outbox."""
+        names = [path.parent.name.split("_") for path in (self.home / "exchange").glob("outbox/*/*/*.ok")]
+        return {f"{code}_{day}_{batch}" for _, code, _, day, batch in names}
+
+    def unanswered(self) -> set[str]:
+        """Batches in the outbox that the center has not answered yet."""
+        answers = (self.home / "exchange").glob("inbox/*.receipt.json")
+        return self.deliveries_sent() - {path.name.removesuffix(".receipt.json") for path in answers}
+
+    def settle_exchange(self) -> None:
+        """Let the center answer, read its answers, and again after what was turned down has been sent again."""
+        for _round in range(3):
+            deadline = time.monotonic() + ANSWER_S
+            while self.unanswered() and time.monotonic() < deadline:
+                self.processes.check()
+                time.sleep(0.2)
+            sent = self.deliveries_sent()
+            self.run_dags(["exchange_answers"], 300)
+            if self.deliveries_sent() == sent:  # nothing had to be sent again
+                return
 
     def connections(self, ports: Mapping[str, int], world: Mapping[str, Any]) -> dict[str, str]:
         """Source credentials as URIs, by connection name."""
@@ -248,8 +318,8 @@ class Demo:
         self.processes.spawn("site", command, env=self.env, cwd=ROOT)
 
     # -------------------------------------------------------------- the DAGs
-    def run_dags(self, dag_ids: list[str], timeout_s: float) -> None:
-        """Trigger some DAGs together and wait for all; each is a line of the time table."""
+    def run_dags(self, dag_ids: list[str], timeout_s: float, *, stop_at_failure: bool = True) -> list[str]:
+        """Trigger some DAGs together and wait for all; each is a line of the time table. Returns those that failed."""
         assert self.client is not None
         client, steps, runs = self.client, {}, {}
         for dag_id in dag_ids:
@@ -262,7 +332,9 @@ class Demo:
             self.display.end(steps.pop(dag_id), note, ok=run_state == "success")
 
         try:
-            client.wait(runs, timeout_s=timeout_s, alive=self.processes.check, on_change=ended)
+            return client.wait(
+                runs, timeout_s=timeout_s, alive=self.processes.check, on_change=ended, stop_at_failure=stop_at_failure
+            )
         finally:
             for step in steps.values():
                 self.display.end(step, ok=False)
@@ -291,11 +363,8 @@ class Demo:
         """Everything up to the start page; True when every door answered with data."""
         display = self.display
         ports = self.ports()
-        self.urls = {
-            name: f"http://127.0.0.1:{ports[name]}" for name in ("site", "airflow", "cockpit", "venue", "fitness")
-        }
-        self.secrets = state.load_secrets(self.home)
-        self.env = self.environment(ports)
+        self.use_ports(ports)
+        self.env = self.environment()
 
         self.seed_dbt()
         generator = self.generate_city()
@@ -304,9 +373,16 @@ class Demo:
         client = self.start_airflow(ports)
         world = self.finish_city(generator)
         self.start_sources(ports)
-        display.end(city_step, f"{self.size}，种子 {self.seed}，截至 {world['last_date']}")
-        with display.step("密钥与演示标记"):
-            self.child("-m", "deploy.prepare", "--scale", str(world["demo_scale"]))
+        display.end(city_step, f"{self.size}，种子 {self.seed}，截至 {self.present()['today']}")
+        with display.step("密钥、演示标记与业务时钟"):
+            begins_later = self.begins_later()
+            if begins_later and self.present()["number"] < begins_later - 1:
+                self.advance_city(
+                    "--to", str(begins_later - 1), "--uninterrupted"
+                )  # history, handed over the day before
+            else:
+                self.set_clock()
+        self.start_center()
         expected = self.expected_dags()
         self.wait_for("Airflow", client.healthy, 120)
         self.wait_for("DAG 解析", lambda: expected <= client.dag_ids(), 60)
@@ -315,16 +391,15 @@ class Demo:
         display.end(airflow_step, self.urls["airflow"])
         self.wait_for("源系统", lambda: all(_answers(self.urls[name]) for name in ("venue", "fitness")), 30)
 
-        limit = INGEST_LIMIT_S[self.size]
-        self.run_dags([FIRST], limit)
-        others = sorted(name for name in expected if name.startswith("ingest_") and name != FIRST)
-        self.run_dags(others, limit)
+        self.ingest()
+        if begins_later and self.present()["number"] < begins_later:
+            self.let_a_day_happen()
+            self.ingest()
         # The layers run one after another and leave a core free: the moment to start the cockpit.
         cockpit_step = display.begin("驾驶舱启动")
         self.start_cockpit(ports)
         self.start_site(ports)
-        self.run_dags(["layers"], limit)
-        self.run_dags(["serve", "exchange", "open_data"], limit)
+        self.build_and_share()
         self.wait_for("驾驶舱", lambda: _answers(self.urls["cockpit"] + "/login/"), 180)
         display.end(cockpit_step, self.urls["cockpit"])
         with display.step("驾驶舱资产") as step:
@@ -338,13 +413,48 @@ class Demo:
             step.note = self.urls["site"] + "/"
         self.ready_s = time.monotonic() - display.started
         self.results = self.check_doors()
-        return all(door.ok for door in self.results)
+        state.note_day(self.home, self.present()["number"])
+        state.note_up(self.home, ports)
+        return all(door.ok for door in self.results) and not self.unexpected
+
+    def begins_later(self) -> int:
+        """The day a new demo begins at, 0 for the first; refuses to jump with one that has begun."""
+        done = state.day_done(self.home)
+        if self.day is None or self.day == done:
+            return 0
+        if done is not None:
+            raise DemoError(
+                f"{self.home} 里的演示已在第 {done} 天；用 make demo-tomorrow 前进一天，或先 make clean。", 2
+            )
+        return self.day
+
+    def let_a_day_happen(self) -> None:
+        """The city moves on to its next noon."""
+        with self.display.step("城市过了一天") as step:
+            present = self.advance_city()
+            step.title, step.note = f"城市到了第 {present['number']} 天", f"业务日期 {present['today']}"
+
+    def ingest(self) -> None:
+        """Run every ingest DAG. A source that cannot be had does not stop the day of the others."""
+        names = sorted(name for name in self.expected_dags() if name.startswith("ingest_") and name != FIRST)
+        limit = INGEST_LIMIT_S[self.size]
+        failed = self.run_dags([FIRST], limit, stop_at_failure=False)
+        failed += self.run_dags(names, limit, stop_at_failure=False)
+        down = str(self.present()["down"]).replace(".", "_")
+        self.unexpected += [name for name in failed if name != f"ingest_{down}"]
+
+    def build_and_share(self) -> None:
+        """The layers, then everything that is made from them, then the center's answers."""
+        limit = INGEST_LIMIT_S[self.size]
+        self.run_dags(["layers"], limit)
+        self.run_dags(["serve", "exchange", "open_data"], limit)
+        self.settle_exchange()
 
     def expected_dags(self) -> set[str]:
-        """DAG ids that must be there: one per source contract, and four more."""
+        """DAG ids that must be there: one per source contract, and five more."""
         contracts = (ROOT / "catalog" / "contracts" / "sources").rglob("*.odcs.yaml")
         names = {f"ingest_{path.parent.name}_{path.name.removesuffix('.odcs.yaml')}" for path in contracts}
-        return names | {"layers", "serve", "exchange", "open_data"}
+        return names | {"layers", "serve", "exchange", "exchange_answers", "open_data"}
 
     def endpoints(self) -> dict[str, Any]:
         """What the start page shows: addresses and the accounts of the demo."""
@@ -422,6 +532,13 @@ class Demo:
             "folders": {name: summary.folder_bytes(self.home / name) for name in summary.FOLDERS},
         }
 
+    def report_closed_doors(self) -> None:
+        """Name every door that did not answer as it should, and every source that failed without a reason of its own."""
+        problems = [f"没有正常应答：{door.title}：{door.note}" for door in self.results if not door.ok]
+        problems += [f"任务失败：{name}，原因见 Airflow 任务日志" for name in self.unexpected]
+        for problem in problems:
+            self.display.console.print(problem, style="red", markup=False, soft_wrap=True)
+
     def stay(self) -> None:
         """Stay up until somebody stops us or a service ends."""
         url = self.urls["site"] + "/"
@@ -438,12 +555,14 @@ class Demo:
             return
         self.stopping = True
         self.display.close()
+        if self.owner:
+            state.forget_up(self.home)
         if self.client is not None:
             self.client.close()
         killed = self.processes.stop()
-        if self.claimed:
+        if self.owner:
             self.running_file.unlink(missing_ok=True)
-        self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
+            self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
 
 
 def _pools() -> dict[str, str]:
@@ -482,8 +601,17 @@ def _interrupt(number: int, frame: Any) -> None:
     raise _Interrupted
 
 
-def main() -> int:
-    """Entry point of ``make demo``."""
+def _run(demo: Demo) -> bool:
+    """What ``make demo`` does between claiming the folder and staying up."""
+    return demo.start()
+
+
+def main(
+    arguments: list[str] | None = None,
+    run: Callable[[Demo], bool] = _run,
+    attached: Callable[[Demo], bool] | None = None,
+) -> int:
+    """Entry point of ``make demo``. ``attached``: what to do, and end, when a demo is up on this folder already."""
     os.umask(0o027)  # what the demo writes is for this account and its group
     parser = argparse.ArgumentParser(description="Run the Tiyu Lakehouse on a simulated city.")
     parser.add_argument("--size", default="small", choices=["tiny", "small", "city"])
@@ -494,10 +622,12 @@ def main() -> int:
     parser.add_argument("--home", type=Path, default=Path(os.environ.get("TIYU_HOME") or ROOT / "var"))
     parser.add_argument("--port-base", type=int, default=int(os.environ.get("TIYU_DEMO_PORT", "8600")))
     parser.add_argument("--parallelism", type=int, default=2, help="tasks at the same time (default 2)")
-    options = parser.parse_args()
+    parser.add_argument("--day", type=int, help="day a new demo begins at (0 is the first)")
+    options = parser.parse_args(arguments)
     demo = Demo(
-        options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism
-    )
+        options.home.absolute(), options.size, options.seed, options.headless, options.port_base, options.parallelism,
+        day=options.day,
+    )  # fmt: skip
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
@@ -505,24 +635,26 @@ def main() -> int:
     measured: dict[str, Any] = {"load_start": os.getloadavg()[0]}
     code = 0
     try:
+        if attached is not None and demo.attach():
+            ok = attached(demo)
+            demo.display.close()
+            demo.display.console.print(demo.display.timetable())
+            demo.report_closed_doors()
+            return 0 if ok else 1
         _lock = demo.claim()  # held until this process ends
         memory.start()
-        ok = demo.start()
+        ok = run(demo)
         demo.display.close()
         memory.sample()
         demo.show_summary(memory)
         measured |= demo.measured(memory)
         if not ok:
             code = 1
-            for door in demo.results:
-                if not door.ok:
-                    demo.display.console.print(
-                        f"没有正常应答：{door.title}：{door.note}", style="red", markup=False, soft_wrap=True
-                    )
+            demo.report_closed_doors()
         if not demo.headless:
             demo.stay()
     except _Interrupted:
-        code = 0 if demo.client is not None and not demo.headless else 130
+        code = 0 if demo.owner and demo.client is not None and not demo.headless else 130
     except DemoError as error:
         demo.display.close()
         demo.display.say(f"[red]演示无法继续：[/red]{error}")
@@ -533,7 +665,8 @@ def main() -> int:
         demo.display.say(f"日志：{demo.processes.log_folder}")
         code = 1
     finally:
-        memory.stop()
+        if demo.owner:
+            memory.stop()
         demo.stop()
         if "tables" in measured:
             measured |= {"load_end": os.getloadavg()[0], "cpu_s": summary.cpu_seconds()}

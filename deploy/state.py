@@ -40,3 +40,30 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def note_up(home: Path, ports: dict[str, int]) -> None:
+    """The demo is up and answers at these ports; ``make demo-tomorrow`` finds it by them."""
+    write_private(home / "demo" / "up.json", json.dumps(ports))
+
+
+def forget_up(home: Path) -> None:
+    """No demo is up any more."""
+    (home / "demo" / "up.json").unlink(missing_ok=True)
+
+
+def up(home: Path) -> dict[str, int] | None:
+    """Ports of the demo that is up, None while none is."""
+    path = home / "demo" / "up.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def note_day(home: Path, number: int) -> None:
+    """The work of this day of the city is done."""
+    write_private(home / "demo" / "day.json", json.dumps({"number": number}))
+
+
+def day_done(home: Path) -> int | None:
+    """The last day whose work is done, None before the first."""
+    path = home / "demo" / "day.json"
+    return int(json.loads(path.read_text(encoding="utf-8"))["number"]) if path.is_file() else None

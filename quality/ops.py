@@ -43,6 +43,9 @@ FRESHNESS = {
     "title": pl.String,
     "update_cycle": pl.String,
     "state": pl.String,
+    "reason": pl.String,
+    "refused_count": pl.Int64,
+    "refused_at": _UTC,
     "latest_data_date": pl.Date,
     "last_success_at": _UTC,
     "due_at": _UTC,
@@ -107,7 +110,9 @@ def due_at(contract: Contract, last_success_at: datetime, latest_data_date: date
 def freshness() -> list[dict[str, Any]]:
     """One row per source contract: fresh, late, failed (the last run failed) or never, with all-time record counts.
 
-    received = accepted + quarantined + duplicate. The instant of comparison is the business clock's.
+    received = accepted + quarantined + duplicate. The instant of comparison is the business clock's. ``reason`` says in
+    Chinese why something is missing: the last run's error, how long nothing has come, or which files of the newest
+    delivery were refused as a whole (``refused_count`` of them, delivered at ``refused_at``); None when nothing is.
     """
     from catalog import contracts
 
@@ -127,12 +132,17 @@ def freshness() -> list[dict[str, Any]]:
             state = "never"
         else:
             state = "late" if now > due else "fresh"
+        newest = max(batches, key=lambda batch: batch["started_at"], default=None)
+        refused = [item for item in ledger.objects(newest["batch_id"]) if item["status"] == "refused"] if newest else []
         rows.append(
             {
                 "resource": contract.id,
                 "title": contract.title,
                 "update_cycle": contract.update_cycle_zh,
                 "state": state,
+                "reason": _reason(state, finished[-1] if finished else None, latest, due, refused),
+                "refused_count": len(refused),
+                "refused_at": newest["as_of_at"] if newest and refused else None,
                 "latest_data_date": latest,
                 "last_success_at": last_success,
                 "due_at": due,
@@ -143,6 +153,24 @@ def freshness() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _reason(
+    state: str, run: dict[str, Any] | None, latest: date | None, due: datetime | None, refused: list[dict[str, Any]]
+) -> str | None:
+    parts = []
+    if state == "failed" and run:
+        parts.append(f"{run['error_message'] or '最近一次汇聚失败'}（{run['error_code']}）")
+    elif state == "late" and due:
+        until = f"{due.astimezone(clock.SHANGHAI):%m-%d %H:%M}"
+        parts.append(f"应于 {until} 前更新，数据只到 {latest}" if latest else f"应于 {until} 前更新，未收到")
+    elif state == "never":
+        parts.append("从未收到数据")
+    if refused:
+        shown = refused[-1]
+        why = quarantine.reason_of(shown["batch_id"], shown["sha256"]) or shown["reason"]
+        parts.append(f"{len(refused)} 个文件被整体拒收：{shown['name'].rpartition('/')[2]} {why}")
+    return "；".join(parts) or None
 
 
 def grading() -> list[dict[str, Any]]:

@@ -85,6 +85,20 @@ def counts(resource: str | None = None) -> dict[tuple[str, str], int]:
         con.close()
 
 
+def reason_of(batch_id: str, source_object: str) -> str | None:
+    """Why an object was refused as a whole, in Chinese; None when it was not."""
+    head = tables.version(TABLE)
+    if head is None:
+        return None
+    with query.connect() as con:
+        found = con.execute(
+            f"select reason from {query.scan_sql(TABLE, head)}"
+            " where batch_id = ? and source_object = ? and record_no = 0 limit 1",
+            [batch_id, source_object],
+        ).fetchone()
+    return found[0] if found else None
+
+
 def register_open(con: duckdb.DuckDBPyConnection, view: str = "open_quarantine") -> None:
     """Create a view of the rows that are still refused: a record whose replay is decided in the ledger is left out.
 

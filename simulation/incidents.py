@@ -12,16 +12,17 @@ from typing import Any
 from simulation.sizes import LAST_DATE
 
 CALM_EVERY = 7
-DOWN = ("venue.booking", "supervision.water_reading", "fitness.checkin", "venue.entry", "training.activity")
+DOWN = ("fitness.checkin", "supervision.water_reading", "venue.booking", "training.activity", "venue.entry")
 """Sources that fail in turn: an interface answers 503, a file source delivers nothing. The backlog comes the next day."""
 
 LOST_COLUMNS = ("举办区划代码", "更新时间", "主办单位类别", "预计人数")
 """Columns that a district's clerk deletes from the filing workbook, in turn."""
 
 POOL_FAULTS = (("free_chlorine", "low"), ("ph", "high"), ("free_chlorine", "high"), ("turbidity", "high"))
-REFUSALS = ("restored", "damaged", "rows")
-"""Why the center turns a delivery down, in turn: it came back from a backup and lacks the batch that the delivery builds
-on; the delivery was damaged on the way; a limit of the center's own was wrong, so it refused rows that are right."""
+REFUSALS = ("damaged", "rows", "catalogue")
+"""Why the center turns the day's first increment down, in turn: it was damaged on the way; a limit of the center's own is
+wrong, so that it refuses rows that are right; its catalogue does not know the resource's version yet. Sent again as the
+next batch of the same business date, it is taken."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ SELECT
     a.rule_code,
     CASE a.rule_code
         WHEN 'AL-03' THEN '泳池水质超限' WHEN 'AL-10' THEN '场馆承载率过高' WHEN 'AL-19' THEN '数据超期未更新'
+        WHEN 'IN-01' THEN '来源文件被整体拒收'
         WHEN 'QG-01' THEN '数据质量闸门未通过' ELSE a.rule_code
     END AS rule_name,
     a.severity,

@@ -34,9 +34,20 @@ spark AS (
                                           AS INTEGER) AS VARCHAR) || '"></i>', '' ORDER BY period_start_date) AS bars
     FROM recent WHERE shown IS NOT NULL GROUP BY position HAVING count(*) > 2
 ),
-joined AS (
-    SELECT l.*, s.bars, p.shown AS before
+-- Which of an indicator's sources is missing something, and why; 数据更新及时率 names every one of them.
+missing AS (
+    SELECT l.position, '缺：' || string_agg(f.title || '（' || f.reason || '）', '；' ORDER BY f.resource) AS missing_text
     FROM latest AS l
+    INNER JOIN kpi_definitions AS d
+        ON l.kpi_code = d.kpi_code AND coalesce(l.variant_code, '') = coalesce(d.variant_code, '')
+    INNER JOIN ads.ads_cockpit__freshness AS f
+        ON f.reason IS NOT NULL AND (l.kpi_code = 'D-02' OR contains(d.sources, '"' || f.resource || '"'))
+    GROUP BY l.position
+),
+joined AS (
+    SELECT l.*, s.bars, m.missing_text, p.shown AS before
+    FROM latest AS l
+    LEFT JOIN missing AS m USING (position)
     LEFT JOIN spark AS s USING (position)
     LEFT JOIN city AS p
         ON l.position = p.position AND l.period_type = 'day' AND p.period_type = 'day'
@@ -92,5 +103,6 @@ SELECT
     CASE quality WHEN 'partial' THEN '数据不全' WHEN 'missing' THEN '数据缺失' ELSE '' END AS quality_text,
     coalesce(quality, 'missing') AS quality,
     coalesce(quality_note, '') AS quality_note,
+    coalesce(missing_text, '') AS missing_text,
     coalesce(bars, '') AS bars
 FROM joined

@@ -112,6 +112,32 @@ def run_exchange(
     return ExchangeReport(day, results)
 
 
+MENDED_UNATTENDED = 1
+"""How many batches of one business date are sent without a person looking: a receiver that turns down the second one too
+has a reason that another batch does not remove."""
+
+
+def mend_refused() -> ExchangeReport:
+    """Read the answers, and send again what the receiver turned down last: as the next sequence of the same business date.
+
+    Done once per business date; what is turned down again stays with alert EC-01 for a person. Only the newest delivery
+    of a resource is mended: the content of an older one is part of a later batch. Raises as :func:`run_exchange` does.
+    """
+    with files.exclusive(settings().exchange_root / ".lock"):
+        _clean_aside()
+        receipts.take_in()
+        results, day = [], clock.yesterday()
+        for spec in config.load():
+            answers = receipts.answers(spec.resource)
+            last = answers[-1] if answers else None
+            if last is None or last.state not in ("rejected", "partial") or last.row["sequence"] > MENDED_UNATTENDED:
+                continue
+            day = last.row["business_date"]
+            results.append(deliver(spec, day, last.row["sequence"] + 1))
+            receipts.refresh_alerts(spec.resource)
+    return ExchangeReport(day, results)
+
+
 def _resend_sequence(spec: DeliverySpec, day: date) -> tuple[int, bool]:
     """What sending a day again means: the sequence, and whether it is the same bytes of a sent one."""
     answers = [a for a in receipts.answers(spec.resource) if a.row["business_date"] == day]

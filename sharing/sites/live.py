@@ -14,6 +14,7 @@ import polars as pl
 
 from catalog import vocabularies
 from lake import clock, ledger, query
+from lake.errors import TiyuError
 from lake.settings import settings
 from sharing.sites import theme
 
@@ -172,13 +173,127 @@ def _dictionary(folder: Path) -> tuple[list[str], list[str]]:
     return frame["字段"].to_list(), frame["中文名"].to_list()
 
 
+def news(lake: Lake) -> list[dict[str, Any]]:
+    """今日要事: what each user should look at first today, each with the door it leads to (``door`` is an id on the page)."""
+    found = (
+        _news_of_sources(lake)
+        + _news_of_alerts(lake)
+        + _news_of_figures()
+        + _news_of_deliveries()
+        + _news_of_open_data()
+    )
+    return found or [{"door": "leader", "tone": "good", "who": "各位", "text": "今天没有需要特别留意的事。"}]
+
+
+def _news_of_sources(lake: Lake) -> list[dict[str, Any]]:
+    return [
+        {
+            "door": "sources",
+            "tone": s["tone"] if s["state"] != "fresh" else "warn",
+            "who": "领导",
+            "text": f"缺 {s['title']}：{s['reason']}",
+        }
+        for s in sources(lake)
+        if s["reason"]
+    ]
+
+
+def _news_of_alerts(lake: Lake) -> list[dict[str, Any]]:
+    if not lake.has("ads_supervision__alert"):
+        return []
+    rows = lake.rows(
+        """select severity, subject_name, observed_text, owner_name, deadline_at from ads_supervision__alert
+        where status = 'open' and cast(timezone('Asia/Shanghai', opened_at) as date) = ? and rule_code like 'AL-%' and rule_code <> 'AL-19'
+        order by case severity when 'red' then 1 when 'orange' then 2 else 3 end, opened_at desc, alert_id limit 2""",
+        [clock.today()],
+    )
+    return [
+        {
+            "door": "alert",
+            "tone": SEVERITY_TONES.get(row["severity"], "off"),
+            "who": "领导",
+            "text": f"新预警：{row['subject_name']}，{row['observed_text']}；{row['owner_name']}请于 {theme.cell(row['deadline_at'])} 前处置",
+        }
+        for row in rows
+    ]
+
+
+def _news_of_figures() -> list[dict[str, Any]]:
+    """Figures of earlier days that are other than readers saw them yesterday."""
+    from sharing.serving.changes import changes
+
+    table = "dws_venue__daily_use"
+    try:
+        found = changes(table, "yesterday", limit=0)
+    except TiyuError:  # nothing had been checked by yesterday: a new installation
+        return []
+    days = [
+        p
+        for p in found.partitions
+        if p.part_date and p.part_date < clock.yesterday() and p.changed + p.added + p.removed
+    ]
+    if not days:
+        return []
+    what = "、".join(f"{p.part_date} {p.changed + p.added + p.removed} 行" for p in days[-3:])
+    return [
+        {
+            "door": "analyst", "tone": "off", "who": "分析师",
+            "text": f"已公布的日用量有订正：{what}", "command": f"tiyu diff {table} --since yesterday",
+        }
+    ]  # fmt: skip
+
+
+def _news_of_deliveries() -> list[dict[str, Any]]:
+    from sharing.exchange import receipts
+
+    found = []
+    for resource in sorted({row["resource"] for row in ledger.deliveries()}):
+        answers = [a for a in receipts.answers(resource) if a.row["business_date"] == clock.yesterday()]
+        turned = [(a.row, a.receipt["status"]) for a in answers if a.receipt and a.receipt["status"] != "ACCEPTED"]
+        if not turned:
+            continue
+        last, (row, status) = answers[-1], turned[0]
+        word = {"REJECTED": "整批拒收", "PARTIAL": "部分接收"}[status]
+        text = f"{resource} {clock.yesterday()} 第 {row['sequence']} 批{word}"
+        again = last.row["sequence"] > row["sequence"]
+        text += f"，已重交第 {last.row['sequence']} 批：{receipts.STATES_ZH[last.state]}" if again else "，待更正重交"
+        found.append(
+            {
+                "door": "deliveries",
+                "tone": "good" if last.state == "accepted" else "bad",
+                "who": "市大数据中心",
+                "text": text,
+                "command": "tiyu exchange status",
+            }
+        )
+    return found
+
+
+def _news_of_open_data() -> list[dict[str, Any]]:
+    from sharing.open_data.versions import describe_changes
+
+    found = []
+    for listing in sorted(settings().open_root.glob("*/versions.json")):
+        newest = json.loads(listing.read_text(encoding="utf-8"))[-1]
+        if newest["published_at"][:10] == clock.today().isoformat() and newest["changes"]["previous"]:
+            found.append(
+                {
+                    "door": "open",
+                    "tone": "off",
+                    "who": "公众",
+                    "text": f"{newest['title']}发布新版本：{describe_changes(newest)}",
+                }
+            )
+    return found
+
+
 def sources(lake: Lake) -> list[dict[str, Any]]:
     """Freshness and the received = accepted + quarantined + duplicate balance of every source."""
     table = next((name for name in ("ads_cockpit__freshness", "ops_ingest__freshness") if lake.has(name)), None)
     if table is None:
         return []
     rows = lake.rows(
-        f"""select resource, title, update_cycle, state, latest_data_date, last_success_at, received_count, accepted_count,
+        f"""select resource, title, update_cycle, state, reason, latest_data_date, last_success_at, received_count, accepted_count,
         quarantined_count, duplicate_count from {table} order by resource"""
     )
     for row in rows:

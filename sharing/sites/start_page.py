@@ -37,6 +37,7 @@ def build_start_page(endpoints: dict[str, Any] | None = None) -> Path:
             "sources": live.sources(lake),
             "alert": live.alert(lake),
             "calendar": live.calendar(),
+            "news": live.news(lake),
         }
     finally:
         lake.con.close()
@@ -64,7 +65,8 @@ def build_start_page(endpoints: dict[str, Any] | None = None) -> Path:
         },
         "urls": urls,
         **{
-            name: facts[name] for name in ("today", "as_of", "data_through", "sources", "alert", "exchange", "calendar")
+            name: facts[name]
+            for name in ("today", "as_of", "data_through", "news", "sources", "alert", "exchange", "calendar")
         },
     }
     files.write_if_changed(

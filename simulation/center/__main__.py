@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"{' | '.join(MODES)}; slow:SECONDS, reject-rows:N (every N-th row), restored:DAYS take a number",
     )
     p.add_argument("--rules", type=Path, help='JSON list of limits: [{"resource_code", "column", "min", "max"}]')
+    p.add_argument("--world", type=Path, help="folder of the simulated city that it lives in")
     p.add_argument("--now", help="pin the clock of receipts, e.g. 2026-11-20T09:00:00+08:00")
     return p
 
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         reject_every=int(number or 3) if mode == "reject-rows" else 0,
         rules=json.loads(options.rules.read_text("utf-8")) if options.rules else [],
         key=os.environ.get("CENTER_RECEIPT_KEY"),
+        world=options.world,
         **({"now": lambda: options.now} if options.now else {}),
     )
     state = State(options.state)

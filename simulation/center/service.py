@@ -7,10 +7,12 @@ import hmac
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ class Behaviour:
     """How the center behaves; everything off is the normal center.
 
     ``reject_every``: every n-th row is refused by a rule of its own. ``rules``: value limits of the receiver
-    (resource_code, column, min, max). ``key``: sign receipts (HMAC-SM3).
+    (resource_code, column, min, max). ``key``: sign receipts (HMAC-SM3). ``world``: folder of a simulated city that says
+    what time it is and why one delivery of the day is turned down (``today.json``: ``{"as_of", "incidents": {"refusal"}}``).
     """
 
     slow_seconds: float = 0.0
@@ -33,6 +36,7 @@ class Behaviour:
     reject_every: int = 0
     rules: list[dict[str, Any]] = field(default_factory=list)
     key: str | None = None
+    world: Path | None = None
     now: Callable[[], str] = lambda: time.strftime("%Y-%m-%dT%H:%M:%S+08:00", time.gmtime(time.time() + 8 * 3600))
 
 
@@ -66,7 +70,9 @@ def work(outbox: Path, inbox: Path, state: State, behaviour: Behaviour) -> list[
     """Take in everything that is complete; returns the new receipts. Answers that got lost are written again."""
     inbox.mkdir(parents=True, exist_ok=True)
     _write_missing(inbox, state)
-    fresh, stopped = [], set()
+    fresh: list[dict[str, Any]] = []
+    stopped: set[str] = set()
+    behaviour = _today(state, behaviour)
     for delivery in waiting(outbox):
         if delivery.code in stopped:
             continue
@@ -91,9 +97,58 @@ def _content(folder: Path) -> str:
     return sm3("".join(sm3(path.read_bytes()) for path in sorted(folder.glob("*.csv.gz"))).encode())
 
 
+WRONG_LIMIT = {"column": "value", "max": 100}
+"""A limit that is wrong for a day: redox potentials are several hundred millivolts."""
+
+
+def _today(state: State, behaviour: Behaviour) -> Behaviour:
+    """With a world, receipts carry its clock: its present, and a second more for every answer given so far."""
+    if behaviour.world is None:
+        return behaviour
+    present = datetime.fromisoformat(_present(behaviour.world)["as_of"])
+    return replace(behaviour, now=lambda: (present + timedelta(seconds=1 + len(state.all_answers()))).isoformat())
+
+
+def _refusal(delivery: Pending, behaviour: Behaviour) -> str | None:
+    """Why this delivery is turned down: the first increment of the business date that ended last night."""
+    if behaviour.world is None:
+        return None
+    world = _present(behaviour.world)
+    ended = datetime.fromisoformat(world["as_of"]).date() - timedelta(days=1)
+    first = delivery.mode == "I" and delivery.batch == "0001" and delivery.day == f"{ended:%Y%m%d}"
+    return (world.get("incidents") or {}).get("refusal") if first else None
+
+
+def _present(world: Path) -> dict[str, Any]:
+    """What the city's folder says about its present; on its first day only ``world.json`` does."""
+    moved = world / "today.json"
+    path = moved if moved.is_file() else world / "world.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    # the incidents that world.json names are venues, not what happens today
+    return found if path == moved else {"as_of": found["as_of"]}
+
+
+def _arrived(delivery: Pending, state: State, damaged: bool) -> Path:
+    """The folder as it arrived: a copy of its own with a flipped bit, when the way damaged it."""
+    if not damaged:
+        return delivery.folder
+    copy = state.folder / "damaged" / delivery.folder.name
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(delivery.folder, copy)
+    packed = next(copy.glob("*.csv.gz"))
+    data = bytearray(packed.read_bytes())
+    data[len(data) // 2] ^= 1
+    packed.write_bytes(data)
+    return copy
+
+
 def _take(delivery: Pending, state: State, behaviour: Behaviour) -> dict[str, Any]:
-    found = check(delivery.folder, behaviour.rules)
+    refusal = _refusal(delivery, behaviour)
     code = delivery.code.replace("-", "/")
+    rules = [*behaviour.rules, {"resource_code": code, **WRONG_LIMIT}] if refusal == "rows" else behaviour.rules
+    found = check(_arrived(delivery, state, refusal == "damaged"), rules)
+    if refusal == "catalogue":
+        found.error("EX-18", "本中心目录尚未登记该版本，暂不入库")
     if found.manifest is not None and not found.errors:
         _fits(delivery, found, code, state)
         _moods(found, behaviour)

@@ -126,6 +126,11 @@ def fill() -> None:
                 "title": t,
                 "update_cycle": "daily",
                 "state": s,
+                "reason": None
+                if s == "fresh"
+                else "数据源接口无法访问（TIYU-ING-0120）"
+                if s == "failed"
+                else "应于 11-20 10:00 前更新",
                 "latest_data_date": DAY,
                 "last_success_at": AS_OF,
                 "received_count": 100_000 * (i + 1) + 37,

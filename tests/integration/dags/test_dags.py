@@ -29,6 +29,7 @@ TASKS = {
     "layers": ["reference", "dwd", "dws", "ads", "gate"],
     "serve": ["publish"],
     "exchange": ["deliver"],
+    "exchange_answers": ["receive", "mend"],
     "open_data": ["build"],
     "backfill": ["read", "gate", "layers"],
 }

@@ -217,6 +217,88 @@ def test_a_whole_batch_rejected_opens_an_alert_and_the_resend_is_the_next_sequen
     world.assert_equal()
 
 
+def test_what_was_turned_down_is_sent_again_once_without_a_person(world):
+    world.send()
+    world.center("reject-all")
+    mended = run.mend_refused()
+    assert {d.batch_id.rsplit("_", 1)[1] for d in mended.deliveries} == {"0002"}
+    assert mended.written == 2
+    assert run.mend_refused().deliveries == [], "not answered yet: nothing to mend"
+    world.center("reject-all")
+    assert run.mend_refused().deliveries == [], "turned down twice: that is for a person"
+    assert world.alerts("EC-01") == ["307310001-0001_20261119_0002", "307310005-0001_20261119_0002"]
+    assert world.answers() == ["rejected", "rejected"]
+    assert {d.sequence for d in run.status() if d.sent_at} == {2}
+    world.send(resend=True)
+    world.center()
+    receipts.receive()
+    assert world.answers() == ["superseded", "superseded", "accepted"]
+    world.assert_equal()
+
+
+def test_an_accepted_or_superseded_delivery_is_never_mended(world):
+    world.send()
+    world.center("reject-all")
+    receipts.receive()
+    world.day("2026-11-21")
+    synthetic.put(WATER, water(3))
+    world.send()
+    world.center()
+    assert run.mend_refused().deliveries == [], "the next day's batch contains what was refused"
+    world.assert_equal()
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "code"),
+    [("damaged", "REJECTED", "EX-07"), ("rows", "PARTIAL", "EX-18"), ("catalogue", "REJECTED", "EX-18")],
+)
+def test_in_a_city_the_center_turns_the_first_increment_of_the_day_down_as_planned(world, why, status, code):
+    city = world.folder / "city"
+    city.mkdir()
+    state = {"as_of": "2026-11-20T12:00:00+08:00", "incidents": {"refusal": why}}
+    (city / "today.json").write_text(json.dumps(state))
+    frame = water(2)
+    column = frame["reading_id"]
+    high = frame.with_columns(pl.when(column == column[0]).then(720.0).otherwise(pl.col("value")).alias("value"))
+    synthetic.put(WATER, high)
+
+    def answer() -> None:
+        center_main(
+            [
+                "--outbox",
+                str(world.outbox),
+                "--inbox",
+                str(world.inbox),
+                "--state",
+                str(world.state),
+                "--once",
+                "--world",
+                str(city),
+            ]
+        )
+
+    world.send()
+    untouched = {p: p.read_bytes() for p in world.outbox.rglob("*") if p.is_file()}
+    answer()
+    assert {p: p.read_bytes() for p in world.outbox.rglob("*") if p.is_file()} == untouched, "the outbox is only read"
+    first = json.loads((world.inbox / "307310005-0001_20261119_0001.receipt.json").read_text("utf-8"))
+    assert (first["status"], [e["code"] for e in first["errors"]]) == (status, [code])
+    assert first["received_at"].startswith("2026-11-20T12:00:")
+    if why == "rows":
+        reject = (world.inbox / first["reject_file"]).read_text("utf-8").splitlines()
+        assert reject[0] == "row_no,rule_id,masked_value"
+        assert [line.split(",")[1:] for line in reject[1:]] == [["EX-18", "7***"]]
+    assert (
+        json.loads((world.inbox / "307310001-0001_20261119_0001.receipt.json").read_text("utf-8"))["status"]
+        == "ACCEPTED"
+    )
+    assert [d.batch_id for d in run.mend_refused().deliveries] == ["307310005-0001_20261119_0002"]
+    answer()
+    receipts.receive()
+    assert world.answers() == ["superseded", "accepted"]
+    world.assert_equal()
+
+
 def test_some_rows_rejected_mended_and_resent(world):
     world.send()
     world.center()

@@ -113,7 +113,8 @@ CREATE TABLE ads.ads_supervision__alert AS
     'dwd_supervision__water_reading' AS evidence, DATE '2026-11-19' AS part_date
   FROM (SELECT unnest(range(0, 16)) AS n) JOIN (SELECT *, row_number() OVER () - 1 AS i FROM {DISTRICTS}) ON i = n;
 CREATE TABLE ads.ads_cockpit__freshness AS
-  SELECT resource, title, update_cycle, state, DATE '{LAST}' AS latest_data_date, TIMESTAMP '{AS_OF}' AS last_success_at,
+  SELECT resource, title, update_cycle, state, CASE state WHEN 'late' THEN '应于 11-20 10:00 前更新，数据只到 2026-11-19' END AS reason,
+    DATE '{LAST}' AS latest_data_date, TIMESTAMP '{AS_OF}' AS last_success_at,
     CAST(n AS BIGINT) AS received_count, CAST(n - 30 AS BIGINT) AS accepted_count, CAST(20 AS BIGINT) AS quarantined_count, CAST(10 AS BIGINT) AS duplicate_count
   FROM (VALUES ('venue.register','场馆登记','weekly','fresh',1200),('venue.booking','场馆预订','daily','fresh',81234),('venue.entry','场馆出入','hourly','fresh',402311),
    ('event.filing','赛事填报','weekly','fresh',318),('training.activity','训练记录','daily','fresh',2210),('fitness.checkin','一码健身','daily','fresh',200145),

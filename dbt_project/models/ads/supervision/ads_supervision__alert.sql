@@ -1,7 +1,7 @@
 {{ config(meta={'build': {'strategy': 'table', 'unbounded': true, 'reads_clock': 'full'}}) }}
 -- AL-03 one alert per episode of a pool and item: opened by two consecutive readings outside the limits or by one that
 -- is far outside, closed by two consecutive compliant readings. AL-10 one per venue and day. AL-19 one per late
--- resource. QG-01 one per failed rule of the newest run of a quality gate.
+-- resource. IN-01 one per source whose newest delivery holds files that had to be refused whole. QG-01 one per failed rule of the newest run of a quality gate.
 
 with rule_table as (
     select *
@@ -262,13 +262,38 @@ late_resources as (
         coalesce(freshness.due_at, {{ as_of() }}) as opened_at,
         'open' as status,
         case freshness.state
-            when 'failed' then '最近一次汇聚失败'
+            when 'failed' then concat('最近一次汇聚失败：', coalesce(freshness.reason, '原因不明'))
             when 'never' then '从未收到数据'
             else '超过更新周期未收到数据'
         end as evidence
     from {{ source('ops', 'ops_ingest__freshness') }} as freshness
     left join rule_table on rule_table.rule_id = 'AL-19'
     where freshness.state <> 'fresh'
+),
+
+refused_files as (
+    select
+        concat('IN-01:', freshness.resource, ':', {{ shanghai_text('freshness.refused_at', '%Y%m%d%H%M') }}) as alert_id,
+        'IN-01' as rule_code,
+        rule_table.effective_from as rule_version,
+        'yellow' as severity,
+        'resource' as subject_type,
+        freshness.resource as subject_id,
+        freshness.title as subject_name,
+        {{ city_code() }} as district_code,
+        '上海市' as district_name,
+        cast(freshness.refused_count as double) as observed_value,
+        concat('整体拒收 ', {{ text_int('freshness.refused_count') }}, ' 个文件') as observed_text,
+        '按接口规范报送' as threshold_text,
+        concat_ws(' ', coalesce(rule_table.standard, '平台规则'), rule_table.clause, rule_table.note) as basis_text,
+        rule_table.provenance,
+        rule_table.is_law,
+        freshness.refused_at as opened_at,
+        'open' as status,
+        coalesce(freshness.reason, '') as evidence
+    from {{ source('ops', 'ops_ingest__freshness') }} as freshness
+    left join rule_table on rule_table.rule_id = 'IN-01'
+    where freshness.refused_count > 0
 ),
 
 gate_results as (
@@ -313,6 +338,8 @@ alerts as (
     select * from loads
     union all
     select * from late_resources
+    union all
+    select * from refused_files
     union all
     select * from gates
 )
