@@ -55,7 +55,7 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_exactly_the_expected_dags(bag: Any) -> None:
     assert not bag.import_errors
     assert set(bag.dags) == set(TASKS)
-    assert len(bag.dags) == 12
+    assert len(bag.dags) == 13
 
 
 def test_every_source_contract_has_its_dag(bag: Any) -> None:
