@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-tomorrow compose-check clean clean-all
+.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-tomorrow compose-check clean clean-all test-lineage
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -52,6 +52,9 @@ test-browser: setup-dev ## cockpit and pages in headless Chromium (needs: apt-ge
 
 test-tomorrow: setup-dev ## fourteen days of a demo, compared with one begun at that day and with the truth
 	@$(PYTEST) tests/tomorrow $(PYTEST_ARGS)
+
+test-lineage: setup-dev ## recall of the column lineage: every column of every model under the oracle (at most 10 minutes)
+	@$(PYTEST) tests/lineage $(PYTEST_ARGS)
 
 test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-only lake, broken ledger; then compare row for row
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """Grades and marks computed along column lineage, and compared with what the dbt project declares.
 
 A column's grade is the highest grade of the columns it has a *value* or *influence* edge to; a *link* edge (equality
-join, deduplication, order on a token or key) does not raise it (ADR 0011). The same holds for the mark: N < P < S. What
+join, deduplication, order on a token or key) does not raise it (ADR 0014). The same holds for the mark: N < P < S. What
 cannot be resolved counts as L4 and S. Only a breaker (降级措施) whose declaration holds may bring a column below that.
 """
 

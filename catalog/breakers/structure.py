@@ -142,7 +142,7 @@ def _pass(query: exp.Select, column: exp.Column, ctes: dict[str, exp.CTE], break
     alias, source = _source(query, column)
     found = _into(source, column.name.lower(), ctes, breaker)
     for name in NUMBERS:
-        query.select(exp.alias_(exp.column(f"_e_{name}", alias), f"_e_{name}"), copy=False)
+        query.select(exp.alias_(exp.column(f"_e_{name}", alias or None), f"_e_{name}"), copy=False)
     return found
 
 

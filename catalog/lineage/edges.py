@@ -1,4 +1,4 @@
-"""What an edge of column lineage is (ADR 0011).
+"""What an edge of column lineage is (ADR 0014).
 
 `value`      the column's values are made of the input's values: copied, computed, aggregated, counted.
 `influence`  the input decides which rows there are or which of several values is taken: a predicate, a grouping, an

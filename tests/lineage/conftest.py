@@ -1,0 +1,43 @@
+"""The compiled project, its graph, and the oracle over the micro-lake; a full run leaves its result behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import micro_lake
+import scores
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory):
+    """(session, compiled SQL, graph) of the dbt project."""
+    from modeling import lineage, run
+    from modeling import project as dbt_project
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
+            patch.delenv(name, raising=False)
+        patch.setenv("TIYU_HOME", str(tmp_path_factory.mktemp("lineage")))
+        patch.setenv("TIYU_TODAY", micro_lake.TODAY.isoformat())
+        session, compiled = run.compiled()
+        return session, compiled, lineage.graph_of(session, compiled, dbt_project.parse())
+
+
+@pytest.fixture(scope="session")
+def oracle(project):
+    """A fresh micro-lake with every model computed."""
+    session, compiled, _ = project
+    return micro_lake.build(session, compiled)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def result():
+    """Stores what the tests noted, when they noted everything."""
+    yield
+    if {"constructs", "models", "end_to_end"} <= set(scores._notes):
+        scores.write()
