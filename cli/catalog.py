@@ -50,11 +50,14 @@ def register(app: typer.Typer) -> None:
 
     @group.command("publish")
     def publish(as_json: AsJson = False) -> None:
-        """Write the reference tables whose content changed into the lake."""
+        """Write the reference tables whose content changed into the lake, and changed meanings into table schemas."""
+        from catalog import mirror
         from catalog.publish import publish_reference
 
-        written = publish_reference()
-        emit({"written": written}, as_json, note=f"已发布：{'、'.join(written)}" if written else "参考数据没有变化")
+        written, reworded = publish_reference(), mirror.refresh()
+        told = [f"已发布：{'、'.join(written)}"] if written else ["参考数据没有变化"]
+        told += [f"已更新列说明：{table} {count} 列" for table, count in reworded.items()]
+        emit({"written": written, "reworded": reworded}, as_json, note="\n".join(told))
 
     @group.command("build")
     def build(as_json: AsJson = False) -> None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from lake import storage
+from lake import storage, words
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 
@@ -237,12 +237,18 @@ def has_batch(name: str, batch_id: str) -> bool:
     return exists(name) and open_table(name).transaction_version(f"tiyu:{batch_id}") is not None
 
 
+def _worded(name: str, schema: pa.Schema) -> pa.Schema:
+    """The schema with what the catalogue says of each column."""
+    meaning = words.of(name)
+    return pa.schema([f.with_metadata(dict(meaning[f.name])) if f.name in meaning else f for f in schema])
+
+
 def _create(name: str, schema: pa.Schema, partition_by: tuple[str, ...]) -> None:
     """Create an empty table (version 0), tolerating a concurrent creator."""
     try:
         DeltaTable.create(
             path(name),
-            schema=schema,
+            schema=_worded(name, schema),
             mode="ignore",
             partition_by=[column for column in partition_by if column in schema.names] or None,
             commit_properties=CommitProperties(custom_metadata={PART_DATES: "[]"}),
@@ -271,6 +277,12 @@ def replace_table(
         app_transactions=[Transaction(app_id, 1)] if batch_id else None,
     )
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
+    schema = _worded(name, arrow.schema)
+    arrow = (
+        pa.RecordBatchReader.from_batches(schema, arrow)
+        if isinstance(arrow, pa.RecordBatchReader)
+        else arrow.cast(schema)
+    )
 
     def commit() -> int:
         if batch_id and exists(name) and open_table(name).transaction_version(app_id) is not None:

@@ -24,10 +24,18 @@ WIDTHS = {
     "开放范围": 24, "责任处室": 20, "采集依据": 40, "保存期限": 26, "坐标系": 13, "种类": 20, "目录挂接": 34, "上游": 30,
     "下游": 30, "声明于": 40, "说明": 44, "信息项名称": 22, "列": 24, "表": 30, "数据类型": 16, "资源名称": 26, "资源代码": 18,
 }  # fmt: skip
+A3 = 8
+LINE_HEIGHT, MOST_LINES = 15, 8
 LETTER_ZH = {
     "C": "字符型C", "N": "数值型N", "Y": "货币型Y", "D": "日期型D", "T": "日期时间型T", "L": "逻辑型L", "B": "双精度型B",
     "I": "整型I", "G": "通用型G",
 }  # fmt: skip
+
+
+def _lines(row: dict[str, Any]) -> int:
+    """How many lines the tallest cell of a row takes when wrapped; a Chinese character is two columns wide."""
+    wide = {name: len(text := str(value or "")) + sum(ord(c) > 0x2E80 for c in text) for name, value in row.items()}
+    return min(MOST_LINES, max(-(-width // WIDTHS.get(name, 12)) for name, width in wide.items()) or 1)
 
 
 class _Book:
@@ -66,6 +74,7 @@ class _Book:
             page.write_string(0, number, column, self.core if number < core else self.head)
         page.set_row(0, 32)
         for line, row in enumerate(rows, 1):
+            page.set_row(line, LINE_HEIGHT * _lines(row))
             for number, value in enumerate(row.values()):
                 if isinstance(value, int) and not isinstance(value, bool):
                     page.write_number(line, number, value, self.plain)
@@ -75,13 +84,17 @@ class _Book:
             page.autofilter(0, 0, len(rows), len(columns) - 1)
         page.freeze_panes(1, freeze)
         page.set_landscape()
-        page.fit_to_pages(1, 0)
+        page.set_paper(A3)
+        page.fit_to_pages(2 if len(columns) > 16 else 1, 0)
         page.repeat_rows(0)
+        page.repeat_columns(0, freeze - 1)
 
     def reading(self, lines: Sequence[tuple[str, str]]) -> None:
         """The first sheet: what this is and how to read it."""
         page = self.book.add_worksheet("说明")
         page.hide_gridlines(2)
+        page.set_landscape()
+        page.fit_to_pages(1, 0)
         page.set_column(0, 0, 22)
         page.set_column(1, 1, 92)
         page.set_row(0, 28)
