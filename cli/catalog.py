@@ -59,6 +59,20 @@ def register(app: typer.Typer) -> None:
         told += [f"已更新列说明：{table} {count} 列" for table, count in reworded.items()]
         emit({"written": written, "reworded": reworded}, as_json, note="\n".join(told))
 
+    @group.command("site")
+    def site(as_json: AsJson = False) -> None:
+        """Write the catalogue site with the newest freshness, row counts and quality history."""
+        from lake.settings import settings
+        from sharing.sites import catalogue
+
+        counts = catalogue.build()
+        page = settings().site_root / catalogue.FOLDER / "index.html"
+        emit(
+            {**counts, "page": str(page)}, as_json,
+            note=f"条目 {counts['entries']}、信息项 {counts['columns']}、可见的表 {counts['tables_visible']}；"
+            f"更新文件 {counts['changed']} 个；{page}",
+        )  # fmt: skip
+
     @group.command("build")
     def build(as_json: AsJson = False) -> None:
         """Publish the reference tables and write the data dictionary under the installation's home."""

@@ -10,9 +10,9 @@ from dags import wiring
 
 RUNBOOK = """### 服务文件
 
-把通过检查的应用层数据切成各受众的只读文件（驾驶舱、各区、分析师、告警），写好后改名换入。
+把通过检查的应用层数据切成各受众的只读文件（驾驶舱、各区、分析师、告警），写好后改名换入；随后更新数据目录网站。
 
-**Runbook:** 本机重现：`tiyu serve`。失败时各界面继续使用上一份文件；文件打不开时检查 `$TIYU_HOME/serving` 的磁盘空间与权限。
+**Runbook:** 本机重现：`tiyu serve`、`tiyu catalog site`。失败时各界面继续使用上一份文件；文件打不开时检查 `$TIYU_HOME/serving` 的磁盘空间与权限。
 """
 
 with DAG(
@@ -27,4 +27,9 @@ with DAG(
         """Write and swap the serving files."""
         return wiring.verb("sharing.serving.publish:publish_serving")
 
-    publish()
+    @task
+    def catalogue() -> Any:
+        """The catalogue site with the newest freshness, row counts and quality history."""
+        return wiring.verb("sharing.sites.catalogue:build")
+
+    publish() >> catalogue()

@@ -1,7 +1,8 @@
 """Serve the static sites: ``python -m sharing.sites.serve --root DIR --port N``.
 
-Read only, loopback unless told otherwise; nothing outside the given folders, no directory listings, no script allowed.
-The start page is at ``/``, the open-data preview at ``/open/``, the interface specification at ``/exchange/``.
+Read only, loopback unless told otherwise; nothing outside the given folders, no directory listings, no script but the
+catalogue's search.
+The start page is at ``/``, the catalogue at ``/catalogue/``, the open-data preview at ``/open/``, the interface specification at ``/exchange/``.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ TYPES = {
     ".csv": "text/csv; charset=utf-8",
     ".geojson": "application/geo+json",
     ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".jsonld": "application/ld+json",
     ".md": "text/markdown; charset=utf-8",
@@ -47,6 +49,9 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+#: Only the catalogue has a script, its own search; nothing may be fetched, inlined or evaluated there either.
+SCRIPTED = "/catalogue/"
+SCRIPT_POLICY = HEADERS["content-security-policy"] + "; script-src 'self'"
 _IMMUTABLE = re.compile(r"/v\d{8}-[0-9a-f]{8}(-\d+)?/[^/]+$")
 
 
@@ -67,6 +72,8 @@ class Headers:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 extra = dict(HEADERS)
+                if path.startswith(SCRIPTED):
+                    extra["content-security-policy"] = SCRIPT_POLICY
                 good = message["status"] in (200, 206, 304)
                 if kind and good:
                     extra["content-type"] = kind

@@ -13,7 +13,7 @@ from lake.clock import SHANGHAI
 from sharing import files
 
 _HERE = Path(__file__).parent
-STATIC = ("tiyu.css", "favicon.svg")
+STATIC = ("tiyu.css", "favicon.svg", "catalogue.css", "catalogue.js")
 
 
 def cell(value: Any) -> str:

@@ -17,7 +17,8 @@ from tests.browser import sites_data
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("/", "/open/", "/open/venue_directory/", "/open/daily_visits/", "/open/daily_visits/latest/", "/exchange/")
+PAGES = ("/", "/open/", "/open/venue_directory/", "/open/daily_visits/", "/open/daily_visits/latest/", "/exchange/",
+         "/catalogue/", "/catalogue/ads_cockpit__sport_day/", "/catalogue/venue.booking/", "/catalogue/training.activity/")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,13 @@ def base(tmp_path_factory):
         sites_data.fill()
         from sharing.exchange.run import run_exchange
         from sharing.open_data.build import build_open_data
+        from sharing.sites import catalogue
         from sharing.sites.start_page import build_start_page
 
         run_exchange()
         build_open_data()
         build_start_page({"cockpit": "http://127.0.0.1:1", "airflow": "http://127.0.0.1:1", "accounts": []})
+        catalogue.build()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -118,4 +121,34 @@ def test_the_check_of_contrast_can_fail(browser):
     page = browser.new_page()
     page.set_content("<body>" + "<p style='color:#999;background:#aaa'>x</p>" * 3)
     assert page.evaluate(_CONTRAST) == {"examined": 3, "failing": ["P  1.23", "P  1.23", "P  1.23"]}
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("question", "first", "marked"),
+    [
+        ("上周徐汇有多少人游泳", "ads_cockpit__sport_day", None),
+        ("徐汇 游泳 人次", "ads_cockpit__sport_day", "visit_count"),
+        ("心率", None, "heart_rate_bpm"),
+        ("爽约", None, "is_no_show"),
+        ("person_token", None, "person_token"),
+    ],
+)
+def test_the_catalogue_answers_a_question(base, browser, question, first, marked):
+    """The table for the question is on top, the columns that match are shown, filters and an empty answer work."""
+    page = browser.new_page()
+    page.goto(base + "/catalogue/")
+    page.fill("#q", question)
+    shown, every = page.locator("[data-entry]:visible"), page.locator("[data-entry]")
+    assert 0 < shown.count() < every.count()
+    if first:
+        assert shown.first.get_attribute("data-entry") == first
+    if marked:
+        assert page.locator("[data-column]:visible", has_text=marked).count() > 0
+    page.fill("#q", "zzz 没有这样的东西")
+    assert page.locator("#none").is_visible() == (shown.count() == 0)
+    page.fill("#q", "")
+    assert shown.count() == every.count()
+    page.select_option("select[data-filter=grade]", "L4")
+    assert {node.get_attribute("data-grade") for node in shown.all()} == {"L4"}
     page.close()
