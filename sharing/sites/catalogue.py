@@ -186,9 +186,7 @@ def _column(column: Any) -> dict[str, Any]:
     }
 
 
-def _who(
-    entry: Entry, table: str, known: list[Column], person_level: bool, policy: Policy
-) -> list[dict[str, Any]]:
+def _who(entry: Entry, table: str, known: list[Column], person_level: bool, policy: Policy) -> list[dict[str, Any]]:
     """Per audience with a serving file: how many columns it sees plain, masked, as tokens, or not at all."""
     rows = []
     for name, who in policy.audiences.items():

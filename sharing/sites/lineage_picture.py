@@ -36,7 +36,8 @@ def levels(entry: Entry, entries: dict[str, Entry], direction: str) -> list[list
         distance |= dict.fromkeys(front, step)
     distance.pop(entry.id, None)
     return [
-        sorted(name for name, at in distance.items() if at == step) for step in range(1, max(distance.values(), default=0) + 1)
+        sorted(name for name, at in distance.items() if at == step)
+        for step in range(1, max(distance.values(), default=0) + 1)
     ]
 
 

@@ -60,9 +60,25 @@ def test_every_entry_has_a_page_with_every_column_and_its_grade(site, entries):
 
 def test_what_an_analyst_asks_stands_on_the_page(site, entries):
     text = page(site, "ads_cockpit__sport_day")
-    for heading in ("每一列是什么意思", "怎么查", "从哪里来，到哪里去", "新不新", "质量历史", "谁能看，怎么申请", "目录元素"):
+    for heading in (
+        "每一列是什么意思",
+        "怎么查",
+        "从哪里来，到哪里去",
+        "新不新",
+        "质量历史",
+        "谁能看，怎么申请",
+        "目录元素",
+    ):
         assert heading in text, heading
-    for part in ("到访人次", "人次", "一个区一个项目一天", "select *", "数据到 2026-11-19", entries["ads_cockpit__sport_day"].code, "演示数据，非真实统计"):
+    for part in (
+        "到访人次",
+        "人次",
+        "一个区一个项目一天",
+        "select *",
+        "数据到 2026-11-19",
+        entries["ads_cockpit__sport_day"].code,
+        "演示数据，非真实统计",
+    ):
         assert part in text, part
     assert re.search(r"<code>tiyu sql --saved swim_by_district</code>", text)
 
