@@ -27,7 +27,7 @@ RESOURCES = {
 TASKS = {
     **{f"ingest_{name.replace('.', '_')}": ["ingest", "gate"] for name in RESOURCES},
     "layers": ["reference", "dwd", "dws", "ads", "gate"],
-    "serve": ["publish"],
+    "serve": ["publish", "catalogue"],
     "exchange": ["deliver"],
     "exchange_answers": ["receive", "mend"],
     "open_data": ["build"],
