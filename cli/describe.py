@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         """Explain a table: grain, freshness, and each column's Chinese meaning, unit, grade and treatment."""
         from sharing import serving
 
-        con = serving.connect("analyst")
+        con = serving.connect("analyst", surface="cli_sql")
         try:
             show(con, table, as_json=as_json)
         finally:

@@ -62,6 +62,9 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line. Files it makes are for this account and its group only."""
     os.umask(0o027)
+    from protection import redaction
+
+    redaction.install()
     try:
         # a restore replaces what every other command works on
         at_work = nullcontext() if "restore" in sys.argv[1:2] else state.in_use()

@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         text = saved_queries.load(saved).sql if saved else query
         if text is None and (output or as_json):
             raise TiyuError("TIYU-SQL-0009", "没有可执行的语句", "给出 SQL，或用 --saved 名称", EXIT_USAGE)
-        con = serving.connect(AUDIENCE)
+        con = serving.connect(AUDIENCE, surface="cli_sql")
         try:
             if text is None:
                 _shell(con, limit)

@@ -50,6 +50,9 @@ def main(arguments: list[str]) -> int:
     """Entry point of the child process."""
     verb, keywords, out = arguments
     die_with_parent()
+    from protection import redaction
+
+    redaction.install("airflow_log")
     from lake import storage
     from lake.errors import TiyuError
 

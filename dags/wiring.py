@@ -218,7 +218,9 @@ def verb(name: str, *values: Any, **arguments: Any) -> Any:
     from dags.child import call, plain
     from lake import state, storage
     from lake.errors import EXIT_UNAVAILABLE, TiyuError
+    from protection import redaction
 
+    redaction.install("airflow_log")  # before anything of the verb can be logged
     try:
         with storage.coded(), state.in_use():
             return plain(call(name, *values, **arguments))

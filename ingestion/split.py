@@ -13,8 +13,10 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from catalog import policy
 from catalog import rules as rule_compiler
 from catalog.contracts import Contract, ObjectSpec, PropertySpec
+from catalog.policy import Decision
 from catalog.schemas import ods_schema
 from ingestion import conversion, derive, leaks
 from ingestion.leaks import Leak
@@ -163,7 +165,29 @@ def _protect(rows: pl.DataFrame, obj: ObjectSpec) -> pl.DataFrame:
 def _protected(raw: pl.Series, prop: PropertySpec) -> pl.Series:
     if prop.protection == "token":
         return tokens.tokenise(str(prop.identifier_kind), raw).alias(prop.name)
-    return raw.to_frame("v").select(masking.mask(prop.mask, pl.col("v"), prop.grade))["v"].alias(prop.name)
+    return raw.to_frame("v").select(masking.masked(prop.mask or "hide", pl.col("v")))["v"].alias(prop.name)
+
+
+@dataclass(frozen=True)
+class _Delivered:
+    """A delivered column as the policy sees it: the value is still the raw one."""
+
+    table: str
+    name: str
+    type: str
+    grade: str
+    pi_mark: str
+    identifier_kind: str | None
+
+
+def preview_treatments(obj: ObjectSpec) -> dict[str, Decision]:
+    """What the policy allows of each column in the preview of a refused row (surface `quarantine`)."""
+    columns = [_Delivered(obj.table, p.name, p.type, p.grade, p.pi_mark, p.identifier_kind) for p in obj.properties]
+    person_level = policy.is_person_level(columns)
+    return {
+        column.name: policy.decide_column("operations", "quarantine", column, person_level=person_level)
+        for column in columns
+    }
 
 
 def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[str, str, str]]) -> pl.DataFrame:
@@ -174,6 +198,7 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         f"select j.*, r.rule_id, r.reason from judged j join (values {labels}) r(n, rule_id, reason) on r.n = j._rule "
         "order by _source_object, _record_no"
     ).pl()
+    treatments = preview_treatments(obj)
     previews = []
     shown = []
     for prop in obj.properties:
@@ -181,13 +206,15 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         if column not in rows.columns:
             column = prop.name
         if column in rows.columns and not prop.derive:
-            if not prop.protection and prop.grade in ("L1", "L2"):
+            decision = treatments[prop.name]
+            if decision.treatment == "plain":
                 shown.append(masking.has_personal_number(pl.col(column)))
-            previews.append(
-                masking.mask(prop.identifier_kind if prop.protection else None, pl.col(column), prop.grade).alias(
-                    prop.name
-                )
-            )
+                preview = pl.col(column).cast(pl.String).str.slice(0, masking.PREVIEW_CHARS)
+            elif decision.mask:
+                preview = masking.masked(decision.mask, pl.col(column))
+            else:
+                continue
+            previews.append(preview.alias(prop.name))
     return rows.select(
         pl.col("_source_object"),
         pl.col("_record_no").cast(pl.Int64),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+guard: Callable[[Any], Any] = lambda data: data  # noqa: E731
+"""What every message passes through before anybody reads it; `protection.redaction.install` puts the policy here."""
 
 EXIT_CHECK_FAILED = 1
 EXIT_USAGE = 2
@@ -39,7 +43,7 @@ class TiyuError(Exception):
             text += f"（{where}）"
         if self.hint_zh:
             text += f" 处理办法：{self.hint_zh}"
-        return text
+        return str(guard(text))
 
     def __reduce__(self):  # keep context when the error crosses a process boundary
         return (_rebuild, (self.code, self.message_zh, self.hint_zh, self.exit_code, self.context))
@@ -48,10 +52,10 @@ class TiyuError(Exception):
         """The error as JSON-able data, for ``--json`` output and the ledger."""
         return {
             "code": self.code,
-            "message": self.message_zh,
-            "hint": self.hint_zh,
+            "message": guard(self.message_zh),
+            "hint": guard(self.hint_zh),
             "exit_code": self.exit_code,
-            "context": self.context,
+            "context": guard(self.context),
         }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lake import clock, ledger, steps, storage, tables
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
-from modeling import project, session
+from modeling import artifacts, project, session
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -123,9 +123,12 @@ def _invoke(run: session.Session, manifest: Manifest, arguments: list[str]) -> A
     _release()
     try:
         with session.active(run), project.quiet_dbt():
-            return dbtRunner(manifest=manifest).invoke(project.dbt_arguments(*arguments))
+            return dbtRunner(manifest=manifest, callbacks=[artifacts.guard_logs]).invoke(
+                project.dbt_arguments(*arguments)
+            )
     finally:
         _release()
+        artifacts.clean(project.state_dir())
 
 
 def _first_line(text: str | None) -> str:

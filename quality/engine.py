@@ -28,6 +28,8 @@ from typing import Any, Literal
 
 import duckdb
 
+from catalog import policy
+from catalog.policy import Facet
 from lake import storage
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
@@ -214,6 +216,12 @@ def _exception_class(info: Any) -> str | None:
     return None
 
 
+def result_format() -> str:
+    """How much GX may put into a result: counts only, unless the policy allows values on the surface of quality results."""
+    shown = policy.decide("operations", "quality_result", Facet("L1", "N", None)).treatment
+    return "BASIC" if shown == "absent" else "COMPLETE"
+
+
 def judge(
     con: duckdb.DuckDBPyConnection, targets: Sequence[Target], registered: dict[str, int] | None = None
 ) -> dict[str, list[Judgement]]:
@@ -272,7 +280,7 @@ def judge(
                     suite=context.suites.add(suite),
                 )
             )
-            verdicts[target.table] = _read(definition.run(result_format="BASIC"), target)
+            verdicts[target.table] = _read(definition.run(result_format=result_format()), target)
         return verdicts
     finally:
         shutil.rmtree(folder, ignore_errors=True)

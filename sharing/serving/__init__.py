@@ -10,7 +10,8 @@ from pathlib import Path
 
 import duckdb
 
-from lake.errors import EXIT_UNAVAILABLE, TiyuError
+from catalog import policy as display_policy
+from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.query import quote_literal
 from lake.settings import settings
 from sharing.serving import policy
@@ -44,12 +45,18 @@ def file_of(audience: str, scope: str | None = None) -> Path:
     return settings().serving_root / policy.audience(audience).file_of(scope)
 
 
-def connect(audience: str, scope: str | None = None) -> duckdb.DuckDBPyConnection:
-    """Open an audience's serving file: read-only, no file system or network, configuration locked.
+def connect(audience: str, scope: str | None = None, *, surface: str = "serving_file") -> duckdb.DuckDBPyConnection:
+    """Open an audience's serving file for a surface: read-only, no file system or network, configuration locked.
 
-    Raises TIYU-SRV-0002 for an unknown audience, 0004 for a missing or unknown scope, and TIYU-SRV-0003 when the file
+    Raises TIYU-SRV-0002 for an unknown audience, 0004 for a missing or unknown scope, 0006 when the
+    policy does not open the surface to the audience, and TIYU-SRV-0003 when the file
     has not been published yet.
     """
+    if not display_policy.allows(audience, surface):
+        raise TiyuError(
+            "TIYU-SRV-0006", "展示策略不允许该受众使用这个展示面", "用 tiyu policy show 查看谁可以用什么", EXIT_USAGE,
+            audience=audience, surface=surface,
+        )  # fmt: skip
     file = file_of(audience, scope)
     if not file.is_file():
         raise TiyuError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from catalog import policy as display_policy
 from lake import clock, ledger, query, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.query import quote_name
@@ -22,6 +23,7 @@ from sharing.serving import describe, policy, publish
 from sharing.serving.policy import Column, Treatment
 
 AUDIENCE = "analyst"
+SURFACE = "cli_diff"
 HIDDEN = "（标记，不显示）"
 _PART = "part_date"
 
@@ -72,6 +74,14 @@ class TableChange:
         return asdict(self)
 
 
+def may_show(column: Column, *, person_level: bool) -> bool:
+    """Whether the policy lets a difference show a column's values; of a token only the fact that it changed is told."""
+    return display_policy.decide_column(AUDIENCE, SURFACE, column, person_level=person_level).treatment in (
+        "plain",
+        "masked",
+    )
+
+
 @dataclass(frozen=True)
 class _Side:
     """One version: what may be seen of it, and the SQL that gives the rows to compare."""
@@ -82,10 +92,12 @@ class _Side:
     @property
     def seen(self) -> dict[str, tuple[Column, Treatment]]:
         """Served name → column, without the technical ones."""
+        person_level = policy.is_person_level([column for column, _ in self.plan.columns])
         return {
             publish.served_name(column, treatment): (column, treatment)
             for column, treatment in self.plan.shown
-            if column.name not in policy.TECHNICAL or column.name == _PART
+            if (column.name not in policy.TECHNICAL or column.name == _PART)
+            and (treatment == "token" or may_show(column, person_level=person_level))
         }
 
 

@@ -15,15 +15,18 @@ from typing import Any
 
 import duckdb
 
+from catalog import policy
 from lake import clock, ledger, query, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.query import scan_sql
 from lake.settings import settings
+from protection import redaction
+from sharing.serving import describe
 
 KPI_TABLE = "ads_cockpit__kpi"
 CITY = "310000"
 _REF = re.compile(r"""(?:ref\(\s*['"](\w+)['"]|source\(\s*['"]\w+['"]\s*,\s*['"](\w+)['"])\s*\)""")
-_TOKEN = re.compile(r"([a-z_]+_k\w+?_)[a-z2-7]{26}")
+AUDIENCE, SURFACE = "analyst", "cli_trace"
 
 
 @dataclass
@@ -76,8 +79,8 @@ class Trace:
 
 
 def protected(name: str) -> str:
-    """An object's name without the token a person's identifier was replaced by."""
-    return _TOKEN.sub(r"\1***", name)
+    """An object's name as the policy shows it in a trace: without the token a person's identifier was replaced by."""
+    return redaction.redact(name, SURFACE)
 
 
 def _row(
@@ -107,7 +110,20 @@ def _row(
             "TIYU-TRC-0003", "该指标在这个区、这一天没有数据", "换一个日期或区划代码，或去掉 --date 取最近一期", EXIT_USAGE,
             kpi=kpi, district=district, date=day,
         )  # fmt: skip
-    return dict(zip(names, rows[0], strict=True))
+    return _shown(dict(zip(names, rows[0], strict=True)))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """What the policy lets a trace show of the KPI row; the rest is empty."""
+    known = describe.columns().get(KPI_TABLE, {})
+    person_level = policy.is_person_level(known.values())
+    return {
+        name: value
+        if name in known
+        and policy.decide_column(AUDIENCE, SURFACE, known[name], person_level=person_level).treatment == "plain"
+        else None
+        for name, value in row.items()
+    }
 
 
 def dependencies() -> dict[str, list[str]]:

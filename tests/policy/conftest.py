@@ -39,7 +39,7 @@ def fill() -> None:
     def token(kind, value):
         return tokens.token(kind, value)
 
-    masked = pl.DataFrame({"n": [CANARIES.name]}).select(masking.mask("name", pl.col("n")))["n"][0]
+    masked = pl.DataFrame({"n": [CANARIES.name]}).select(masking.masked("name", pl.col("n")))["n"][0]
     at = datetime(2026, 11, 17, 1, 23, 45, tzinfo=UTC)
     properties.set("is_demo", "true")
     publish.publish_reference()

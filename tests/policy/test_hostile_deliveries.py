@@ -203,7 +203,7 @@ def test_a_value_not_written_like_its_kind_is_masked_whole():
     import polars as pl
 
     frame = pl.DataFrame({"v": [f"{NAME} {PHONE}", PHONE]})
-    assert frame.select(masking.mask("phone", pl.col("v")))["v"].to_list() == ["***", "199****5544"]
+    assert frame.select(masking.masked("phone", pl.col("v")))["v"].to_list() == ["***", "199****5544"]
 
 
 @pytest.mark.parametrize("moment", ["4000-01-01 (BC) 00:00:00+00:00", "infinity+00:00", "-infinity+00:00", "0001-01-01 00:00:00", "290000-01-01 00:00:00+00:00"])  # fmt: skip

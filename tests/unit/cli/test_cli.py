@@ -21,7 +21,7 @@ EXPECTED = {
 LEAVES = {
     "ingest", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build",
     "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init", "diff", "quarantine list", "quarantine replay",
-    "quarantine withdraw", "backfill", "reread", "backup", "restore", "ledger rebuild", "grade certify",
+    "quarantine withdraw", "backfill", "reread", "backup", "restore", "ledger rebuild", "grade certify", "policy check", "policy show", "policy explain",
 }  # fmt: skip
 
 
