@@ -111,7 +111,7 @@ def _error() -> list[str]:
 #: Surface → what its real code shows under the policy in force.
 PROBES: dict[str, Callable[[], list[Any]]] = {
     "serving_file": lambda: _file("analyst", "ods_fitness__checkin"),
-    "cockpit": lambda: _file("cockpit", "ads_cockpit__kpi"),
+    "cockpit": lambda: _file("cockpit", "dim_district"),
     "sql_lab": lambda: _file("analyst", "ods_fitness__checkin"),
     "cli_sql": _cli_sql,
     "cli_diff": _diff,
