@@ -39,7 +39,11 @@ def run(context: Context, found: Findings) -> None:
     for entry in context.entries.values():
         reasons = [(b, why) for b in entry.bindings if (why := _dead(context, entry, b))]
         if stored is not None:
-            reasons += [(b, "湖仓里没有这张表") for b in entry.bindings if b.kind == "table" and b.target not in stored]
+            reasons += [
+                (b, "湖仓里没有这张表")
+                for b in entry.bindings
+                if b.kind == "table" and not b.on_demand and b.target not in stored
+            ]
         found.count("bindings", len(entry.bindings))
         found.count("bound", bool(entry.bindings) and not reasons)
         if not entry.bindings:

@@ -44,6 +44,7 @@ _OUTPUT_FORMAT = {"exchange": ("sheet", "CSV（压缩）"), "open": ("sheet", "C
 _MARKS = ("N", "P", "S")
 _OVERRIDES = {
     "title", "owner", "share", "open", "retention", "update_cycle", "legal_basis", "crs", "related", "keywords", "theme",
+    "on_demand",
 }  # fmt: skip
 
 
@@ -314,7 +315,7 @@ class Builder:
             "crs": meta.get("crs"),
             "keywords": tuple(meta.get("keywords") or ()),
             "theme": meta.get("theme") or self._theme(domain),
-            "bindings": (Binding(kind="table", target=name),),
+            "bindings": (Binding(kind="table", target=name, on_demand=bool(meta.get("on_demand"))),),
             "version": None,
             "related": tuple(meta.get("related") or ()),
             **part,

@@ -90,10 +90,12 @@ class Binding(Fact):
 
     connection: where a source is fetched (`CITY_DROP:venue/entry/*/entry_*.ndjson`) · table: a table of the lake ·
     delivery: a regular delivery to the big-data center · dataset: a published open dataset · page: a dashboard.
+    `on_demand`: a table that is written only when there is something to say; its absence is no dead binding.
     """
 
     kind: BindingKind
     target: str
+    on_demand: bool = False
 
 
 class Entry(Fact):
