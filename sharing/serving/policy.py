@@ -25,6 +25,7 @@ __all__ = [
     "audience",
     "decide",
     "is_person_level",
+    "public",
     "served",
     "table_allowed",
 ]
@@ -127,3 +128,9 @@ def decide(who: Audience, column: Column, *, person_level: bool) -> Treatment:
     """What the audience's file holds of one column: the strictest of all surfaces that read the file."""
     decision = policy.decide_file(who.name, column, person_level=person_level)
     return decision.mask or decision.treatment
+
+
+def public(column: Column) -> bool:
+    """Whether the policy lets everybody see a column as it is: what may stand in the files of all audiences."""
+    facet = policy.facet_of(column, person_level=False)
+    return policy.decide(*policy.CHANNELS["open"], facet).treatment == "plain"

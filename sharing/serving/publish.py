@@ -506,14 +506,16 @@ def _copy(
 
 
 def _copied_rows(con: duckdb.DuckDBPyConnection, source: str, version: int) -> str:
-    """SELECT of a small table as it is copied: without technical columns, times in Shanghai time."""
+    """SELECT of a small table as it is copied into every file: only what the policy lets even the public see, without
+    technical columns, times in Shanghai time."""
     stored = con.execute(f"DESCRIBE SELECT * FROM {scan_sql(source, version)}").fetchall()
+    described = describe.columns().get(source, {})
     items = [
         f"({quote_name(row[0])} {_SHANGHAI}) AS {quote_name(row[0])}"
         if row[1].upper() == "TIMESTAMP WITH TIME ZONE"
         else quote_name(row[0])
         for row in stored
-        if row[0] not in policy.TECHNICAL
+        if row[0] not in policy.TECHNICAL and policy.public(_stored(source, row[0], row[1], described))
     ]
     return f"SELECT {', '.join(items)} FROM {scan_sql(source, version)}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,23 @@ def test_masks_in_sql_hold_in_a_file():
     con = duckdb.connect()
     shown = con.execute(f"SELECT {masking.masked_sql('phone', '?')}".replace("?", f"'{PHONE}'")).fetchone()
     assert shown == ("199****5678",)
+
+
+def test_what_every_file_holds_besides_is_public(served):
+    """Freshness and KPI definitions are copied into all files: a column graded above L1 does not come along."""
+    from sharing.serving import describe, publish
+
+    con = query.connect()
+    try:
+        source = "ods_reference__kpi"
+        version = ledger.checked_version(source)
+        names = [row[0] for row in con.execute(f"DESCRIBE {publish._copied_rows(con, source, version)}").fetchall()]
+        assert len(names) > 10
+        known = describe.columns()
+        known[source]["definition"] = replace(known[source]["definition"], grade="L2")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(describe, "columns", lambda: known)
+            less = [row[0] for row in con.execute(f"DESCRIBE {publish._copied_rows(con, source, version)}").fetchall()]
+        assert set(names) - set(less) == {"definition"}
+    finally:
+        con.close()
