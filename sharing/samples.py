@@ -14,6 +14,8 @@ from lake.query import quote_name
 from protection import masking
 
 AUDIENCE, SURFACE = "catalogue", "catalogue_sample"
+ROWS = 20_000
+"""Rows a sample is taken from, so that a page costs the same for any table; k is judged on these."""
 PERSONS = 5
 """A value of a table about persons is given only when this many rows share it (reference §2.6: internal release, k ≥ 5)."""
 
@@ -30,7 +32,9 @@ def masked_samples(table: str, limit: int = 5, *, con: duckdb.DuckDBPyConnection
     try:
         if query.register(own, table, "checked", view="sampled") is None:
             return {name: [] for name in described}
-        stored = [row[0] for row in own.execute("DESCRIBE sampled").fetchall()]
+        # once into memory: every column is grouped on its own
+        own.execute(f"CREATE OR REPLACE TEMP TABLE sampled_rows AS SELECT * FROM sampled LIMIT {ROWS}")
+        stored = [row[0] for row in own.execute("DESCRIBE sampled_rows").fetchall()]
         found: dict[str, list[str]] = {name: [] for name in stored}
         for name in stored:
             column = described.get(name)
@@ -46,10 +50,11 @@ def masked_samples(table: str, limit: int = 5, *, con: duckdb.DuckDBPyConnection
             found[name] = [
                 row[0]
                 for row in own.execute(
-                    f"SELECT value FROM (SELECT {value} AS value FROM sampled) WHERE value IS NOT NULL AND value <> ''"
+                    f"SELECT value FROM (SELECT {value} AS value FROM sampled_rows) WHERE value IS NOT NULL AND value <> ''"
                     f" GROUP BY value {enough} ORDER BY hash(value), value LIMIT {int(limit)}"
                 ).fetchall()
             ]
+        own.execute("DROP TABLE sampled_rows")
         return found
     finally:
         if con is None:

@@ -1,7 +1,7 @@
 """The catalogue site 数据目录: a searchable index and one page per entry, with the newest facts of the lake.
 
 It answers, without a colleague: which table, what its columns mean and how sensitive they are, how fresh it is, where it
-comes from and where it goes, who may see it, and how to ask. Values are shown only as `quality.samples` masks them.
+comes from and where it goes, who may see it, and how to ask. Values are shown only as `sharing.samples` masks them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
+import duckdb
+
 from catalog import entries as catalogue
 from catalog import vocabularies
 from catalog.entries import LAYER_ZH, Entry, access, facts, sheet
 from catalog.entries.facts import Facts
 from catalog.policy import decide_file, is_person_level, load, table_allowed
 from catalog.policy.declaration import Policy
-from lake import clock, properties
+from lake import clock, properties, query
 from lake.settings import settings
-from sharing import files
+from sharing import files, samples
 from sharing.serving import describe, saved
 from sharing.serving.policy import Column
 from sharing.sites import lineage_picture, live, theme
@@ -26,6 +28,8 @@ from sharing.sites import lineage_picture, live, theme
 FOLDER = "catalogue"
 _KIND_ORDER = ("source", "table", "exchange", "open", "dashboard", "reference", "platform")
 _LAYER_ORDER = ("ads", "dws", "dwd", "dim", "ods", "ops", "out")
+_SAMPLE = 24
+"""Characters of one sample value that are shown."""
 _TREATMENT_ZH = {"plain": "原样", "masked": "遮蔽", "token": "换标记", "absent": "不提供"}
 
 
@@ -41,6 +45,7 @@ def build() -> dict[str, int]:
     changed = theme.write_static(root)
     policy = load()
     described = describe.columns()
+    con = query.connect()
     for entry in found.values():
         page = theme.render(
             "catalogue_entry.html",
@@ -50,9 +55,10 @@ def build() -> dict[str, int]:
             banner=banner,
             title=entry.title_zh,
             description=entry.summary,
-            **_page(entry, found, now[entry.id], policy, described),
+            **_page(entry, found, now[entry.id], policy, described, con),
         )
         changed += files.write_if_changed(root / entry.id / "index.html", page)
+    con.close()
     index = theme.render(
         "catalogue_index.html",
         depth=0,
@@ -129,7 +135,12 @@ def _state(fact: Facts) -> dict[str, str]:
 
 
 def _page(
-    entry: Entry, found: dict[str, Entry], fact: Facts, policy: Policy, described: dict[str, dict[str, Column]]
+    entry: Entry,
+    found: dict[str, Entry],
+    fact: Facts,
+    policy: Policy,
+    described: dict[str, dict[str, Column]],
+    con: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
     visible = {table.table: table for table in fact.tables}
     return {
@@ -141,7 +152,7 @@ def _page(
         "cycle_zh": vocabularies.name_of("update_cycle", entry.update_cycle),
         "state": _state(fact),
         "latest": fact.latest_part_date,
-        "tables": [_table(entry, table, visible.get(table.name), policy, described) for table in entry.tables],
+        "tables": [_table(entry, table, visible.get(table.name), policy, described, con) for table in entry.tables],
         "fresh": [_source(row, found) for row in fact.freshness],
         "quality": [_run(run) for run in fact.quality[:10]],
         "picture": lineage_picture.draw(entry, found),
@@ -155,16 +166,26 @@ def _page(
 
 
 def _table(
-    entry: Entry, table: Any, visible: Any, policy: Policy, described: dict[str, dict[str, Column]]
+    entry: Entry,
+    table: Any,
+    visible: Any,
+    policy: Policy,
+    described: dict[str, dict[str, Column]],
+    con: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
     known = [described[table.name][c.name] for c in table.columns if c.name in described.get(table.name, {})]
     person_level = is_person_level(known)
+    shown = (
+        samples.masked_samples(table.name, 3, con=con)
+        if visible and visible.version is not None and entry.layer != "out"
+        else {}
+    )
     return {
         "table": table,
         "version": visible.version if visible else None,
         "row_count": visible.row_count if visible else None,
         "latest": visible.latest_part_date if visible else None,
-        "columns": [_column(c) for c in table.columns if not _is_ours(c.name)],
+        "columns": [_column(c, shown.get(c.name)) for c in table.columns if not _is_ours(c.name)],
         "technical": [c.name for c in table.columns if _is_ours(c.name)],
         "who": _who(entry, table.name, known, person_level, policy),
     }
@@ -175,13 +196,14 @@ def _is_ours(name: str) -> bool:
     return name.startswith("_")
 
 
-def _column(column: Any) -> dict[str, Any]:
+def _column(column: Any, sample: list[str] | None) -> dict[str, Any]:
     codes = vocabularies.load(column.code_list) if column.code_list and vocabularies.exists(column.code_list) else []
     return {
         "column": column,
         "unit_zh": vocabularies.name_of("unit", column.unit) if column.unit else "",
         "mark_zh": vocabularies.name_of("pi_mark", column.pi_mark) if column.pi_mark else "未标识",
         "codes": [(row["code"], row["name"]) for row in codes],
+        "sample": "；".join(value[:_SAMPLE] for value in sample) if sample else None,
         "about": "" if (column.description or "").rstrip("。") == column.title_zh else column.description or "",
     }
 
