@@ -32,6 +32,7 @@ COMMANDS = (
     "exchange",
     "open_data",
     "sql",
+    "scratch",
     "describe",
     "trace",
     "diff",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.account import Account, account_name
 from cli.output import AsJson, emit, print_error
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ HELP = """\
 输入 SQL，以分号结束，回车执行。Tab 补全表名与列名，↑ ↓ 翻看历史，Ctrl-D 退出。
   tables              有哪些表
   describe 表名       这张表的列、含义、单位、分级与新鲜度
+  scratch             自己的草稿表（用 scratch.表名 查询；tiyu scratch 管理）
   saved               已存查询；saved 名称 执行其中一个
   freshness           每个数据资源是否按时到达
   help                本说明
@@ -27,6 +29,8 @@ KEYWORDS = (
     "max", "round", "date_trunc", "WITH", "UNION ALL", "FILTER", "OVER", "PARTITION BY", "DESC", "ASC", "NULLS LAST", "QUALIFY",
 )  # fmt: skip
 AUDIENCE = "analyst"
+_SCRATCH = "SELECT name AS 草稿表, grade AS 分级, origin AS 来源, inputs AS 输入, row_count AS 行数, expires_at AS 到期 FROM scratch.main.scratch_tables ORDER BY 1"
+_NO_SCRATCH = "SELECT '（还没有草稿表：tiyu scratch create 或 upload）' AS 草稿表"
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +45,7 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None, typer.Option("--output", "-o", help="Write all rows to x.csv, x.xlsx or x.parquet.")
         ] = None,
+        account: Account = None,
         limit: Annotated[int, typer.Option(min=1, help="Rows to print; a file always gets all rows.")] = 100,
         as_json: AsJson = False,
     ) -> None:
@@ -48,18 +53,21 @@ def register(app: typer.Typer) -> None:
         from lake.errors import EXIT_USAGE, TiyuError
         from sharing import serving
         from sharing.serving import saved as saved_queries
-        from sharing.serving import window
+        from sharing.serving import scratch, window
 
         if query and saved:
             raise TiyuError("TIYU-SQL-0008", "语句与 --saved 只能给一个", "去掉其中一个", EXIT_USAGE)
         text = saved_queries.load(saved).sql if saved else query
         if text is None and (output or as_json):
             raise TiyuError("TIYU-SQL-0009", "没有可执行的语句", "给出 SQL，或用 --saved 名称", EXIT_USAGE)
-        con = serving.connect(AUDIENCE, surface="cli_sql")
+        who = account_name(account)
+        # What leaves as a file is asked of the analyst file alone: scratch tables are not even attached.
+        con = serving.connect(AUDIENCE, surface="cli_sql") if output else scratch.connect(who)
         try:
             if text is None:
                 _shell(con, limit)
             elif output:
+                scratch.refuse_export(con, who, text)
                 banner = _banner(con)
                 rows = window.export(con, text, output, banner)
                 emit(
@@ -71,6 +79,10 @@ def register(app: typer.Typer) -> None:
                 _print(con, text, limit, as_json)
         finally:
             con.close()
+
+
+def _has_scratch(con: duckdb.DuckDBPyConnection) -> bool:
+    return bool(con.execute("SELECT count(*) FROM duckdb_databases() WHERE database_name = 'scratch'").fetchall()[0][0])
 
 
 def _banner(con: duckdb.DuckDBPyConnection) -> str:
@@ -172,6 +184,8 @@ def _command(con: duckdb.DuckDBPyConnection, word: str, rest: str, limit: int) -
             100,
             False,
         )
+    elif word == "scratch" and not rest:
+        _print(con, _SCRATCH if _has_scratch(con) else _NO_SCRATCH, 500, False)
     elif word == "saved" and not rest:
         rows: list[dict[str, Any]] = [{"名称": q.name, "标题": q.title, "问题": q.question} for q in saved.load_all()]
         emit(rows, False, table=rows)
@@ -191,6 +205,7 @@ def _completer(con: duckdb.DuckDBPyConnection) -> Any:
     meaning = window.words(con)
     own = {
         "tables": "有哪些表",
+        "scratch": "自己的草稿表",
         "describe": "表的说明",
         "saved": "已存查询",
         "freshness": "新鲜度",

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from dashboards.cockpit import COCKPIT
+from dashboards.cockpit import COCKPIT, DISTRICT
 from dashboards.model import HERE, Chart, Dashboard, Dataset, key_uuid
 
 SAVED_QUERIES = HERE.parent / "sharing" / "serving" / "saved_queries"
@@ -227,7 +227,21 @@ def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
 
     select = {"multiSelect": True, "enableEmptyFilter": False, "inverseSelection": False, "searchAllOptions": False,
               "creatable": False, "sortAscending": True}  # fmt: skip
-    district_target = [{"column": {"name": "district_name"}, "datasetUuid": dashboard.district_dataset.uuid}]
+    filters = [
+        native(
+            "time",
+            "时间范围",
+            "filter_time",
+            [{}],
+            not_time,
+            {},
+            "只作用于趋势、排行与地图；核心指标与预警始终是最新状态",
+        ),
+    ]
+    if dashboard.district_dataset is not None:
+        target = [{"column": {"name": "district_name"}, "datasetUuid": dashboard.district_dataset.uuid}]
+        about = "可多选；核心指标始终为全市口径"
+        filters.append(native("district", "行政区", "filter_select", target, not_district, select, about))
     metadata = {
         "cross_filters_enabled": True,
         "filter_bar_orientation": "HORIZONTAL",
@@ -241,10 +255,7 @@ def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
             "scope": {"rootPath": ["ROOT_ID"], "excluded": not_district}, "chartsInScope": [],
         },
         "chart_configuration": {},
-        "native_filter_configuration": [
-            native("time", "时间范围", "filter_time", [{}], not_time, {}, "只作用于趋势、排行与地图；核心指标与预警始终是最新状态"),
-            native("district", "行政区", "filter_select", district_target, not_district, select, "可多选；核心指标始终为全市口径"),
-        ],
+        "native_filter_configuration": filters,
     }  # fmt: skip
     return {
         "dashboard_title": dashboard.title,
@@ -262,14 +273,15 @@ def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
 
 def dashboards() -> tuple[Dashboard, ...]:
     """The declared dashboards."""
-    return (COCKPIT,)
+    return (COCKPIT, DISTRICT)
 
 
 def datasets(of: Sequence[Dashboard] | None = None) -> list[Dataset]:
     """Datasets in use, each once, by key."""
     found: dict[str, Dataset] = {}
     for dashboard in of if of is not None else dashboards():
-        found[dashboard.district_dataset.key] = dashboard.district_dataset
+        if dashboard.district_dataset is not None:
+            found[dashboard.district_dataset.key] = dashboard.district_dataset
         for chart in dashboard.charts():
             found[chart.dataset.key] = chart.dataset
     return [found[key] for key in sorted(found)]
@@ -277,6 +289,11 @@ def datasets(of: Sequence[Dashboard] | None = None) -> list[Dataset]:
 
 def dashboard_uuids() -> list[str]:
     return [dashboard.uuid for dashboard in dashboards()]
+
+
+def scoped_dataset_uuids() -> list[str]:
+    """Datasets whose rows carry a district: Superset's row filters, the second line, stand on these."""
+    return [d.uuid for d in datasets() if "district_code" in {column.name for column in d.columns}]
 
 
 def saved_queries() -> Iterator[dict[str, str]]:

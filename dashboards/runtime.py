@@ -16,8 +16,7 @@ from typing import Any
 from flask_caching.backends.filesystemcache import FileSystemCache
 from sqlalchemy.engine.url import URL
 
-SERVING_FILES = ("cockpit", "analyst")
-"""Names of the serving files Superset may open; the database part of a SQLAlchemy URI is one of these."""
+from dashboards import access
 
 DUCKDB_LOCKDOWN: Mapping[str, Any] = {
     "threads": 2,
@@ -76,17 +75,9 @@ LOGO_SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 40" width
  font-family="'Noto Sans CJK SC','PingFang SC','Microsoft YaHei',sans-serif">上海体育数据平台</text></svg>"""
 
 
-def serving_file(name: str) -> Path:
-    """Path of one serving file.
-
-    Raises ``ValueError`` for a name outside :data:`SERVING_FILES`: a database object edited by hand must not be able
-    to open another audience's file.
-    """
-    if name not in SERVING_FILES:
-        raise ValueError(
-            f"TIYU-COCKPIT-0002 不允许打开的数据文件：{name}。处理办法：数据库连接只能是 duckdb:///cockpit 或 duckdb:///analyst"
-        )
-    return Path(os.environ["TIYU_SERVING_ROOT"]) / f"{name}.duckdb"
+def serving_path(found: access.Access) -> Path:
+    """The serving file somebody reads."""
+    return Path(os.environ["TIYU_SERVING_ROOT"]) / found.file
 
 
 def lock_down(connection: Any, record: Any = None) -> None:
@@ -107,37 +98,61 @@ def lock_down(connection: Any, record: Any = None) -> None:
 def mutate_connection(
     uri: URL, params: dict[str, Any], username: str | None, security_manager: Any, source: Any
 ) -> tuple[URL, dict[str, Any]]:
-    """``DB_CONNECTION_MUTATOR``: turn ``duckdb:///cockpit`` into the locked-down, read-only serving file.
+    """``DB_CONNECTION_MUTATOR``: turn ``duckdb:///cockpit`` into the locked-down, read-only serving file of this user.
 
     The assets therefore hold no machine path, and nothing an administrator types into a database object can loosen
-    the sandbox: the DuckDB configuration is replaced, not merged.
+    the sandbox or open another audience's file: address and configuration are replaced, not merged. A user whom
+    nobody gave a role, and a call without a user, is refused (``access.Refused``).
     """
-    del username, security_manager, source
+    del source
     if uri.get_backend_name() != "duckdb":
         raise ValueError(
             f"TIYU-COCKPIT-0003 驾驶舱只连接 DuckDB 服务文件，不连接 {uri.get_backend_name()}。处理办法：删除该数据库连接"
         )
-    path = serving_file((uri.database or "").strip("/"))
+    user = security_manager.find_user(username) if username else None
+    held = [role.name for role in user.roles] if user is not None and user.is_active else []
+    found = access.through((uri.database or "").strip("/"), held)
     connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
     locked = {**params, "connect_args": connect_args, "pool_events": [(lock_down, "connect")]}
-    return uri.set(database=str(path), query={}), locked
+    return uri.set(database=str(serving_path(found)), query={}), locked
 
 
-def serving_stamp() -> str:
-    """Identity of the serving files now in place: changes whenever one of them is replaced."""
-    parts = []
-    for name in SERVING_FILES:
-        with contextlib.suppress(FileNotFoundError, KeyError):
-            stat = serving_file(name).stat()
-            parts.append(f"{stat.st_mtime_ns:x}-{stat.st_ino:x}-{stat.st_size:x}")
-    return "_".join(parts) or "none"
+NOBODY = "nobody"
+"""Cache label outside a request and for an account that reads no file; no figure is ever computed there."""
+
+
+def current_access() -> access.Access | None:
+    """What the user of this request reads; None outside a request and for one who reads nothing."""
+    from flask import g, has_app_context
+
+    user = getattr(g, "user", None) if has_app_context() else None
+    if user is None or not getattr(user, "is_authenticated", False):
+        return None
+    known = getattr(g, "_tiyu_access", None)
+    if known is None or known[0] is not user:  # the user may be changed inside one request
+        try:
+            found = access.of([role.name for role in user.roles])
+        except access.Refused:
+            found = None
+        known = g._tiyu_access = (user, found)
+    return known[1]
+
+
+def serving_stamp(found: access.Access) -> str:
+    """Identity of somebody's serving file as it is now: changes whenever the file is replaced."""
+    try:
+        stat = serving_path(found).stat()
+    except (FileNotFoundError, KeyError):
+        return "none"
+    return f"{stat.st_mtime_ns:x}-{stat.st_ino:x}-{stat.st_size:x}"
 
 
 class ServingCache(FileSystemCache):
-    """A file cache whose entries are valid only for the serving files they were computed from.
+    """A file cache whose entries are valid only for the serving file they were computed from.
 
-    Publishing replaces a serving file by rename, so the next read asks under a new stamp and misses. Nobody has to
-    call Superset after a publication, and no screen shows yesterday's figures until a timer ends.
+    An entry is kept under the file its reader reads and the identity of that file: readers of one file share it, a
+    reader of another file can never meet it, and after a publication everybody misses. So nobody has to call Superset
+    after a publication, and no key of Superset's own needs to know about scopes.
     """
 
     @classmethod
@@ -150,8 +165,23 @@ class ServingCache(FileSystemCache):
 
     def _get_filename(self, key: str) -> str:
         # cachelib's own counter file must stay where it is, or pruning would lose count at each publication.
-        stamped = key if key == self._fs_count_file else f"{serving_stamp()}:{key}"
-        return super()._get_filename(stamped)
+        if key == self._fs_count_file:
+            return super()._get_filename(key)
+        found = current_access()
+        return self._filename_for(key, found)
+
+    def _filename_for(self, key: str, found: access.Access | None) -> str:
+        label, stamp = (NOBODY, "none") if found is None else (found.label, serving_stamp(found))
+        return super()._get_filename(f"{label}:{stamp}:{key}")
+
+    def delete(self, key: str, mgmt_element: bool = False) -> bool:
+        """Forget a key for the readers of every file: who invalidates a figure is not who reads it."""
+        del mgmt_element
+        for found in [None, *set(access.roles().values())]:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._filename_for(key, found))
+                self._update_count(delta=-1)
+        return True
 
 
 def install_statement_timeout(seconds: float) -> None:
@@ -227,6 +257,38 @@ def frontend_overrides(superset_root: Path) -> tuple[str, dict[str, bytes]]:
     return map_path, scripts
 
 
+PLACEHOLDER = "本区"
+"""What titles of a scoped dashboard say; the reader sees the name of the own scope."""
+
+
+def personalised(text: str, name: str) -> str:
+    """JSON text with the placeholder replaced, also where it is escaped (also twice, as JSON inside JSON)."""
+
+    def escaped(match: re.Match[str]) -> str:
+        return "".join(f"{match[1]}u{ord(letter):04x}" for letter in name)
+
+    first, second = (f"{ord(letter):04x}" for letter in PLACEHOLDER)
+    return re.sub(rf"(\\+)u{first}\1u{second}", escaped, text.replace(PLACEHOLDER, name))
+
+
+def _name_the_scope(app: Any) -> None:
+    """Titles of dashboards and charts say 徐汇区 to 徐汇区's leader; data never passes here."""
+    from flask import request
+
+    @app.after_request
+    def replace(response: Any) -> Any:
+        if not request.path.startswith("/api/v1/dashboard/") or response.mimetype != "application/json":
+            return response
+        found = current_access()
+        if found is None or found.scope_name is None or response.is_streamed:
+            return response
+        response.set_data(personalised(response.get_data(as_text=True), found.scope_name))
+        # Two accounts in one browser must not meet each other's titles.
+        response.headers.pop("ETag", None)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
 PATHS_THAT_OPEN_SESSIONS = ("/login", "/logout", "/api/v1/security/")
 """Where a session without a user may be written: login, logout, and the CSRF token of token-authenticated clients."""
 
@@ -260,6 +322,7 @@ def flask_app_mutator(app: Any) -> None:
     geojson = Path(os.environ.get("TIYU_MAP_GEOJSON") or Path(os.environ["TIYU_COCKPIT_HOME"]) / "districts.geojson")
 
     _login_safe_sessions(app)
+    _name_the_scope(app)
 
     @app.before_request
     def answer_overrides() -> Any:
@@ -278,7 +341,8 @@ def flask_app_mutator(app: Any) -> None:
         if request.path in ("/", "/superset/welcome/"):
             from flask_login import current_user
 
-            roles = {role.name for role in getattr(current_user, "roles", [])}
-            if roles and roles <= {"leader"}:
-                return redirect("/superset/dashboard/cockpit/")
+            held = [role.name for role in getattr(current_user, "roles", [])]
+            home = access.home_of(held)
+            if home:
+                return redirect(f"/superset/dashboard/{home}/")
         return None

@@ -308,7 +308,11 @@ def setup(dev: bool) -> int:
     )
 
     cockpit_files = [path for path in (ROOT / "dashboards").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    superset_sources = [ROOT / "requirements/cockpit.txt", *cockpit_files]
+    superset_sources = [
+        ROOT / "requirements/cockpit.txt",
+        *cockpit_files,
+        *sorted((ROOT / "catalog/policy").glob("*.yaml")),
+    ]
     superset_hash = digest(superset_sources)
     steps.step(
         "template of the Superset metadata",

@@ -299,6 +299,7 @@ class Demo:
             "TIYU_SERVING_ROOT": str(self.home / "serving"),
             "TIYU_COCKPIT_ADMIN_PASSWORD": self.secrets["cockpit_admin"],
             "TIYU_COCKPIT_LEADER_PASSWORD": self.secrets["cockpit_leader"],
+            "TIYU_COCKPIT_LEADER_XUHUI_PASSWORD": self.secrets["cockpit_leader_xuhui"],
             "TIYU_COCKPIT_ANALYST_PASSWORD": self.secrets["cockpit_analyst"],
         }
 
@@ -465,6 +466,11 @@ class Demo:
             "open": self.urls["site"] + "/open/",
             "accounts": [
                 {"door": "驾驶舱（领导）", "user": "leader", "password": self.secrets["cockpit_leader"]},
+                {
+                    "door": "驾驶舱（徐汇区领导）",
+                    "user": "leader_xuhui",
+                    "password": self.secrets["cockpit_leader_xuhui"],
+                },
                 {"door": "SQL 查询（分析师）", "user": "analyst", "password": self.secrets["cockpit_analyst"]},
                 {"door": "Superset 管理", "user": "admin", "password": self.secrets["cockpit_admin"]},
                 {"door": "Airflow", "user": "admin", "password": self.secrets["airflow_admin"]},
@@ -484,6 +490,12 @@ class Demo:
             (
                 "驾驶舱数字核对",
                 lambda: doors.figures(self.urls["cockpit"], self.secrets["cockpit_leader"], self.env),
+            ),
+            (
+                "驾驶舱（徐汇区领导）",
+                lambda: doors.district(
+                    self.urls["cockpit"], "leader_xuhui", self.secrets["cockpit_leader_xuhui"], "310104"
+                ),
             ),
             ("SQL 查询（分析师）", lambda: doors.analyst(self.urls["cockpit"], self.secrets["cockpit_analyst"])),
             ("数据交换（市大数据中心）", lambda: doors.exchange(self.env)),

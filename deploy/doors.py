@@ -66,25 +66,63 @@ class Superset:
 def cockpit(base_url: str, password: str) -> Door:
     """As leader: every chart of the dashboard answers over REST, most of them with rows."""
     session = Superset(base_url, "leader", password)
-    dashboard = session.get("/api/v1/dashboard/cockpit")["result"]
-    charts = session.get("/api/v1/dashboard/cockpit/charts")["result"]
-    rows, empty, broken = 0, [], []
+    answers = _dashboard(session, "cockpit")
+    return Door("驾驶舱（领导）", answers.ok, answers.charts, answers.note)
+
+
+def district(base_url: str, user: str, password: str, code: str) -> Door:
+    """As a district's leader: the district's dashboard answers, no answer names another district, and the city's
+    dashboard stays closed."""
+    session = Superset(base_url, user, password)
+    answers = _dashboard(session, "district")
+    others = sorted(set(re.findall(r"\b3101\d\d\b", answers.text)) - {code})
+    closed = session.http.get("/api/v1/dashboard/cockpit").status_code in (403, 404)
+    note = (
+        answers.note + ("" if closed else "；全市驾驶舱没有关闭") + (f"；出现他区代码 {others[:3]}" if others else "")
+    )
+    return Door("驾驶舱（徐汇区领导）", answers.ok and closed and not others, answers.charts, note)
+
+
+@dataclass
+class _Answers:
+    """What the charts of a dashboard answered."""
+
+    charts: int
+    rows: int
+    empty: list[str]
+    broken: list[str]
+    text: str
+
+    @property
+    def ok(self) -> bool:
+        return self.charts >= 10 and self.rows > 0 and not self.broken and len(self.empty) <= 3
+
+    @property
+    def note(self) -> str:
+        return (
+            f"{self.charts} 个图表、{self.rows} 行"
+            + (f"；无数据：{'、'.join(self.empty)}" if self.empty else "")
+            + ("；出错：" + "；".join(self.broken) if self.broken else "")
+        )
+
+
+def _dashboard(session: Superset, slug: str) -> _Answers:
+    """Ask every chart of a dashboard for its data."""
+    dashboard = session.get(f"/api/v1/dashboard/{slug}")["result"]
+    charts = session.get(f"/api/v1/dashboard/{slug}/charts")["result"]
+    found = _Answers(len(charts), 0, [], [], "")
     for chart in charts:
         form = {**chart["form_data"], "slice_id": chart["id"], "dashboardId": dashboard["id"]}
         try:
-            count = _chart_rows(session, chart["id"], form)
+            rows = _chart_rows(session, chart["id"], form)
         except (RuntimeError, KeyError, httpx.HTTPError) as error:
-            broken.append(f"{chart['slice_name']}: {error}")
+            found.broken.append(f"{chart['slice_name']}: {error}")
             continue
-        rows += count
-        if not count:
-            empty.append(chart["slice_name"])
-    note = (
-        f"{len(charts)} 个图表、{rows} 行"
-        + (f"；无数据：{'、'.join(empty)}" if empty else "")
-        + ("；出错：" + "；".join(broken) if broken else "")
-    )
-    return Door("驾驶舱（领导）", len(charts) >= 10 and rows > 0 and not broken and len(empty) <= 3, len(charts), note)
+        found.rows += len(rows)
+        found.text += json.dumps(rows, ensure_ascii=False)
+        if not rows:
+            found.empty.append(chart["slice_name"])
+    return found
 
 
 _ORACLE = """
@@ -138,17 +176,17 @@ def shown(value: float | None, unit: str) -> str:
     return f"{value / 1e4:,.1f}" if abs(value) >= 1e5 else f"{round(value):,}"
 
 
-def _chart_rows(session: Superset, chart_id: int, form: dict[str, Any]) -> int:
+def _chart_rows(session: Superset, chart_id: int, form: dict[str, Any]) -> list[Any]:
     """Rows of one chart: over its stored query, or over the older interface for legacy charts."""
     if form.get("viz_type") in {"country_map", "cal_heatmap"}:
         answer = session.http.post("/superset/explore_json/", data={"form_data": json.dumps(form)})
         answer.raise_for_status()
-        return len(answer.json().get("data") or [])
+        return list(answer.json().get("data") or [])
     answer = session.post("/api/v1/chart/data", query_context(form))
     first = answer["result"][0]
     if first.get("error"):
         raise RuntimeError(str(first["error"])[:200])
-    return int(first["rowcount"])
+    return list(first["data"])
 
 
 def query_context(form: dict[str, Any]) -> dict[str, Any]:

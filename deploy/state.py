@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-PASSWORDS = ("airflow_admin", "cockpit_admin", "cockpit_leader", "cockpit_analyst")
+PASSWORDS = ("airflow_admin", "cockpit_admin", "cockpit_leader", "cockpit_leader_xuhui", "cockpit_analyst")
 
 
 def load_secrets(home: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ SELECT
     CASE a.severity WHEN 'red' THEN '红' WHEN 'orange' THEN '橙' WHEN 'yellow' THEN '黄' ELSE '提示' END AS severity_name,
     CASE a.severity WHEN 'red' THEN 1 WHEN 'orange' THEN 2 WHEN 'yellow' THEN 3 ELSE 4 END AS severity_order,
     a.subject_name,
+    a.district_code,
     coalesce(a.district_name, '全市') AS district_name,
     coalesce(a.observed_text, CAST(a.observed_value AS VARCHAR)) AS observed_text,
     a.threshold_text,

@@ -1,6 +1,7 @@
 -- E-01 in its three populations side by side: they count different things and must never be added or mixed.
 SELECT
     CASE variant_code WHEN 'platform' THEN 1 WHEN 'department' THEN 2 ELSE 3 END AS position,
+    district_code,
     variant_code,
     variant_name,
     value,
@@ -15,5 +16,5 @@ SELECT
     coalesce(target_document, '') AS target_document,
     CASE WHEN is_target_expired THEN '目标期已结束，仅供参照' ELSE '' END AS expired_text
 FROM ads.ads_cockpit__kpi AS k
-WHERE kpi_code = 'E-01' AND district_code = '310000'
+WHERE kpi_code = 'E-01' AND district_code = (SELECT scope_code FROM catalog_scope)
 QUALIFY row_number() OVER (PARTITION BY variant_code ORDER BY period_start_date DESC) = 1

@@ -1,4 +1,4 @@
--- Latest value of each core indicator for the whole city, with everything its tile must admit:
+-- Latest value of each core indicator for the scope of the file (the city or one district), with everything its tile must admit:
 -- period, as-of, coverage, quality, numerator and denominator, target and whether the target's period has ended.
 -- Times in the serving file are Shanghai local time.
 WITH wanted (position, kpi_code, variant_code) AS (
@@ -6,7 +6,7 @@ WITH wanted (position, kpi_code, variant_code) AS (
            (6, 'F-01', NULL), (7, 'R-03', NULL), (8, 'E-01', 'platform'), (9, 'E-03', NULL), (10, 'D-02', NULL),
            (11, 'D-06', NULL)
 ),
-city AS (
+chosen AS (
     SELECT
         w.position,
         k.*,
@@ -14,16 +14,19 @@ city AS (
     FROM ads.ads_cockpit__kpi AS k
     INNER JOIN wanted AS w
         ON k.kpi_code = w.kpi_code AND (w.variant_code IS NULL OR k.variant_code = w.variant_code)
-    WHERE k.district_code = '310000'
+    WHERE k.district_code IN ('310000', (SELECT scope_code FROM catalog_scope))
+),
+own AS (
+    SELECT * FROM chosen WHERE district_code = (SELECT scope_code FROM catalog_scope)
 ),
 latest AS (
-    SELECT * FROM city
+    SELECT * FROM own
     QUALIFY row_number() OVER (PARTITION BY position ORDER BY period_start_date DESC) = 1
 ),
 recent AS (
     SELECT c.position, c.period_start_date, c.shown,
            min(c.shown) OVER (PARTITION BY c.position) AS low, max(c.shown) OVER (PARTITION BY c.position) AS high
-    FROM city AS c
+    FROM own AS c
     INNER JOIN latest AS l USING (position)
     WHERE c.period_type = 'day' AND c.period_start_date > l.period_start_date - 30
 ),
@@ -45,16 +48,20 @@ missing AS (
     GROUP BY l.position
 ),
 joined AS (
-    SELECT l.*, s.bars, m.missing_text, p.shown AS before
+    SELECT l.*, s.bars, m.missing_text, p.shown AS before,
+        CASE WHEN l.district_code <> '310000' THEN w.shown END AS city_shown
     FROM latest AS l
     LEFT JOIN missing AS m USING (position)
     LEFT JOIN spark AS s USING (position)
-    LEFT JOIN city AS p
+    LEFT JOIN own AS p
         ON l.position = p.position AND l.period_type = 'day' AND p.period_type = 'day'
         AND p.period_start_date = l.period_start_date - 7
+    LEFT JOIN chosen AS w
+        ON w.district_code = '310000' AND l.position = w.position AND l.period_start_date = w.period_start_date
 )
 SELECT
     position,
+    district_code,
     kpi_code,
     CASE WHEN coalesce(variant_name, '') = '' OR variant_code IN ('', 'all') THEN coalesce(kpi_name, kpi_code) ELSE variant_name END AS title,
     shown,
@@ -104,5 +111,11 @@ SELECT
     coalesce(quality, 'missing') AS quality,
     coalesce(quality_note, '') AS quality_note,
     coalesce(missing_text, '') AS missing_text,
-    coalesce(bars, '') AS bars
+    coalesce(bars, '') AS bars,
+    CASE
+        WHEN city_shown IS NULL THEN ''
+        WHEN unit = '%' THEN '全市 ' || format('{:.1f}', city_shown) || '%'
+        WHEN abs(city_shown) >= 1e5 THEN '全市 ' || format('{:,.1f}', city_shown / 1e4) || ' 万' || coalesce(unit, '')
+        ELSE '全市 ' || format('{:,}', CAST(round(city_shown) AS BIGINT)) || ' ' || coalesce(unit, '')
+    END AS city_text
 FROM joined

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -45,11 +46,17 @@ def file_of(audience: str, scope: str | None = None) -> Path:
     return settings().serving_root / policy.audience(audience).file_of(scope)
 
 
-def connect(audience: str, scope: str | None = None, *, surface: str = "serving_file") -> duckdb.DuckDBPyConnection:
+def connect(
+    audience: str,
+    scope: str | None = None,
+    *,
+    surface: str = "serving_file",
+    beside: Mapping[str, Path] | None = None,
+) -> duckdb.DuckDBPyConnection:
     """Open an audience's serving file for a surface: read-only, no file system or network, configuration locked.
 
-    Raises TIYU-SRV-0002 for an unknown audience, 0004 for a missing or unknown scope, 0006 when the
-    policy does not open the surface to the audience, and TIYU-SRV-0003 when the file
+    `beside`: alias → further DuckDB files attached read-only. Raises TIYU-SRV-0002 for an unknown audience, 0004 for a
+    missing or unknown scope, 0006 when the policy does not open the surface to the audience, and TIYU-SRV-0003 when the file
     has not been published yet.
     """
     if not display_policy.allows(audience, surface):
@@ -72,6 +79,8 @@ def connect(audience: str, scope: str | None = None, *, surface: str = "serving_
     con = duckdb.connect(":memory:", config=config)
     con.execute("SET enable_progress_bar = false")  # it would go to standard output, into the answer
     con.execute(f"ATTACH {quote_literal(str(file))} AS {audience} (READ_ONLY)")
+    for alias, other in (beside or {}).items():
+        con.execute(f"ATTACH {quote_literal(str(other))} AS {alias} (READ_ONLY)")
     present = {
         row[0]
         for row in con.execute(

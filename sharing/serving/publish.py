@@ -520,6 +520,14 @@ def _copied_rows(con: duckdb.DuckDBPyConnection, source: str, version: int) -> s
     return f"SELECT {', '.join(items)} FROM {scan_sql(source, version)}"
 
 
+def _expire_scratch() -> None:
+    """The serve DAG runs daily: what analysts kept longer than allowed goes with it."""
+    from sharing.serving import scratch
+
+    if scratch.folder().is_dir():
+        scratch.expire()
+
+
 @storage.coded()
 @steps.step("serving")
 def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -> ServingReport:
@@ -533,6 +541,7 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
     with exclusive(root / ".publish.lock"):
         for leftover in root.glob(".*.tmp*"):  # a killed run's file: nobody reads it
             leftover.unlink(missing_ok=True)
+        _expire_scratch()
         for spill in (settings().home / "tmp").glob("serving-*"):
             shutil.rmtree(spill, ignore_errors=True)
         files = []

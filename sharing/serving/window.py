@@ -57,18 +57,20 @@ def explain(error: duckdb.Error) -> str:
     return "查询未能执行"
 
 
-def _failed(error: duckdb.Error) -> TiyuError:
+def failed(error: duckdb.Error) -> TiyuError:
+    """The coded error (TIYU-SQL-0001) of a query that DuckDB could not run."""
     return TiyuError("TIYU-SQL-0001", "查询失败", explain(error), EXIT_USAGE, reason=str(error).split("\n")[0])
 
 
-def _check(query: str) -> None:
+def check(query: str) -> None:
+    """Raise TIYU-SQL-0004 for a statement that does more than read."""
     if not _READING.match(query):
         raise TiyuError("TIYU-SQL-0004", "这里只能查询", "以 SELECT、WITH、FROM、DESCRIBE 或 SHOW 开头", EXIT_USAGE)
 
 
 def run(con: duckdb.DuckDBPyConnection, query: str, limit: int | None = None) -> Result:
     """Run one reading statement; fetch at most `limit` rows. Raises TIYU-SQL-0001/0004 with a Chinese explanation."""
-    _check(query)
+    check(query)
     try:
         found = con.execute(query)
         columns = _distinct([item[0] for item in found.description or []])
@@ -77,7 +79,7 @@ def run(con: duckdb.DuckDBPyConnection, query: str, limit: int | None = None) ->
         rows = found.fetchmany(limit + 1)
         return Result(columns, rows[:limit], len(rows) > limit)
     except duckdb.Error as error:
-        raise _failed(error) from None
+        raise failed(error) from None
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -102,11 +104,11 @@ def export(con: duckdb.DuckDBPyConnection, query: str, path: Path, banner: str =
         raise TiyuError(
             "TIYU-SQL-0005", "不支持的导出格式", f"文件名以 {'、'.join(FORMATS)} 结尾", EXIT_USAGE, file=path.name
         )
-    _check(query)
+    check(query)
     try:
         table = con.execute(query).to_arrow_table()
     except duckdb.Error as error:
-        raise _failed(error) from None
+        raise failed(error) from None
     frame = pl.from_arrow(table.rename_columns(_distinct(table.column_names)))
     assert isinstance(frame, pl.DataFrame)
     path.parent.mkdir(parents=True, exist_ok=True)

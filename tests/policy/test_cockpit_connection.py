@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -16,9 +17,11 @@ PYTHON = REPO / ".venv-cockpit" / "bin" / "python"
 #: Runs in the cockpit's environment, the way Superset opens a database: mutator, engine without a pool, raw cursor.
 ATTACK = """
 import sys, sqlalchemy
+from types import SimpleNamespace
 from sqlalchemy.pool import NullPool
 from dashboards import runtime
-uri, params = runtime.mutate_connection(sqlalchemy.engine.make_url("duckdb:///analyst"), {}, "analyst", None, None)
+people = SimpleNamespace(find_user=lambda name: SimpleNamespace(is_active=True, roles=[SimpleNamespace(name=name)]))
+uri, params = runtime.mutate_connection(sqlalchemy.engine.make_url("duckdb:///analyst"), {}, "analyst", people, None)
 engine = sqlalchemy.create_engine(uri, poolclass=NullPool, **params)
 held = engine.raw_connection()
 for _ in range(2):  # the second connection shares the locked instance of the first
@@ -61,3 +64,77 @@ def test_sql_lab_cannot_write_or_read_beside_the_open_file(tmp_path):
     )
     assert result.stdout.split("\n")[:-1] == [f"tried {len(attacks)}"]
     assert [path.name for path in tmp_path.iterdir()] == ["analyst.duckdb"]
+
+
+#: Opens each account's connection the way Superset does, and keeps a value in the cache for each account.
+ROUTES = """
+import json, sys, flask, sqlalchemy
+from types import SimpleNamespace as Made
+from sqlalchemy.pool import NullPool
+from dashboards import access, runtime
+accounts = {f"u{code}": [f"district_leader_{code}"] for code in access.scopes("district")}
+accounts |= {"second": ["district_leader_310104"], "boss": ["leader"], "nobody": [], "stranger": ["Public"],
+             "gone": ["leader"], "both": ["district_leader_310101", "district_leader_310104"]}
+def user(name):
+    held = accounts.get(name)
+    return None if held is None else Made(is_active=name != "gone", is_authenticated=True, roles=[Made(name=r) for r in held])
+people = Made(find_user=user)
+address = sqlalchemy.engine.make_url("duckdb:///cockpit")
+routes = {}
+for name in [*accounts, "unheard-of", None]:
+    try:
+        uri, params = runtime.mutate_connection(address, {}, name, people, None)
+    except access.Refused as refused:
+        routes[str(name)] = str(refused).split()[0]
+        continue
+    connection = sqlalchemy.create_engine(uri, poolclass=NullPool, **params).raw_connection()
+    cursor = connection.cursor()
+    cursor.execute("SELECT code FROM whose")
+    routes[str(name)] = cursor.fetchone()[0]
+cache = runtime.ServingCache(sys.argv[1], threshold=500, default_timeout=600)
+app, met, shared = flask.Flask("t"), [], None
+def acting(name, act):
+    with app.test_request_context():
+        flask.g.user = user(name)
+        return act()
+for name in accounts:
+    own = acting(name, lambda: cache.get("chart"))
+    if own is not None:
+        met.append((name, own))
+    acting(name, lambda: cache.set("chart", name))
+kept = {name: acting(name, lambda: cache.get("chart")) for name in accounts}
+acting("boss", lambda: cache.delete("chart"))
+left = [name for name in accounts if acting(name, lambda: cache.get("chart")) is not None]
+print(json.dumps({"routes": routes, "met": met, "kept": kept, "left": left}))
+"""
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="the cockpit's environment is not set up")
+def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
+    from dashboards import access
+
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    codes = list(access.scopes("district"))
+    for file, code in {"cockpit": "310000", **{f"district_{code}": code for code in codes}}.items():
+        with duckdb.connect(str(serving / f"{file}.duckdb")) as con:
+            con.execute("CREATE TABLE whose AS SELECT ? AS code", [code])
+    result = subprocess.run(
+        [str(PYTHON), "-c", ROUTES, str(tmp_path / "cache")],
+        cwd=REPO, env={"TIYU_SERVING_ROOT": str(serving), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(result.stdout)
+    assert len(codes) == 16
+    assert {name: code for name, code in found["routes"].items() if name.startswith("u3")} == {
+        f"u{c}": c for c in codes
+    }
+    assert (found["routes"]["second"], found["routes"]["boss"]) == ("310104", "310000")
+    for refused in ("nobody", "stranger", "gone", "unheard-of", "None"):
+        assert found["routes"][refused] == "TIYU-COCKPIT-0014", refused
+    assert found["routes"]["both"] == "TIYU-COCKPIT-0015"
+    # the second account of a district finds the first one's entry, the leader's second account the leader's; nobody else
+    assert found["met"] == [["second", "u310104"], ["stranger", "nobody"], ["gone", "boss"], ["both", "stranger"]]
+    assert {name: value for name, value in found["kept"].items() if name.startswith("u3") and name != "u310104"} == {
+        f"u{code}": f"u{code}" for code in codes if code != "310104"
+    }
+    assert found["left"] == [], "who invalidates a figure is not who reads it"

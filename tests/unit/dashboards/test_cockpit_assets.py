@@ -18,7 +18,8 @@ from tests.unit.dashboards import cockpit_data
 
 REPO = Path(__file__).resolve().parents[3]
 CJK = re.compile(r"[\u4e00-\u9fff]")
-CHARTS = cockpit.COCKPIT.charts()
+BOTH = (cockpit.COCKPIT, cockpit.DISTRICT)
+CHARTS = list({chart.key: chart for dashboard in BOTH for chart in dashboard.charts()}.values())
 DATASETS = assets.datasets()
 by_key = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.key)
 by_card = pytest.mark.parametrize("chart", [c for c in CHARTS if c.viz == "handlebars"], ids=lambda chart: chart.key)
@@ -54,6 +55,7 @@ def declared_serving():
     assert count >= 7
     kpis = next(table for table in publish.TABLES if table.name == "ods_reference__kpi")
     fields = {"kpi_definitions": [column.name for column in kpis.columns], "catalog_notice": ["name", "text"]}
+    fields |= {"catalog_scope": ["scope_code", "scope_name"]}
     for table, names in fields.items():
         types = [f"{name} {'DOUBLE' if name == 'target' else 'VARCHAR'}" for name in names]
         connection.execute(f"CREATE TABLE {table} ({', '.join(types)})")
@@ -132,15 +134,16 @@ def test_dataset_fits_the_declared_tables(declared_serving, dataset):
 
 
 def test_everything_on_screen_is_chinese():
-    texts = [chart.title for chart in CHARTS] + [page.title for page in cockpit.COCKPIT.pages]
+    texts = [chart.title for chart in CHARTS] + [page.title for dashboard in BOTH for page in dashboard.pages]
     texts += [item.title for dataset in DATASETS for item in (*dataset.columns, *dataset.metrics)]
-    texts += [dataset.title for dataset in DATASETS] + [cockpit.COCKPIT.title, cockpit.COCKPIT.description]
+    texts += [dataset.title for dataset in DATASETS]
+    texts += [text for dashboard in BOTH for text in (dashboard.title, dashboard.description)]
     assert len(texts) > 100
     assert [text for text in texts if not CJK.search(text)] == []
 
 
 def test_pages_hold_at_most_twelve_cards_and_fill_the_grid():
-    for page in cockpit.COCKPIT.pages:
+    for page in [page for dashboard in BOTH for page in dashboard.pages]:
         assert 1 <= sum(len(row) for row in page.rows) <= 12
         for row in page.rows:
             assert sum(width for _, width, _ in row) == 12
@@ -151,8 +154,9 @@ def test_no_si_abbreviations_and_no_dashboard_colour_scheme():
     text = json.dumps([chart.params for chart in CHARTS]) + json.dumps([m.format for d in DATASETS for m in d.metrics])
     assert "~s" not in text
     assert "SMART_NUMBER" not in text
-    metadata = yaml.safe_load(assets.build()["dashboards/cockpit.yaml"])["metadata"]
-    assert "color_scheme" not in metadata
+    for dashboard in BOTH:
+        metadata = yaml.safe_load(assets.build()[f"dashboards/{dashboard.slug}.yaml"])["metadata"]
+        assert "color_scheme" not in metadata
 
 
 def test_filters_reach_trends_and_not_the_latest_state():
@@ -162,8 +166,8 @@ def test_filters_reach_trends_and_not_the_latest_state():
         for item in loaded["position"].values()
         if isinstance(item, dict) and item.get("type") == "CHART"
     }
-    names = {numbers[chart.uuid]: chart.key for chart in CHARTS}
-    assert len(names) == len(CHARTS)
+    names = {numbers[chart.uuid]: chart.key for chart in cockpit.COCKPIT.charts()}
+    assert len(names) == len(cockpit.COCKPIT.charts())
     time, district = loaded["metadata"]["native_filter_configuration"]
     kept_from_time = {names[number] for number in time["scope"]["excluded"]}
     kept_from_district = {names[number] for number in district["scope"]["excluded"]}
@@ -196,7 +200,7 @@ def test_assets_hold_no_path_no_secret_and_are_managed():
     assert "password" not in text.lower()
     assert yaml.safe_load(bundle["databases/cockpit.yaml"])["sqlalchemy_uri"] == "duckdb:///cockpit"
     managed = [name for name in bundle if name.split("/")[0] in ("charts", "datasets", "dashboards")]
-    assert len(managed) == len(CHARTS) + len(DATASETS) + 1
+    assert len(managed) == len(CHARTS) + len(DATASETS) + len(BOTH)
     assert all(yaml.safe_load(bundle[name])["is_managed_externally"] for name in managed)
 
 
@@ -234,6 +238,33 @@ def test_tiles_state_as_of_coverage_target_and_expiry(serving):
     assert tiles["R-03"]["quality_text"] == "数据不全"
     assert tiles["V-04"]["change_text"].startswith(("较上周同日 ", "与上周同日持平"))
     assert tiles["V-04"]["bars"].count("<i class=") == 30
+
+
+def test_a_district_s_queries_show_the_district_and_the_city_only_as_comparison(tmp_path):
+    cockpit_data.build(tmp_path, scoped=True)
+    with duckdb.connect(str(tmp_path / "district_310104.duckdb"), read_only=True) as connection:
+        tiles = rows(connection, "kpi_card")
+        assert len(tiles) == 8
+        assert {tile["district_code"] for tile in tiles} == {"310104"}
+        assert all(tile["city_text"].startswith("全市 ") for tile in tiles)
+        assert {row["district_code"] for row in rows(connection, "headline")} == {"310104"}
+        assert "徐汇区" in rows(connection, "headline")[0]["sentence"]
+        scoped = [dataset for dataset in DATASETS if dataset.uuid in assets.scoped_dataset_uuids()]
+        assert len(scoped) == 8
+        for dataset in scoped:
+            query = f"SELECT count(*), count(*) FILTER (district_code = '310104') FROM ({dataset.query()})"
+            everything, own = connection.execute(query).fetchone()
+            assert everything == own, dataset.key
+    with duckdb.connect(str(tmp_path / "cockpit.duckdb"), read_only=True) as connection:
+        assert {tile["city_text"] for tile in rows(connection, "kpi_card")} == {""}
+
+
+def test_a_district_s_pages_compare_no_districts():
+    titles = [chart.title for chart in cockpit.DISTRICT.charts()]
+    assert not any("各区" in title for title in titles)
+    assert sum("本区" in title for title in titles) >= 8
+    loaded = yaml.safe_load(assets.build()["dashboards/district.yaml"])
+    assert [item["name"] for item in loaded["metadata"]["native_filter_configuration"]] == ["时间范围"]
 
 
 @pytest.mark.parametrize(

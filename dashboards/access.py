@@ -1,0 +1,144 @@
+"""Which serving file an account reads: its roles make exactly one audience and scope, or it reads nothing.
+
+Needs neither Superset nor the pipeline's environment: the policy is read as the YAML it is. A Superset role is a role
+of the policy; where the role's audience has scopes there is one Superset role for each, `district_leader_310104`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPO = Path(__file__).resolve().parent.parent
+POLICY = REPO / "catalog" / "policy" / "surfaces.yaml"
+
+ROLE_AUDIENCES = {"leader": "cockpit", "district_leader": "district", "analyst": "analyst", "Admin": "analyst"}
+"""Role → audience. Superset's own Admin runs the platform of this version and reads what the analyst reads."""
+
+DOORS: dict[str, frozenset[str]] = {
+    "cockpit": frozenset({"cockpit", "district", "analyst"}),
+    "analyst": frozenset({"analyst"}),
+}
+"""Database object (the name in its address) → audiences that may come through it. Each comes to its own file."""
+
+HOMES = {"cockpit": "cockpit", "district": "district"}
+"""Audience → slug of the dashboard made for it."""
+
+WIDER = ("analyst", "cockpit")
+"""Audiences whose file holds every row of the ones after them; for accounts with several roles."""
+
+
+class Refused(ValueError):
+    """The account reads no serving file; the message carries a stable code and what to do."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """One audience, and one scope of it where it has scopes."""
+
+    audience: str
+    file: str
+    scope: str | None = None
+    scope_name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name under which results of this file are cached: whoever reads the same file shares them, nobody else."""
+        return self.file.removesuffix(".duckdb")
+
+
+@lru_cache(maxsize=4)
+def _policy(path: Path, _modified: int) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text("utf8"))["audiences"])
+
+
+def _audiences() -> dict[str, Any]:
+    return _policy(POLICY, POLICY.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(name: str) -> tuple[tuple[str, str], ...]:
+    listed = yaml.safe_load((REPO / "catalog" / "vocabularies" / f"{name}.yaml").read_text("utf8"))["values"]
+    return tuple((row["code"], row["name"]) for row in listed)
+
+
+def scopes(audience: str) -> dict[str, str]:
+    """Code → Chinese name of an audience's scopes; empty when it has one file with all rows."""
+    scope = _audiences()[audience].get("scope")
+    if scope is None:
+        return {}
+    return {code: name for code, name in _vocabulary(scope["vocabulary"]) if code not in scope.get("without", ())}
+
+
+def _access(audience: str, scope: str | None) -> Access:
+    file = _audiences()[audience]["file"]
+    if scope is None:
+        return Access(audience, file)
+    return Access(audience, file.format(scope=scope), scope, scopes(audience)[scope])
+
+
+@lru_cache(maxsize=1)
+def roles() -> dict[str, Access]:
+    """Every Superset role that reads a file → what it reads."""
+    found: dict[str, Access] = {}
+    for role, audience in ROLE_AUDIENCES.items():
+        codes = scopes(audience)
+        found |= (
+            {f"{role}_{code}": _access(audience, code) for code in codes} if codes else {role: _access(audience, None)}
+        )
+    return found
+
+
+def of(held: Iterable[str]) -> Access:
+    """What an account with these roles reads.
+
+    Several roles are fine when one file holds the rows of all; two districts have no common file. Raises
+    :class:`Refused`, TIYU-COCKPIT-0014 without any role that reads, 0015 when no single file fits.
+    """
+    known = {roles()[name] for name in held if name in roles()}
+    if not known:
+        raise Refused("TIYU-COCKPIT-0014 该账号没有可读数据的角色。处理办法：请管理员授予一个角色（区级领导须写明区）")
+    if len(known) == 1:
+        return known.pop()
+    for audience in WIDER:
+        for one in known:
+            if one.audience == audience:
+                return one
+    raise Refused(
+        "TIYU-COCKPIT-0015 该账号有两个以上的数据范围，没有同时覆盖它们的文件。处理办法：只保留一个范围的角色"
+    )
+
+
+def through(door: str, held: Iterable[str]) -> Access:
+    """The same, for one database object. Raises :class:`Refused` TIYU-COCKPIT-0002 for an object we did not declare,
+    0014, 0015, and 0016 for an audience that the object is not for."""
+    if door not in DOORS:
+        raise Refused(
+            f"TIYU-COCKPIT-0002 不允许打开的数据文件：{door}。处理办法：数据库连接只能是 "
+            + "、".join(f"duckdb:///{name}" for name in DOORS)
+        )
+    found = of(held)
+    if found.audience not in DOORS[door]:
+        raise Refused(
+            f"TIYU-COCKPIT-0016 该账号的角色不能使用数据库 {door}。处理办法：使用自己的看板或请管理员调整角色"
+        )
+    return found
+
+
+def labels() -> list[str]:
+    """Cache labels of all files."""
+    return sorted({access.label for access in roles().values()})
+
+
+def home_of(held: Iterable[str]) -> str | None:
+    """Slug of the dashboard that is the first page of an account which has nothing but a dashboard."""
+    try:
+        found = of(held)
+    except Refused:
+        return None
+    return HOMES.get(found.audience)

@@ -1,0 +1,56 @@
+"""Which file an account reads, from its roles alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards import access
+
+CODES = access.scopes("district")
+
+
+def test_every_role_reads_one_file_and_every_district_has_its_own():
+    assert len(CODES) == 16
+    roles = access.roles()
+    assert {roles[f"district_leader_{code}"].file for code in CODES} == {f"district_{code}.duckdb" for code in CODES}
+    assert roles["leader"].file == "cockpit.duckdb"
+    assert len(access.labels()) == 16 + 2
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_district_leader_reads_the_own_file_through_the_cockpit_only(code):
+    held = [f"district_leader_{code}"]
+    assert access.through("cockpit", held).file == f"district_{code}.duckdb"
+    assert access.of([*held, "Public", "no_such_role"]).scope == code
+    with pytest.raises(access.Refused, match="TIYU-COCKPIT-0016"):
+        access.through("analyst", held)
+
+
+@pytest.mark.parametrize("held", [[], ["Public"], ["Gamma", "sql_lab"], ["district_leader"], ["district_leader_310000"],
+                                  ["district_leader_320500"], ["district_leader_310104 "]])  # fmt: skip
+def test_a_user_without_a_declared_role_is_refused(held):
+    with pytest.raises(access.Refused, match="TIYU-COCKPIT-0014"):
+        access.of(held)
+
+
+def test_two_districts_have_no_common_file():
+    with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
+        access.of(["district_leader_310104", "district_leader_310101"])
+
+
+def test_more_roles_never_read_less():
+    assert access.of(["leader", "district_leader_310104"]).label == "cockpit"
+    assert access.of(["leader", "analyst"]).label == "analyst"
+
+
+@pytest.mark.parametrize("door", ["district_310104", "../cockpit", "cockpit.duckdb", ""])
+def test_an_undeclared_door_is_refused(door):
+    with pytest.raises(access.Refused, match="TIYU-COCKPIT-0002"):
+        access.through(door, ["analyst"])
+
+
+def test_the_first_page_is_the_own_dashboard():
+    assert access.home_of(["district_leader_310104"]) == "district"
+    assert access.home_of(["leader"]) == "cockpit"
+    assert access.home_of(["analyst"]) is None
+    assert access.home_of([]) is None
