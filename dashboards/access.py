@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 REPO = Path(__file__).resolve().parent.parent
-POLICY = REPO / "catalog" / "policy" / "surfaces.yaml"
+POLICY = REPO / "catalog" / "policy" / "policy.yaml"
 
-ROLE_AUDIENCES = {"leader": "cockpit", "district_leader": "district", "analyst": "analyst", "Admin": "analyst"}
-"""Role → audience. Superset's own Admin runs the platform of this version and reads what the analyst reads."""
+SUPERSET_ROLES = {"Admin": "analyst"}
+"""Superset's own roles that read a file. Its Admin runs the platform and, for now, reads what the analyst reads."""
 
 DOORS: dict[str, frozenset[str]] = {
     "cockpit": frozenset({"cockpit", "district", "analyst"}),
@@ -53,12 +53,12 @@ class Access:
 
 
 @lru_cache(maxsize=4)
-def _policy(path: Path, _modified: int) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text("utf8"))["audiences"])
+def _read(path: Path, _modified: int) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text("utf8")))
 
 
-def _audiences() -> dict[str, Any]:
-    return _policy(POLICY, POLICY.stat().st_mtime_ns)
+def _declared() -> dict[str, Any]:
+    return _read(POLICY, POLICY.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
@@ -69,14 +69,14 @@ def _vocabulary(name: str) -> tuple[tuple[str, str], ...]:
 
 def scopes(audience: str) -> dict[str, str]:
     """Code → Chinese name of an audience's scopes; empty when it has one file with all rows."""
-    scope = _audiences()[audience].get("scope")
-    if scope is None:
+    rows = _declared()["row_scopes"][_declared()["audiences"][audience]["rows"]]
+    if not rows.get("vocabulary"):
         return {}
-    return {code: name for code, name in _vocabulary(scope["vocabulary"]) if code not in scope.get("without", ())}
+    return {code: name for code, name in _vocabulary(rows["vocabulary"]) if code not in rows.get("without", ())}
 
 
 def _access(audience: str, scope: str | None) -> Access:
-    file = _audiences()[audience]["file"]
+    file = _declared()["audiences"][audience]["file"]
     if scope is None:
         return Access(audience, file)
     return Access(audience, file.format(scope=scope), scope, scopes(audience)[scope])
@@ -84,9 +84,13 @@ def _access(audience: str, scope: str | None) -> Access:
 
 @lru_cache(maxsize=1)
 def roles() -> dict[str, Access]:
-    """Every Superset role that reads a file → what it reads."""
+    """Every Superset role that reads a file → what it reads: the roles of the policy whose audience has one."""
+    declared = _declared()
+    wanted = {name: role["audience"] for name, role in declared["roles"].items()} | SUPERSET_ROLES
     found: dict[str, Access] = {}
-    for role, audience in ROLE_AUDIENCES.items():
+    for role, audience in wanted.items():
+        if not declared["audiences"][audience].get("file"):
+            continue
         codes = scopes(audience)
         found |= (
             {f"{role}_{code}": _access(audience, code) for code in codes} if codes else {role: _access(audience, None)}
