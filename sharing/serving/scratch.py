@@ -23,14 +23,14 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from catalog import policy
 from lake import clock
 from lake.errors import EXIT_USAGE, TiyuError
 from lake.query import quote_literal, quote_name
 from lake.settings import settings
 from sharing import serving
 from sharing.files import exclusive
-from sharing.serving import policy, window
-from sharing.serving.policy import Column
+from sharing.serving import window
 
 DAYS = 30
 AUDIENCE = "analyst"
@@ -89,13 +89,8 @@ def file_of(account: str) -> Path:
 
 def clearance() -> str:
     """The highest grade an analyst's tables may have."""
-    who = policy.audience(AUDIENCE)
-
-    def seen(grade: str) -> bool:
-        column = Column("scratch", "value", "VARCHAR", "", "", None, grade, "N", None)
-        return policy.decide(who, column, person_level=False) != "absent"
-
-    return max((grade for grade in GRADES if seen(grade)), default="L1")
+    seen = policy.current().audiences[AUDIENCE].grades
+    return max((grade for grade in GRADES if seen.get(grade, "absent") != "absent"), default="L1")
 
 
 def connect(account: str) -> duckdb.DuckDBPyConnection:

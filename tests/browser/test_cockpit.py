@@ -607,7 +607,7 @@ def readers(server) -> dict[str, Reader]:
         item["name"]: item["id"] for item in admin.call("GET", "/api/v1/security/roles/?q=(page_size:100)")["result"]
     }
     accounts = {f"d{code}": f"district_leader_{code}" for code in CODES}
-    accounts |= {"again": "district_leader_310104", "nobody": "Public"}
+    accounts |= {"again": "district_leader_310104", "nobody": "Gamma"}
     for user, role in accounts.items():
         password = uuid.uuid4().hex
         admin.call("POST", "/api/v1/security/users/", {
