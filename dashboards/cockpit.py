@@ -383,7 +383,7 @@ DISTRICT = Dashboard(
     pages=(
         Page("overview", "总览", (
             ((HEADLINE_STRIP, 12, 37),),
-    XX,
+            ((D_TILES, 12, 77),),
             ((D_MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((D_VENUE_RANK, 5, 70), (D_ALERTS, 7, 70)),
         )),

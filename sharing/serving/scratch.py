@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import polars as pl
@@ -36,7 +36,7 @@ DAYS = 30
 AUDIENCE = "analyst"
 ALIAS = "scratch"
 UPLOAD_BYTES = 200 * 2**20
-GRADES = ("L1", "L2", "L3", "L4")
+GRADES: tuple[Literal["L1", "L2", "L3", "L4"], ...] = ("L1", "L2", "L3", "L4")
 MARKS = ("N", "P", "S")
 
 _REGISTER = "scratch_tables"

@@ -24,7 +24,7 @@ def test_secrets_are_private_random_and_kept(tmp_path: Path) -> None:
     assert state.load_secrets(tmp_path / "a") == first
     other = state.load_secrets(tmp_path / "b")
     assert all(first[name] != other[name] for name in first)
-    assert len(first) == 8
+    assert len(first) == 9
 
 
 def test_secrets_file_that_others_could_read_is_closed(tmp_path: Path) -> None:
