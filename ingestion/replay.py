@@ -29,9 +29,11 @@ from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from lake import clock, ledger, query, tables
 from lake.errors import EXIT_USAGE, TiyuError
+from protection import redaction
 from quality import quarantine
 from quality.gate import ALERT_RULE, withdraw_batches
 
+SURFACE = "quarantine"
 _DONE = ("accepted", "partial", "refused")
 
 
@@ -51,7 +53,7 @@ class Refused:
 
 @dataclass
 class RefusedRecord:
-    """One refused record; `preview` is masked."""
+    """One refused record as the policy shows it: `preview` is masked, `object_name` without a person's token."""
 
     resource: str
     batch_id: str
@@ -120,7 +122,9 @@ def refused(resource: str | None = None, *, limit: int = 20) -> tuple[list[Refus
             f" ORDER BY quarantined_at DESC, source_object, record_no LIMIT {int(limit)}",
             values,
         ).fetchall()
-        return [Refused(*row) for row in groups], [RefusedRecord(*row) for row in rows]
+        # a file's name may carry what its person became in the lake
+        records = [RefusedRecord(*row[:2], redaction.redact(row[2] or "", SURFACE) or None, *row[3:]) for row in rows]
+        return [Refused(*row) for row in groups], records
     finally:
         con.close()
 

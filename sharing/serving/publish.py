@@ -26,6 +26,7 @@ import polars as pl
 from lake import clock, ledger, properties, query, steps, storage, tables
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
+from protection import masking
 from quality.engine import ranges_of, rows_sql
 from sharing.files import exclusive
 from sharing.serving import describe, policy
@@ -125,7 +126,7 @@ def comment_of(column: Column, treatment: Treatment) -> str:
         parts.append(f"单位：{column.unit}")
     parts.append(f"分级：{column.grade or '未定级'}{f'（{column.pi_mark}）' if column.pi_mark else ''}")
     if treatment != "plain":
-        parts.append(TREATMENT_ZH[treatment])
+        parts.append(TREATMENT_ZH.get(treatment, "已遮蔽"))
     return "；".join(part.rstrip("。；") for part in parts if part)
 
 
@@ -185,9 +186,11 @@ def shown_sql(plan: Plan, column: Column, treatment: Treatment) -> str:
     name = f"src.{quote_name(column.name)}"
     zoned = plan.types[column.name].upper() == "TIMESTAMP WITH TIME ZONE"
     local = f"({name} {_SHANGHAI})" if zoned else name
+    if treatment == "plain":
+        return local
     if treatment == "hour":
         return f"date_trunc('hour', {local})"
-    return _age_band(plan, name) if treatment == "age_band" else local
+    return _age_band(plan, name) if treatment == "age_band" else masking.masked_sql(treatment, local)
 
 
 def _age_band(plan: Plan, name: str) -> str:
@@ -422,7 +425,7 @@ def _write_catalog(
                 "unit": shown_as(column, treatment).unit,
                 "grade": column.grade,
                 "pi_mark": column.pi_mark,
-                "treatment": TREATMENT_ZH[treatment],
+                "treatment": TREATMENT_ZH.get(treatment, "已遮蔽"),
                 "is_available": treatment != "absent",
             }
             for position, (column, treatment) in enumerate(plan.columns, 1)
@@ -452,7 +455,7 @@ def _write_catalog(
 
 
 def _served_type(plan: Plan, column: Column, treatment: Treatment) -> str:
-    if treatment in ("token", "age_band"):
+    if treatment not in ("plain", "hour"):
         return "VARCHAR"
     stored = plan.types[column.name]
     return "TIMESTAMP" if stored.upper() == "TIMESTAMP WITH TIME ZONE" else stored

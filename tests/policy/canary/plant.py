@@ -1,0 +1,251 @@
+"""A small simulated city with canaries in every source: in their own fields, in refused rows, in names, in wrong fields."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import polars as pl
+
+from simulation.generate import generate
+from simulation.sizes import SIZES
+from simulation.sources import FILING_HEADER, FILING_SHEET, _workbook
+from tests.policy.canary.persons import CONTACT, DAY, STRAY, UTC, VISITOR, Person
+
+SEED = 990713
+VENUE = "V310104-977"
+"""The contact is that of this venue, which only the canaries know."""
+NOWHERE = "V310199-999"
+
+
+def city(folder: Path) -> Path:
+    """Three days of the tiny city."""
+    generate(SIZES["tiny"].shortened(3), SEED, folder, say=lambda text: None)
+    return folder
+
+
+def plant(folder: Path) -> dict[str, list[Path]]:
+    """Put the canaries into every source of a city; returns source → the files they are in."""
+    drops, api = folder / "drops", folder / "api"
+    return {
+        "venue.register": _register(drops / "venue" / "register"),
+        "event.filing": _filing(drops / "event" / "filing"),
+        "venue.entry": _entries(drops / "venue" / "entry" / f"{DAY:%Y%m%d}"),
+        "supervision.water_reading": _water(drops / "supervision" / "water_reading" / f"{DAY:%Y%m%d}"),
+        "training.activity": _training(drops / "training" / "activity"),
+        "fitness.checkin": _checkins(api),
+        "venue.booking": _bookings(api),
+    }
+
+
+def _register(folder: Path) -> list[Path]:
+    path = sorted(folder.glob("*.csv"))[-1]
+    text = path.read_bytes().decode("gb18030", "replace")
+    header, *rows = csv.reader(io.StringIO(text))
+    names = {name: number for number, name in enumerate(header)}
+    sample = next(row for row in rows if len(row) == len(header) and row[names["面积"]].replace(".", "").isdigit())
+
+    def row(**values: str) -> list[str]:
+        made = list(sample)
+        for name, value in values.items():
+            made[names[name]] = value
+        return made
+
+    planted = [
+        row(
+            场馆编码=VENUE, 场馆名称="试验馆", 单元编码=f"{VENUE}-U01", 联系人=CONTACT.name, 联系电话=CONTACT.phone,
+            地址="试验路 1 号",
+        ),
+        # refused rows: the stray person in their own fields, and where they do not belong
+        row(单元编码=f"{sample[names['场馆编码']]}-U81", 核定容量="约五十人", 联系人=STRAY.name, 联系电话=STRAY.phone),
+        row(单元编码=f"{sample[names['场馆编码']]}-U82", 面积=STRAY.phone + "平", 街镇=STRAY.phone, 联系人=STRAY.name),
+    ]  # fmt: skip
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerows(planted)
+    path.write_bytes(path.read_bytes() + out.getvalue().encode("gb18030"))
+    return [path]
+
+
+def _filing(folder: Path) -> list[Path]:
+    first = sorted(folder.glob("*.xlsx"))[-1]
+    sheet = openpyxl.load_workbook(first, read_only=True)[FILING_SHEET]
+    rows = [list(row) for row in sheet.iter_rows(min_row=3, values_only=True)]
+    at = {name: number for number, name in enumerate(FILING_HEADER)}
+    sample = next(
+        row for row in rows if str(row[at["开始日期"]]) != "2026-02-30" and str(row[at["预计人数"]]).isdigit()
+    )
+
+    def row(**values: Any) -> list[Any]:
+        made = list(sample)
+        for name, value in values.items():
+            made[at[name]] = value
+        return made
+
+    path = folder / f"赛事填报_{DAY:%Y%m%d}_补.xlsx"
+    path.write_bytes(
+        _workbook(
+            [
+                row(填报编号="EV2026977001", 联系人=CONTACT.name, 联系电话=CONTACT.phone),
+                row(填报编号="EV2026977002", 联系人=STRAY.name, 联系电话=STRAY.phone, 开始日期="2026-02-30"),
+            ],
+            DAY,
+        )
+    )
+    return [path]
+
+
+def _entries(folder: Path) -> list[Path]:
+    sample = json.loads(sorted(folder.glob("*.ndjson"))[0].read_text("utf-8").splitlines()[0])
+
+    def write(name: str, *changes: dict[str, Any]) -> Path:
+        path = folder / name
+        rows = [json.dumps({**sample, **change}, ensure_ascii=False) for change in changes]
+        path.write_text("\n".join(rows) + "\n", "utf-8")
+        return path
+
+    return [
+        write(
+            f"entry_{DAY:%Y%m%d}_96.ndjson",
+            {"seq_no": 977001},
+            {"seq_no": 977002, "direction": STRAY.phone, "checkin_id": STRAY.name},
+            {"seq_no": 977003, "venue_id": NOWHERE, "unit_id": None, "checkin_id": STRAY.phone},
+        ),
+        # an identity number in a field that is none stops the batch; the object is then refused as a whole
+        write(f"entry_{DAY:%Y%m%d}_97.ndjson", {"seq_no": 977004, "checkin_id": STRAY.id_no}),
+    ]
+
+
+def _water(folder: Path) -> list[Path]:
+    header, *rows = sorted(folder.glob("*.csv"))[0].read_text("utf-8").splitlines()
+    good = rows[0].split(",")
+    paths = []
+    for number, value in ((96, STRAY.phone), (97, STRAY.id_no)):
+        path = folder / f"water_{DAY:%Y%m%d}_{number}.csv"
+        bad = [*good[:4], value + "?", *good[5:]]
+        named = [good[0], value, *good[2:4], "超量程", *good[5:]]
+        path.write_text("\n".join([header, ",".join(bad), ",".join(named)]) + "\n", "utf-8")
+        paths.append(path)
+    return paths
+
+
+def track(person: Person) -> bytes:
+    """A GPX file of a person who starts at home; the watch carries its owner's name."""
+    points = []
+    for number, beats in enumerate(person.heart_rate):
+        at = person.at.astimezone(UTC) + timedelta(seconds=5 * number)
+        points.append(
+            f'<trkpt lat="{person.home[1]:.6f}" lon="{person.home[0]:.6f}"><ele>4.0</ele><time>{at:%Y-%m-%dT%H:%M:%SZ}</time>'
+            f"<extensions><gpxtpx:TrackPointExtension><gpxtpx:hr>{beats}</gpxtpx:hr></gpxtpx:TrackPointExtension></extensions></trkpt>"
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<gpx version="1.1" creator="{person.name}的手表" xmlns="http://www.topografix.com/GPX/1/1" '
+        'xmlns:gpxtpx="http://www.garmin.com/xmlschemas/TrackPointExtension/v1">'
+        f"<trk><name>{person.name}</name><type>running</type><trkseg>\n"
+        + "\n".join(points)
+        + "\n</trkseg></trk></gpx>\n"
+    ).encode()
+
+
+def _training(folder: Path) -> list[Path]:
+    files = {
+        f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_running.gpx": track(VISITOR),
+        f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_{VISITOR.phone}.gpx.gz": gzip.compress(
+            track(VISITOR).replace(b"<type>running", b"<type>running "), mtime=0
+        ),
+        # refused: cut off in the middle
+        f"{STRAY.athlete_no}/{STRAY.at:%Y%m%d%H%M}_{STRAY.athlete_no}.gpx": track(STRAY)[:-90],
+    }
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return [folder / name for name in files]
+
+
+def _add_to_feed(api: Path, name: str, *changes: dict[str, Any]) -> Path:
+    """More rows at the end of the last file of a REST resource."""
+    path = sorted(api.glob(f"{name}-*.parquet"))[-1]
+    frame = pl.read_parquet(path)
+    last = frame.row(-1, named=True)
+    key = next(iter(json.loads(last["body"])))
+    rows = []
+    for change in changes:
+        body = {**json.loads(last["body"]), **change}
+        rows.append({"updated_ts": last["updated_ts"], "id": body[key], "body": json.dumps(body, ensure_ascii=False)})
+    pl.concat([frame, pl.DataFrame(rows, schema=frame.schema)]).write_parquet(path, compression="zstd")
+    return path
+
+
+def _checkins(api: Path) -> list[Path]:
+    def person(who: Person, number: str, **more: Any) -> dict[str, Any]:
+        return {
+            "checkin_id": number, "id_type": "resident_id", "id_no": who.id_no, "phone": who.phone,
+            "scanned_at": who.at.isoformat(), **more,
+        }  # fmt: skip
+
+    return [
+        _add_to_feed(
+            api,
+            "checkins",
+            *(person(VISITOR, f"CK97700{number}") for number in range(6)),  # so many that a sample may be given
+            person(STRAY, "CK977012", venue_id=NOWHERE, unit_id=None),
+            person(STRAY, "CK977013", id_no=STRAY.id_no[:-1] + ("1" if STRAY.id_no[-1] != "1" else "2")),
+            person(STRAY, "CK977014", purpose=STRAY.phone, sport_code=STRAY.name),
+        )
+    ]
+
+
+def _bookings(api: Path) -> list[Path]:
+    return [
+        _add_to_feed(
+            api,
+            "bookings",
+            {"booking_id": "BK977001", "phone": VISITOR.phone},
+            {"booking_id": "BK977002", "phone": STRAY.phone, "venue_id": NOWHERE, "unit_id": f"{NOWHERE}-U01"},
+            {"booking_id": "BK977003", "phone": STRAY.phone, "amount": STRAY.phone + "元"},
+        )
+    ]
+
+
+def second(city_folder: Path, resource: str, folder: Path) -> None:
+    """A small further delivery of one source: the same canaries in other records, as files."""
+    folder.mkdir(parents=True)
+    drops = city_folder / "drops"
+    if resource == "fitness.checkin":
+        body = json.loads(pl.read_parquet(sorted((city_folder / "api").glob("checkins-*.parquet"))[-1])["body"][0])
+        good = {
+            "checkin_id": "CK978001", "id_type": "resident_id", "id_no": VISITOR.id_no, "phone": VISITOR.phone,
+            "scanned_at": VISITOR.at.isoformat(),
+        }  # fmt: skip
+        stray = {**good, "id_no": STRAY.id_no, "phone": STRAY.phone}
+        bad = [
+            {**stray, "checkin_id": "CK978002", "venue_id": NOWHERE, "unit_id": None},
+            {**stray, "checkin_id": "CK978003", "purpose": STRAY.bank_card[:4] + "x", "unit_id": STRAY.phone},
+        ]
+        items = [{**body, **change} for change in (good, *bad)]
+        (folder / "page.json").write_text(json.dumps({"items": items}, ensure_ascii=False), "utf-8")
+    elif resource == "event.filing":
+        sheet = openpyxl.load_workbook(sorted((drops / "event" / "filing").glob("*_补.xlsx"))[0], read_only=True)[
+            FILING_SHEET
+        ]
+        rows = [list(row) for row in sheet.iter_rows(min_row=3, values_only=True)]
+        for number, row in enumerate(rows):
+            row[0] = f"EV202697800{number}"
+        (folder / "赛事填报_20261119_再补.xlsx").write_bytes(_workbook(rows, DAY))
+    elif resource == "training.activity":
+        own = folder / VISITOR.athlete_no
+        own.mkdir()
+        data = track(VISITOR).replace(b"</gpx>", b"<!-- again --></gpx>")
+        (own / f"{VISITOR.at:%Y%m%d%H%M}_{VISITOR.phone}.gpx").write_bytes(data)
+    else:
+        sample = json.loads(
+            sorted((drops / "venue" / "entry" / f"{DAY:%Y%m%d}").glob("*.ndjson"))[0].read_text("utf-8").splitlines()[0]
+        )
+        row = {**sample, "seq_no": 978001, "checkin_id": STRAY.id_no}
+        (folder / f"entry_{DAY:%Y%m%d}_98.ndjson").write_text(json.dumps(row) + "\n", "utf-8")

@@ -1,0 +1,400 @@
+"""No canary on any surface: every byte of every surface is searched, containers and columnar files decoded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+
+import duckdb
+import polars as pl
+import pytest
+
+from catalog import policy
+from ingestion import leaks, naming
+from ingestion.decoders.activity import xml
+from ingestion.run import ingest
+from lake import ledger, tables
+from lake.errors import TiyuError
+from modeling import artifacts
+from protection import envelope, masking, redaction, tokens
+from sharing import samples
+from sharing.serving import changes, trace
+from sharing.serving import policy as serving_policy
+from sharing.serving.publish import publish_serving
+from tests import policies
+from tests.policy.canary import lake, persons, plant, search
+from tests.policy.canary.containers import CONTAINERS, SMUGGLERS, values_of
+
+pytestmark = pytest.mark.policy
+
+#: What a surface may show of a canary, by the policy's own treatments. Everything else is found only by a leak.
+MAY_SHOW: dict[str, frozenset[str]] = {
+    "quarantine": frozenset({"masked_name", "masked_phone", "masked_id_no"}),
+    "catalogue_sample": frozenset({"masked_name", "masked_phone", "masked_id_no"}),
+    "error_message": frozenset({f"masked_{kind}" for kind in ("id_no", "phone", "email", "plate_no")}),
+}
+#: The lake itself is no surface: tracks and instants are kept there as they came, persons as tokens, names masked.
+LAKE = frozenset({"heart_rate", "home", "moment", "token_id_no", "token_phone", "token_athlete_no", "masked_name"})
+
+
+def test_the_suite_knows_every_surface_of_the_policy():
+    assert set(lake.COLLECTORS) == set(policy.current().surfaces)
+    assert set(MAY_SHOW) <= set(lake.COLLECTORS)
+
+
+def test_the_canaries_are_in_every_source(ran, searched):
+    """By the same search that finds none on the surfaces: what it cannot see in the sources it could not see there."""
+    assert set(ran.planted) == set(lake.RESOURCES)
+    for resource, files in ran.planted.items():
+        found = search.Findings()
+        for path in files:
+            found.add(searched.file(path, path.relative_to(ran.city).as_posix()))
+        assert set(persons.PLANTED[resource]) <= set(found.found), (resource, found.found)
+
+
+@pytest.mark.parametrize("surface", sorted(lake.COLLECTORS))
+def test_no_canary_on_a_surface(ran, searched, surface, record_property):
+    found = searched.tree(ran.folder(surface))
+    record_property("examined", str(found))
+    assert found.files, "the surface showed nothing at all"
+    assert found.bytes > 500
+    assert not found.except_for(MAY_SHOW.get(surface, ())), surface
+    print(f"{surface}: {found}")
+
+
+def test_no_canary_in_the_state_folder(ran, searched):
+    """Lake, archive, ledger, spill folders: no raw identifier anywhere, and beyond the lake not even a track or a token."""
+    inside = searched.tree(ran.home / "lake")
+    assert not inside.except_for(LAKE | MAY_SHOW["quarantine"])
+    assert set(inside.found) >= LAKE - {"masked_name"}, "the lake holds tracks and tokens, so the search must see them"
+    sealed = searched.tree(ran.home / "archive")
+    assert sealed.files >= 15
+    assert not sealed.found, "archive objects are encrypted"
+    apart = {"lake", "archive", "keys"}
+    rest = searched.tree(ran.home, skip=lambda path: path.relative_to(ran.home).parts[0] in apart)
+    assert rest.files > 20
+    # the ledger names the objects of an athlete by the athlete's token
+    assert not rest.except_for({"token_athlete_no", *MAY_SHOW["error_message"]})
+    print(f"lake: {inside}\narchive: {sealed}\nrest: {rest}")
+
+
+def test_what_was_examined_is_reported(ran, searched, capsys):
+    total = search.Findings()
+    for surface in lake.COLLECTORS:
+        total.add(searched.tree(ran.folder(surface)))
+    assert total.files > 60
+    assert total.bytes > 1_000_000
+    assert set(total.decoded) >= {"gzip", "zip", "parquet column", "duckdb column", "json field", "markup tag"}
+    with capsys.disabled():
+        print(f"\ncanary suite: {len(lake.COLLECTORS)} surfaces, {total}")
+
+
+# ------------------------------------------------------------------ the search itself
+@pytest.mark.parametrize("kind", sorted(CONTAINERS))
+def test_every_container_is_opened(tmp_path, kind):
+    """Each item of a person, in each kind of file a surface may hold: found, and found in no file without it."""
+    seek = search.Search(persons.needles())
+    path = tmp_path / "file"
+    CONTAINERS[kind](path, {"nothing": ["12345678901", "张三", "121.4737"]})
+    assert not seek.file(path).found
+    for item in persons.ITEMS:
+        path.unlink(missing_ok=True)
+        CONTAINERS[kind](path, {"column": values_of(persons.STRAY, item)})
+        found = seek.file(path)
+        assert set(found.found) == {item}, (kind, item, found.found)
+        assert found.bytes > 0
+
+
+@pytest.mark.parametrize("surface", sorted(lake.COLLECTORS))
+def test_a_canary_smuggled_into_a_surface_is_found(ran, searched, surface, tmp_path):
+    """Every kind of file that a surface consists of is rebuilt with one more value in it, and then it is found."""
+    tried = 0
+    for kind, sample in search.samples_by_kind(ran.folder(surface)).items():
+        path = tmp_path / kind
+        SMUGGLERS[kind](sample, path, persons.STRAY.phone)
+        found = searched.file(path)
+        assert "phone" in found.found, f"{surface}: {kind} {sample.name}"
+        tried += 1
+    assert tried
+
+
+def test_what_cannot_be_opened_is_no_clean_file(tmp_path):
+    for data in (
+        search.ZSTD + b"abc",
+        b"PK\x03\x04broken",
+        b"\x1f\x8bbroken",
+        b"PAR1broken",
+        b"SQLite format 3\x00broken",
+    ):
+        (tmp_path / "x").write_bytes(data)
+        with pytest.raises(search.Unreadable):
+            search.Search(persons.needles()).tree(tmp_path)
+
+
+# ------------------------------------------------------------------ one protection switched off
+@pytest.fixture
+def spare(ran, tmp_path, monkeypatch):
+    """A copy of the state folder for a run that leaks."""
+    home = tmp_path / "home"
+    shutil.copytree(ran.home, home, symlinks=True)
+    monkeypatch.setenv("TIYU_HOME", str(home))
+    return lake.Ran(home, tmp_path / "shown", ran.city, ran.planted)
+
+
+def identity(mask: str, patch: pytest.MonkeyPatch) -> None:
+    """A mask that shows everything."""
+    patch.setitem(masking.MASKS, mask, (masking.Form(r"(?s)^(.*)$", "{1}"),))
+
+
+def value_for(mask: str) -> tuple[str, str]:
+    """A canary's value that a mask is made for, and the item by which it is recognised."""
+    who = persons.VISITOR
+    return {
+        "name": (who.name, "name"),
+        "id_no": (who.id_no, "id_no"),
+        "phone": (who.phone, "phone"),
+        "email": (who.email, "email"),
+        "tail4": (who.bank_card, "bank_card"),
+        "tail2": (who.athlete_no, "athlete_no"),
+        "plate_no": (who.plate_no, "plate_no"),
+        "grid": (f"{who.home[0]:.6f}", "home"),
+        "hour": (f"{who.at:%Y-%m-%d %H:%M:%S}", "moment"),
+        "hide": (who.athlete_no, "athlete_no"),
+        "address": (f"上海市徐汇区天平路街道{who.name}宅", "name"),
+        "birth_band": ("1990-03-07", "birth_date"),
+        "age_band": ("1993", "birth_year"),
+    }[mask]
+
+
+@pytest.mark.parametrize("mask", sorted({kind.mask for kind in policy.load().kinds.values()} | set(masking.MASKS)))
+@pytest.mark.parametrize("engine", ["text", "frame", "sql"])
+def test_each_mask_hides_its_canary_and_the_search_sees_when_it_does_not(mask, engine, monkeypatch, tmp_path):
+    value, item = value_for(mask)
+    seek = search.Search(persons.needles({value: item}))
+
+    def shown() -> search.Findings:
+        frame = pl.DataFrame({"v": [value]})
+        if engine == "text":
+            frame = pl.DataFrame({"v": [masking.mask_text(mask, value)]})
+        elif engine == "frame":
+            frame = frame.select(masking.masked(mask, pl.col("v")))
+        else:
+            with duckdb.connect() as con:
+                frame = con.execute(f"SELECT {masking.masked_sql(mask, 'v')} AS v FROM frame").pl()
+        frame.write_parquet(tmp_path / "shown.parquet")
+        return seek.file(tmp_path / "shown.parquet")
+
+    assert not {item} & set(shown().found)
+    identity(mask, monkeypatch)
+    assert item in shown().found
+
+
+ANALYST = {
+    # one protection of the analyst's file taken away → table, what must be found then
+    "identity number: token": ({"audiences.analyst.kinds.id_no": "plain"}, "ods_fitness__checkin", "token_id_no"),
+    "phone: token": ({"audiences.analyst.kinds.phone": "plain"}, "ods_fitness__checkin", "token_phone"),
+    "athlete number: token": ({"audiences.analyst.kinds.athlete_no": "plain"}, "ods_training__activity", "token_athlete_no"),
+    "time of a person: hour": ({"audiences.analyst.kinds.person_time": "plain"}, "ods_fitness__checkin", "moment"),
+    "grade L4: absent": ({"audiences.analyst.grades.L4": "plain"}, "ods_training__activity_sample", "heart_rate"),
+    "coordinate: absent": (
+        {"audiences.analyst.grades.L4": "plain", "audiences.analyst.kinds.coordinate": "plain"},
+        "ods_training__activity_sample",
+        "home",
+    ),
+    "contact: column exception": ({"audiences.analyst.columns": []}, "ods_venue__register", "contact"),
+    "name: absent": ({"audiences.analyst.kinds.name": "plain"}, "ods_event__filing", "masked_name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protection", sorted(ANALYST))
+def test_the_analysts_file_leaks_without_one_protection(spare, searched, protection):
+    edits, table, item = ANALYST[protection]
+    narrow = ("audiences.analyst.tables", [table])
+
+    def cut(*changes) -> search.Findings:
+        with policy.replaced(policies.changed(narrow, *changes)):
+            publish_serving(["analyst"], full=True)
+        return searched.file(spare.home / "serving" / "analyst.duckdb")
+
+    assert not cut().found
+    layers = list(edits.items())
+    for number in range(len(layers) if len(layers) > 1 else 0):  # where two layers protect it, each alone suffices
+        assert item not in cut(*layers[:number], *layers[number + 1 :]).found
+    assert item in cut(*layers).found
+
+
+SAMPLES = {
+    "phone": ("ods_fitness__checkin", "phone", "token_phone"),
+    "identity number": ("ods_fitness__checkin", "id_no", "token_id_no"),
+    "time of a person": ("ods_fitness__checkin", "person_time", "moment"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(SAMPLES))
+def test_catalogue_samples_leak_without_their_masks(searched, ran, kind):
+    table, name, item = SAMPLES[kind]
+
+    def shown(*edits) -> search.Findings:
+        with policy.replaced(policies.changed(*edits)):
+            text = json.dumps(samples.masked_samples(table), ensure_ascii=False)
+        return searched.blob(text.encode(), "samples.json")
+
+    assert item not in shown().found
+    loose = (
+        ("surfaces.catalogue_sample.limit", "audience"),
+        ("audiences.catalogue.grades.L3", "plain"),
+        (f"audiences.catalogue.kinds.{name}", "plain"),
+    )
+    assert item not in shown(*loose[:2]).found, "the kind alone protects"
+    assert item in shown(*loose).found
+
+
+ERRORS = [kind for kind, *_ in redaction.PATTERNS]
+
+
+@pytest.mark.parametrize("kind", sorted(ERRORS))
+def test_error_messages_leak_without_one_of_the_patterns(ran, searched, monkeypatch, kind):
+    """Each kind that the redaction knows is recognised by a pattern of its own."""
+    who = persons.CONTACT
+    secret = "canary-password"
+    values = {
+        "credential": f"https://user:{secret}@host/x",
+        "person_token": lake.token_of(who),
+        **{name: getattr(who, name) for name in ("id_no", "bank_card", "phone", "email", "plate_no")},
+    }
+    seek = search.Search(persons.needles({**lake.tokens_of_canaries(), secret: "credential"}))
+    item = {"person_token": "token_phone"}.get(kind, kind)
+
+    def shown() -> search.Findings:
+        with redaction.guarding("error_message"):
+            error = TiyuError("TIYU-TST-0001", f"值 {values[kind]} 不对", "改", value=values[kind])
+            return seek.blob(f"{error} {json.dumps(error.as_dict(), ensure_ascii=False)}".encode(), "error")
+
+    assert item not in shown().found
+    monkeypatch.setattr(redaction, "PATTERNS", tuple(entry for entry in redaction.PATTERNS if entry[0] != kind))
+    assert item in shown().found
+
+
+def test_task_logs_leak_without_the_redaction(spare, searched, monkeypatch):
+    monkeypatch.setattr(redaction, "install", lambda *surface: None)
+    lake.airflow_log(spare)
+    assert {"phone", "id_no"} <= set(searched.tree(spare.folder("airflow_log")).found)
+
+
+def test_commands_leak_without_the_redaction(spare, searched, monkeypatch):
+    monkeypatch.setattr(redaction, "install", lambda *surface: None)
+    lake.tiyu(spare, "error_message", "diff", "diff", f"ods_{persons.STRAY.phone}", "--since", "0")
+    assert "phone" in searched.tree(spare.folder("error_message")).found
+
+
+def test_dbt_artifacts_leak_without_being_cleaned(spare, searched, monkeypatch):
+    monkeypatch.setattr(artifacts, "clean", lambda state: 0)
+    monkeypatch.setattr(artifacts, "cleaned", lambda text: text)
+    lake.dbt_artifact(spare)
+    assert {"id_no", "phone", "name"} <= set(searched.tree(spare.folder("dbt_artifact")).found)
+
+
+def test_a_trace_leaks_without_its_redaction(spare, searched, monkeypatch):
+    monkeypatch.setattr(trace, "protected", lambda name: name)
+    lake.cli_trace(spare)
+    assert "token_athlete_no" in searched.tree(spare.folder("cli_trace")).found
+
+
+def test_a_difference_leaks_when_it_shows_every_column(spare, searched, monkeypatch):
+    monkeypatch.setattr(serving_policy, "decide", lambda who, column, *, person_level: "plain")
+    monkeypatch.setattr(changes, "may_show", lambda column, *, person_level: True)
+    lake.cli_diff(spare)
+    assert {"token_phone", "moment", "masked_name"} <= set(searched.tree(spare.folder("cli_diff")).found)
+
+
+# ------------------------------------------------------------------ the way in
+def _no_tokens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tokens, "tokenise", lambda kind, values, purpose="token": values)
+
+
+def _no_number_search(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(masking, "has_personal_number", lambda column: pl.lit(False))
+
+
+def _no_seal(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(envelope, "seal", lambda source, target, cipher=None: shutil.copyfileobj(source, target))
+    patch.setattr(envelope, "open_sealed", lambda source, name="": source)
+
+
+#: What is switched off on the way in → source delivered again, how it is switched off, what is then found where.
+DOORS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str, set[str]]] = {
+    "tokens": ("fitness.checkin", _no_tokens, "lake", {"id_no", "phone"}),
+    "name mask": ("event.filing", lambda patch: identity("name", patch), "lake", {"name"}),
+    "phone mask in the quarantine": ("fitness.checkin", lambda patch: identity("phone", patch), "lake", {"phone"}),
+    "identity number mask in the quarantine": ("fitness.checkin", lambda patch: identity("id_no", patch), "lake", {"id_no"}),
+    "numbers in wrong fields of the quarantine": ("fitness.checkin", _no_number_search, "lake", {"phone"}),
+    "names of objects": (
+        "training.activity",
+        lambda patch: patch.setattr(naming, "protect_name", lambda contract, name: name),
+        "ledger.db",
+        {"athlete_no", "phone"},
+    ),
+    "names of devices": ("training.activity", lambda patch: patch.setattr(xml, "_product", lambda text: text), "lake", {"name"}),
+    "the seal of the archive": ("training.activity", _no_seal, "archive", {"heart_rate", "home", "name"}),
+    "identity numbers in free fields": (
+        "venue.entry",
+        lambda patch: patch.setattr(leaks, "look", lambda *values: leaks.Found()),
+        "lake",
+        {"id_no"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_the_way_in_leaks_without_one_protection(spare, searched, tmp_path, monkeypatch, door):
+    resource, switch, where, items = DOORS[door]
+    plant.second(spare.city, resource, tmp_path / "drop")
+    before = {path for path in spare.home.rglob("*") if path.is_file() and path.suffix != ".db"}
+    switch(monkeypatch)
+    ingest(resource, tmp_path / "drop")
+    found = searched.tree(spare.home / where, skip=lambda path: path in before)
+    assert found.files
+    assert items <= set(found.found), (door, found.found)
+
+
+@pytest.mark.parametrize("resource", sorted({door[0] for door in DOORS.values()}))
+def test_the_same_deliveries_leak_nothing_while_all_is_on(spare, searched, tmp_path, resource):
+    """The other side of the tests above: it is the switch that makes the leak."""
+    plant.second(spare.city, resource, tmp_path / "drop")
+    before = {path for path in spare.home.rglob("*") if path.is_file() and path.suffix != ".db"}
+    with suppress(TiyuError):  # an identity number in a free field stops the batch
+        ingest(resource, tmp_path / "drop")
+    found = searched.tree(spare.home, skip=lambda path: path in before or "keys" in path.parts)
+    assert found.files
+    assert not found.except_for(LAKE | MAY_SHOW["quarantine"])
+
+
+# ------------------------------------------------------------------ surfaces that hold no persons at all
+def poisoned(table: str) -> None:
+    """A phone written into the texts of a checked table, as a source could that puts it where no person belongs."""
+    frame = pl.scan_delta(tables.path(table), version=ledger.checked_version(table)).collect()
+    texts = [n for n, t in frame.schema.items() if t == pl.String and not n.endswith(("_id", "_code", "code", "_uscc"))]
+    frame = frame.with_columns(pl.lit(persons.STRAY.phone).alias(texts[-1]))
+    ledger.set_checked_version(table, tables.replace_table(table, frame), "canary")
+
+
+FREE_OF_PERSONS = {
+    "exchange": (
+        "ads_exchange__venue_register",
+        "sharing.exchange.run:run_exchange",
+        {"resend": False, "sequence": 2},
+        "exchange",
+    ),
+    "open_data": ("ads_open__venue_directory", "sharing.open_data.build:build_open_data", {}, "open"),
+    "cockpit": ("ads_cockpit__headline", "sharing.serving.publish:publish_serving", {}, "serving"),
+}
+
+
+@pytest.mark.parametrize("surface", sorted(FREE_OF_PERSONS))
+def test_a_number_in_a_free_text_is_seen_on_the_surface_that_shows_it(spare, searched, surface):
+    table, name, arguments, folder = FREE_OF_PERSONS[surface]
+    poisoned(table)
+    lake.verb(spare, name, **arguments)
+    assert "phone" in searched.tree(spare.home / folder).found
