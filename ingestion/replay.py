@@ -123,7 +123,9 @@ def refused(resource: str | None = None, *, limit: int = 20) -> tuple[list[Refus
             values,
         ).fetchall()
         # a file's name may carry what its person became in the lake
-        records = [RefusedRecord(*row[:2], redaction.redact(row[2] or "", SURFACE) or None, *row[3:]) for row in rows]
+        records = [RefusedRecord(*row) for row in rows]
+        for record in records:
+            record.object_name = record.object_name and redaction.redact(record.object_name, SURFACE)
         return [Refused(*row) for row in groups], records
     finally:
         con.close()

@@ -9,17 +9,20 @@ import pytest
 
 from tests.policy.canary import lake, persons, search
 
-FULL = bool(os.environ.get("TIYU_CANARY_FULL"))
-"""`make test-canary`: every dbt model is built; otherwise one of them, and the outputs read written-down tables."""
+MODE = os.environ.get("TIYU_CANARY", "")
+"""Empty (`make test`): masks, redaction and the search itself only. `path` (`make test-canary`): the whole path, with one dbt model
+and written-down output tables. `layers`: the same with every dbt model and the catalogue's pages."""
 
 
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory) -> Iterator[lake.Ran]:
     """The city with canaries, through every door and shown on every surface."""
+    if not MODE:
+        pytest.skip("the whole path: make test-canary")
     folder = tmp_path_factory.mktemp("canary")
     with pytest.MonkeyPatch.context() as patch:
         lake.environment(patch, folder / "home")
-        run = lake.run(folder, layers=FULL)
+        run = lake.run(folder, layers=MODE == "layers")
         lake.collect(run)
         yield run
 
@@ -28,3 +31,21 @@ def ran(tmp_path_factory) -> Iterator[lake.Ran]:
 def searched(ran: lake.Ran) -> search.Search:
     """The search for everything that gives a canary away, the tokens of this run's keys included."""
     return search.Search(persons.needles(lake.tokens_of_canaries()))
+
+
+class Examined(dict[str, search.Findings]):
+    """Findings by surface, each searched when first asked for and once only."""
+
+    def __init__(self, ran: lake.Ran, searched: search.Search) -> None:
+        super().__init__()
+        self.ran, self.searched = ran, searched
+
+    def __missing__(self, surface: str) -> search.Findings:
+        self[surface] = self.searched.tree(self.ran.folder(surface))
+        return self[surface]
+
+
+@pytest.fixture(scope="session")
+def examined(ran: lake.Ran, searched: search.Search) -> Examined:
+    """What was looked at and found on each surface."""
+    return Examined(ran, searched)

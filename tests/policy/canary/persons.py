@@ -45,7 +45,7 @@ class Person:
     @property
     def bank_card(self) -> str:
         """Sixteen digits with a right check digit (ISO/IEC 7812-1) of an issuer number nobody has."""
-        body = "6299" + self.phone
+        body = "6299" + self.phone[::-1]
         total = sum(sum(divmod(int(c) * 2, 10)) if n % 2 == 0 else int(c) for n, c in enumerate(body))
         return body + str(-total % 10)
 

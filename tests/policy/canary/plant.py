@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def _training(folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _add_to_feed(api: Path, name: str, *changes: dict[str, Any]) -> Path:
+def _add_to_feed(api: Path, name: str, *changes: dict[str, Any], later_s: int = 0) -> Path:
     """More rows at the end of the last file of a REST resource."""
     path = sorted(api.glob(f"{name}-*.parquet"))[-1]
     frame = pl.read_parquet(path)
@@ -177,7 +178,9 @@ def _add_to_feed(api: Path, name: str, *changes: dict[str, Any]) -> Path:
     rows = []
     for change in changes:
         body = {**json.loads(last["body"]), **change}
-        rows.append({"updated_ts": last["updated_ts"], "id": body[key], "body": json.dumps(body, ensure_ascii=False)})
+        rows.append(
+            {"updated_ts": last["updated_ts"] + later_s, "id": body[key], "body": json.dumps(body, ensure_ascii=False)}
+        )
     pl.concat([frame, pl.DataFrame(rows, schema=frame.schema)]).write_parquet(path, compression="zstd")
     return path
 
@@ -213,24 +216,25 @@ def _bookings(api: Path) -> list[Path]:
     ]
 
 
+def more_checkins(api: Path) -> None:
+    """Check-ins that a later fetch finds: a good one, and two that are refused."""
+    good = {
+        "checkin_id": "CK978001", "id_type": "resident_id", "id_no": VISITOR.id_no, "phone": VISITOR.phone,
+        "scanned_at": VISITOR.at.isoformat(),
+    }  # fmt: skip
+    stray = {**good, "id_no": STRAY.id_no, "phone": STRAY.phone, "venue_id": NOWHERE}
+    bad = (
+        {**stray, "checkin_id": "CK978002", "unit_id": None},
+        {**stray, "checkin_id": "CK978003", "unit_id": STRAY.phone},
+    )
+    _add_to_feed(api, "checkins", good, *bad, later_s=60)
+
+
 def second(city_folder: Path, resource: str, folder: Path) -> None:
     """A small further delivery of one source: the same canaries in other records, as files."""
     folder.mkdir(parents=True)
     drops = city_folder / "drops"
-    if resource == "fitness.checkin":
-        body = json.loads(pl.read_parquet(sorted((city_folder / "api").glob("checkins-*.parquet"))[-1])["body"][0])
-        good = {
-            "checkin_id": "CK978001", "id_type": "resident_id", "id_no": VISITOR.id_no, "phone": VISITOR.phone,
-            "scanned_at": VISITOR.at.isoformat(),
-        }  # fmt: skip
-        stray = {**good, "id_no": STRAY.id_no, "phone": STRAY.phone}
-        bad = [
-            {**stray, "checkin_id": "CK978002", "venue_id": NOWHERE, "unit_id": None},
-            {**stray, "checkin_id": "CK978003", "purpose": STRAY.bank_card[:4] + "x", "unit_id": STRAY.phone},
-        ]
-        items = [{**body, **change} for change in (good, *bad)]
-        (folder / "page.json").write_text(json.dumps({"items": items}, ensure_ascii=False), "utf-8")
-    elif resource == "event.filing":
+    if resource == "event.filing":
         sheet = openpyxl.load_workbook(sorted((drops / "event" / "filing").glob("*_补.xlsx"))[0], read_only=True)[
             FILING_SHEET
         ]
@@ -241,7 +245,7 @@ def second(city_folder: Path, resource: str, folder: Path) -> None:
     elif resource == "training.activity":
         own = folder / VISITOR.athlete_no
         own.mkdir()
-        data = track(VISITOR).replace(b"</gpx>", b"<!-- again --></gpx>")
+        data = track(replace(VISITOR, at=VISITOR.at + timedelta(hours=1)))  # another activity
         (own / f"{VISITOR.at:%Y%m%d%H%M}_{VISITOR.phone}.gpx").write_bytes(data)
     else:
         sample = json.loads(
