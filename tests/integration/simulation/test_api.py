@@ -171,19 +171,29 @@ def test_an_interface_that_is_down_says_so_and_has_its_rows_the_next_day(city: P
     moved = tmp_path / "city"
     shutil.copytree(city, moved)
     with start(moved) as served:
-        token = {"Authorization": f"Bearer {served.tokens['venue']}"}
+        paths = {"venue.booking": "/api/v1/bookings", "fitness.checkin": "/api/v1/checkins"}
+        urls = {"venue": served.venue_url, "fitness": served.fitness_url}
 
-        def ask(**params: str) -> httpx.Response:
-            return httpx.get(f"{served.venue_url}/api/v1/bookings", params=params, headers=token, trust_env=False)
+        def ask(resource: str, **params: str) -> httpx.Response:
+            name = INTERFACES[resource]
+            token = {"Authorization": f"Bearer {served.tokens[name]}"}
+            return httpx.get(f"{urls[name]}{paths[resource]}", params=params, headers=token, trust_env=False)
 
-        before = ask().json()["high_water"]
-        assert advance(moved, say=lambda _: None)["down"] == "venue.booking"
-        assert INTERFACES["venue.booking"] == "venue"
-        assert ask().status_code == 503
-        assert httpx.get(f"{served.venue_url}/health", trust_env=False).json()["status"] == "down"
-        assert httpx.get(f"{served.fitness_url}/health", trust_env=False).json()["status"] == "ok"
+        # which interface is down, and when, is decided by the city's seed
+        for _ in range(14):
+            before = {resource: ask(resource).json()["high_water"] for resource in paths}
+            moment = advance(moved, say=lambda _: None)
+            down = moment["down"]
+            if down in paths:
+                break
+        assert down in paths
+        assert ask(down).status_code == 503
+        for name, url in urls.items():
+            state = httpx.get(f"{url}/health", trust_env=False).json()["status"]
+            assert state == ("down" if name == INTERFACES[down] else "ok")
         advance(moved, say=lambda _: None)
-        fresh = ask(updated_since=before, limit="5000").json()
-    days = {row["updated_at"][:10] for row in fresh["items"]}
-    assert days == {"2026-11-20", "2026-11-21", "2026-11-22"}
+        fresh = ask(down, updated_since=before[down], limit="5000").json()
+    days = sorted({row["updated_at"][:10] for row in fresh["items"]})
+    assert len(days) == 3, "the rest of the day before, the day it was down, and the day after"
+    assert moment["today"] == days[1]
     assert len(fresh["items"]) > 200
