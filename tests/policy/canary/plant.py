@@ -218,10 +218,8 @@ def _bookings(api: Path) -> list[Path]:
 
 def more_checkins(api: Path) -> None:
     """Check-ins that a later fetch finds: a good one, and two that are refused."""
-    good = {
-        "checkin_id": "CK978001", "id_type": "resident_id", "id_no": VISITOR.id_no, "phone": VISITOR.phone,
-        "scanned_at": VISITOR.at.isoformat(),
-    }  # fmt: skip
+    rows = pl.read_parquet(sorted(api.glob("checkins-*.parquet"))[-1]).filter(pl.col("id") == "CK977000")
+    good = {**json.loads(rows["body"][0]), "checkin_id": "CK978001"}
     stray = {**good, "id_no": STRAY.id_no, "phone": STRAY.phone, "venue_id": NOWHERE}
     bad = (
         {**stray, "checkin_id": "CK978002", "unit_id": None},

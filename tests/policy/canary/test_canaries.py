@@ -372,7 +372,11 @@ def test_the_way_in_leaks_without_one_protection(spare, searched, tmp_path, monk
     before = {path for path in spare.home.rglob("*") if path.is_file() and path.suffix != ".db"}
     switch(monkeypatch)
     deliver()
-    found = searched.tree(spare.home / where, skip=lambda path: path in before)
+    if where == "ledger.db":  # its newest rows are not in the file yet
+        names = [row["name"] for batch in ledger.batches() for row in ledger.objects(batch["batch_id"])]
+        found = searched.file(spare.write("ledger", "names.txt", "\n".join(names)))
+    else:
+        found = searched.tree(spare.home / where, skip=lambda path: path in before)
     assert found.files
     assert items <= set(found.found), (door, found.found)
 
@@ -390,29 +394,24 @@ def test_the_same_deliveries_leak_nothing_while_all_is_on(spare, searched, tmp_p
 
 
 # ------------------------------------------------------------------ surfaces that hold no persons at all
-def poisoned(table: str) -> None:
+def poisoned(table: str, column: str) -> None:
     """A phone written into the texts of a checked table, as a source could that puts it where no person belongs."""
     frame = pl.scan_delta(tables.path(table), version=ledger.checked_version(table)).collect()
-    texts = [n for n, t in frame.schema.items() if t == pl.String and not n.endswith(("_id", "_code", "code", "_uscc"))]
-    frame = frame.with_columns(pl.lit(persons.STRAY.phone).alias(texts[-1]))
+    frame = frame.with_columns(pl.lit(persons.STRAY.phone).alias(column))
     ledger.set_checked_version(table, tables.replace_table(table, frame), "canary")
 
 
+#: Surface → a table it reads and a free text there, the verb that publishes it, where it does.
 FREE_OF_PERSONS = {
-    "exchange": (
-        "ads_exchange__venue_register",
-        "sharing.exchange.run:run_exchange",
-        {"resend": False, "sequence": 2},
-        "exchange",
-    ),
-    "open_data": ("ads_open__venue_directory", "sharing.open_data.build:build_open_data", {}, "open"),
-    "cockpit": ("ads_cockpit__headline", "sharing.serving.publish:publish_serving", {}, "serving"),
-}
+    "exchange": ("ads_exchange__venue_register", "venue_name", "sharing.exchange.run:run_exchange", {"sequence": 2}, "exchange"),
+    "open_data": ("ads_open__venue_directory", "venue_name", "sharing.open_data.build:build_open_data", {}, "open"),
+    "cockpit": ("ads_cockpit__headline", "sentence", "sharing.serving.publish:publish_serving", {}, "serving"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("surface", sorted(FREE_OF_PERSONS))
 def test_a_number_in_a_free_text_is_seen_on_the_surface_that_shows_it(spare, searched, surface):
-    table, name, arguments, folder = FREE_OF_PERSONS[surface]
-    poisoned(table)
+    table, column, name, arguments, folder = FREE_OF_PERSONS[surface]
+    poisoned(table, column)
     lake.verb(spare, name, **arguments)
     assert "phone" in searched.tree(spare.home / folder).found
