@@ -344,7 +344,7 @@ COCKPIT = Dashboard(
     pages=(
         Page("overview", "总览", (
             ((HEADLINE_STRIP, 12, 37),),
-            ((TILES, 12, 71),),
+            ((TILES, 12, 76),),
             ((MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((DISTRICT_RANK, 5, 70), (ALERT_QUEUE, 7, 70)),
         )),
@@ -383,7 +383,7 @@ DISTRICT = Dashboard(
     pages=(
         Page("overview", "总览", (
             ((HEADLINE_STRIP, 12, 37),),
-            ((D_TILES, 12, 77),),
+            ((D_TILES, 12, 81),),
             ((D_MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((D_VENUE_RANK, 5, 70), (D_ALERTS, 7, 70)),
         )),

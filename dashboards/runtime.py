@@ -102,7 +102,7 @@ def mutate_connection(
 
     The assets therefore hold no machine path, and nothing an administrator types into a database object can loosen
     the sandbox or open another audience's file: address and configuration are replaced, not merged. A user whom
-    nobody gave a role, and a call without a user, is refused (``access.Refused``).
+    nobody gave a role, and a call without a user, is refused.
     """
     del source
     if uri.get_backend_name() != "duckdb":
@@ -111,10 +111,22 @@ def mutate_connection(
         )
     user = security_manager.find_user(username) if username else None
     held = [role.name for role in user.roles] if user is not None and user.is_active else []
-    found = access.through((uri.database or "").strip("/"), held)
+    try:
+        found = access.through((uri.database or "").strip("/"), held)
+    except access.Refused as refused:
+        raise _forbidden(refused) from None
     connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
     locked = {**params, "connect_args": connect_args, "pool_events": [(lock_down, "connect")]}
     return uri.set(database=str(serving_path(found)), query={}), locked
+
+
+def _forbidden(refused: access.Refused) -> Exception:
+    """The refusal as Superset answers it: 403 with our code and what to do, instead of a failure of the server."""
+    from superset.errors import ErrorLevel, SupersetError, SupersetErrorType
+    from superset.exceptions import SupersetSecurityException
+
+    kind = SupersetErrorType.DATABASE_SECURITY_ACCESS_ERROR
+    return SupersetSecurityException(SupersetError(message=str(refused), error_type=kind, level=ErrorLevel.ERROR))
 
 
 NOBODY = "nobody"

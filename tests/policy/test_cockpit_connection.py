@@ -84,7 +84,7 @@ routes = {}
 for name in [*accounts, "unheard-of", None]:
     try:
         uri, params = runtime.mutate_connection(address, {}, name, people, None)
-    except access.Refused as refused:
+    except Exception as refused:
         routes[str(name)] = str(refused).split()[0]
         continue
     connection = sqlalchemy.create_engine(uri, poolclass=NullPool, **params).raw_connection()
