@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from deploy.processes import Child, Processes
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "build" / "templates" / "airflow.db"
 FINAL_STATES = frozenset({"success", "failed"})
+TRIGGER_PAUSES_S = (1.0, 3.0, 6.0)
+"""Waits before a run is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,16 @@ class Client:
         """Close the connection pool."""
         self._http.close()
 
-    def _request(self, method: str, path: str, **options: Any) -> Any:
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         if time.monotonic() > self._token_until:
             answer = self._http.post("/auth/token", json={"username": "admin", "password": self._password})
             answer.raise_for_status()
             self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             self._token_until = time.monotonic() + 3600
-        answer = self._http.request(method, path, **options)
+        return self._http.request(method, path, **options)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        answer = self._send(method, path, **options)
         if answer.is_error:
             # an answer about a connection may echo the credential that was sent
             detail = "" if "/connections" in path else answer.text[:300]
@@ -190,8 +196,23 @@ class Client:
             raise RuntimeError(f"connections could not be created: {errors}")
 
     def trigger(self, dag_id: str) -> str:
-        """Start a run; returns its id."""
-        return str(self._request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None})["dag_run_id"])
+        """Start a run; returns its id.
+
+        On SQLite a busy moment answers 5xx. The run's id is ours, so asking again can never start a second run: 409 says
+        that the first request had gone through after all.
+        """
+        run_id = f"manual__{uuid.uuid4().hex}"
+        path, body = f"/api/v2/dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None}
+        for pause_s in (*TRIGGER_PAUSES_S, None):
+            answer = self._send("POST", path, json=body)
+            if answer.status_code == 409:
+                return run_id
+            if answer.status_code < 500 or pause_s is None:
+                break
+            time.sleep(pause_s)
+        if answer.is_error:
+            raise RuntimeError(f"Airflow POST {path}: {answer.status_code} {answer.text[:300]}")
+        return str(answer.json()["dag_run_id"])
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """State and times of a run."""
