@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -92,7 +93,7 @@ def mask_text(mask: str, value: str) -> str:
 def masked(mask: str, column: pl.Expr) -> pl.Expr:
     """The masked spelling of a column; null and empty stay so."""
     text = column.cast(pl.String)
-    shown = pl.when(text.str.len_chars() == 0).then(text)
+    shown: Any = pl.when(text.str.len_chars() == 0).then(text)  # a chain whose type changes with its second link
     for form in forms(mask):
         shown = shown.when(text.str.contains(form.pattern)).then(text.str.replace(form.pattern, form.rendered("${N}")))
     hidden = pl.when(text.is_not_null()).then(pl.lit(HIDDEN))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from catalog.policy import declaration
 from catalog.policy.decide import Facet, decide
-from catalog.policy.declaration import FILE_SURFACE, TREATMENT_ZH, TREATMENTS, Limit, Policy
+from catalog.policy.declaration import FILE_SURFACE, TREATMENT_ZH, TREATMENTS, Limit, Policy, Surface
 from catalog.policy.roles import conflicts
 
 GRADES = ("L1", "L2", "L3", "L4")
@@ -75,7 +76,7 @@ class _Space:
 
     def say(self, index: Sequence[int], *, skip: int = 0) -> str:
         """A cell in Chinese; `skip` leaves out leading axes."""
-        audience, surface, grade, mark, kind = (None,) * skip + tuple(int(i) for i in index)  # type: ignore[misc]
+        audience, surface, grade, mark, kind = (None,) * skip + tuple(int(i) for i in index)
         parts = []
         if audience is not None:
             name = self.audiences[audience]
@@ -88,8 +89,8 @@ class _Space:
         if mark is not None:
             parts.append(f"个人信息标识 {self.marks[mark] or '未标'}")
         if kind is not None:
-            name = self.kinds[kind]
-            title = self.policy.kinds[name].title if name in self.policy.kinds else name
+            found = self.kinds[kind]
+            title = self.policy.kinds[found].title if found in self.policy.kinds else found
             parts.append(f"标识种类 {title or '无'}")
         return "、".join(parts)
 
@@ -282,20 +283,22 @@ def _values(check: _Checker) -> None:
         )
 
 
+def _without_file(place: Surface, index: tuple[int, ...]) -> str:
+    return f"展示面「{place.title}」对受众 {place.audiences[index[0]]} 开放，但没有为其裁切的文件"
+
+
 def _files(check: _Checker) -> None:
     """An audience reads a serving file through surfaces that are declared for it, and only where the file is."""
     space = check.space
     file = space.policy.surfaces.get(FILE_SURFACE)
-    for name, place in space.policy.surfaces.items():
+    for place in space.policy.surfaces.values():
         if place.through != FILE_SURFACE:
             continue
         outside = np.array([file is None or audience not in file.audiences for audience in place.audiences])
         check.hold(
             "file_audience",
             outside,
-            lambda i, name=name, place=place: (
-                f"展示面「{place.title}」对受众 {place.audiences[i[0]]} 开放，但没有为其裁切的文件"
-            ),  # type: ignore[misc]
+            partial(_without_file, place),
         )
 
 
