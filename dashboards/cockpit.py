@@ -370,7 +370,7 @@ COCKPIT = Dashboard(
             ((BANNER, 12, 8),),
             ((FRESHNESS_TABLE, 12, 44),),
             ((DEFINITIONS, 12, 120),),
-            ((NOTES, 7, 42), (GOVERNANCE, 5, 42)),
+            ((NOTES, 7, 48), (GOVERNANCE, 5, 48)),
         )),
     ),
 )  # fmt: skip

@@ -1,7 +1,8 @@
 {{ config(meta={'build': {'strategy': 'table', 'unbounded': true, 'reads_clock': 'full'}}) }}
 -- AL-03 one alert per episode of a pool and item: opened by two consecutive readings outside the limits or by one that
 -- is far outside, closed by two consecutive compliant readings. AL-10 one per venue and day. AL-19 one per late
--- resource. IN-01 one per source whose newest delivery holds files that had to be refused whole. QG-01 one per failed rule of the newest run of a quality gate.
+-- resource. IN-01 one per source whose newest delivery holds files that had to be refused whole.
+-- QG-01 one per failed rule of the newest run of a quality gate.
 
 with rule_table as (
     select *
