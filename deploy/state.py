@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 PASSWORDS = ("airflow_admin", "cockpit_admin", "cockpit_leader", "cockpit_leader_xuhui", "cockpit_analyst")
@@ -67,3 +68,15 @@ def day_done(home: Path) -> int | None:
     """The last day whose work is done, None before the first."""
     path = home / "demo" / "day.json"
     return int(json.loads(path.read_text(encoding="utf-8"))["number"]) if path.is_file() else None
+
+
+def note_before(home: Path, number: int, known: Mapping[str, int]) -> None:
+    """What was there before this day of the city; a day that is interrupted is still judged by it."""
+    write_private(home / "demo" / "before.json", json.dumps({"number": number, "known": dict(known)}))
+
+
+def before_day(home: Path, number: int) -> dict[str, int] | None:
+    """What was noted before this day, None when nothing was."""
+    path = home / "demo" / "before.json"
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {str(k): int(v) for k, v in noted["known"].items()} if noted.get("number") == number else None

@@ -26,8 +26,9 @@ def one_day(demo: Demo) -> bool:
         except OSError:
             raise DemoError("已有一个 make demo-tomorrow 正在运行，请等它结束。", 2) from None
         started = time.monotonic()
-        before = effects.before(demo.home)
         if state.day_done(demo.home) == demo.present()["number"]:
+            number = demo.present()["number"] + 1
+            state.note_before(demo.home, number, effects.before(demo.home).versions)
             demo.let_a_day_happen()
         demo.ingest()
         demo.build_and_share()
@@ -35,12 +36,18 @@ def one_day(demo: Demo) -> bool:
             demo.build_start_page()
             step.note = demo.urls["site"] + "/"
         demo.display.say(f"这一天用了 {time.monotonic() - started:.0f} 秒")
-        demo.results = check(demo, before)
+        demo.results = check(demo, noted_before(demo))
         state.note_day(demo.home, demo.present()["number"])
     return all(door.ok for door in demo.results) and not demo.unexpected
 
 
-def check(demo: Demo, before: effects.Before) -> list[doors.Door]:
+def noted_before(demo: Demo) -> effects.Before:
+    """What was there before the city's present day."""
+    noted = state.before_day(demo.home, demo.present()["number"])
+    return effects.Before(noted) if noted is not None else effects.before(demo.home)
+
+
+def check(demo: Demo, known: effects.Before) -> list[doors.Door]:
     """Ask every door for what the day must have changed there."""
     present = demo.present()
     cockpit, leader = demo.urls["cockpit"], demo.secrets["cockpit_leader"]
@@ -49,7 +56,7 @@ def check(demo: Demo, before: effects.Before) -> list[doors.Door]:
         ("预警、责任单位与时限（领导）", lambda: effects.alerts(cockpit, leader, present)),
         ("昨日数据的订正（分析师）", lambda: effects.restated(demo.env, present)),
         ("退回与重交（市大数据中心）", lambda: effects.resent(demo.env, present)),
-        ("更新记录（公众）", lambda: effects.open_data_grew(demo.urls["site"], before, present)),
+        ("更新记录（公众）", lambda: effects.open_data_grew(demo.urls["site"], known, present)),
         ("今日要事（起始页）", lambda: effects.start_page(demo.urls["site"], present)),
     ]
     results = []
@@ -62,14 +69,15 @@ def check(demo: Demo, before: effects.Before) -> list[doors.Door]:
 
 
 def started_here(demo: Demo) -> bool:
-    """No demo was up: start it, then let the day happen, unless an interrupted day was only just finished."""
+    """No demo was up: start it, then let the day happen; a day that was interrupted is finished instead and judged like any other."""
     done = state.day_done(demo.home)
     interrupted = done is not None and demo.present()["number"] > done
     if not demo.start():
         return False
     if interrupted:
         demo.display.say("上次没有做完的一天已补完")
-        return True
+        demo.results = check(demo, noted_before(demo))
+        return all(door.ok for door in demo.results) and not demo.unexpected
     return one_day(demo)
 
 

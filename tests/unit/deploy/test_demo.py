@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy import airflow, doors
+from deploy import airflow, doors, effects, state, tomorrow
 from deploy.demo import Demo, DemoError
 from deploy.display import Display
 
@@ -122,3 +122,19 @@ def test_query_context_of_a_chart() -> None:
     assert query["columns"] == ["part_date", "district_name"]
     assert query["filters"] == [{"col": "kpi_code", "op": "==", "val": "V-06"}]
     assert query["extras"]["where"] == "(district_code <> '310000')"
+
+
+def test_an_interrupted_day_is_judged_by_what_was_there_before_it(tmp_path: Path) -> None:
+    """What the interrupted run has published already must still count as new when the next run finishes the day."""
+    here = demo(tmp_path)
+    versions = tmp_path / "open" / "daily_visits" / "versions.json"
+    versions.parent.mkdir(parents=True)
+    versions.write_text(json.dumps(["a"]))
+    (tmp_path / "demo").mkdir()
+    state.note_before(tmp_path, 3, effects.before(tmp_path).versions)
+    versions.write_text(json.dumps(["a", "b"]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Demo, "present", lambda self: {"number": 3})
+        assert tomorrow.noted_before(here).versions == {"daily_visits": 1}
+        patch.setattr(Demo, "present", lambda self: {"number": 4})
+        assert tomorrow.noted_before(here).versions == {"daily_visits": 2}
