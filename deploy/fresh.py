@@ -4,8 +4,8 @@ Builds a minimal Debian 12 with ``debootstrap``, installs exactly the packages o
 in a fresh clone of HEAD:
 
 1. ``make demo HEADLESS=1`` and ``make test``;
-2. ``make clean`` and ``make demo HEADLESS=1`` once more without any network and without the machine's package folders. That the index
-   cannot be reached there is proved: the same download of one locked package succeeds before and must fail now.
+2. ``make clean`` and ``make demo HEADLESS=1`` once more, and ``make test-unit``, without any network and without the machine's package
+   folders. That the index cannot be reached there is proved: the same download of one locked package succeeds before and must fail now.
 
 Needs root (chroot, namespaces), the Debian packages ``debootstrap`` and ``util-linux``, about 8 GB of disk and, in step 1, the package
 indexes this machine is configured for: apt's sources and pip's or uv's settings are copied, no address is written here. Uses the standard
@@ -378,6 +378,7 @@ def whole_way(options: argparse.Namespace, stages: Stages) -> None:
         stage("make clean, then make demo HEADLESS=1 without network", f"{make} clean demo HEADLESS=1", network=False)
         if not options.skip_tests:
             stage("make test", f"{make} test PYTEST_ARGS=-rs", network=True)
+            stage("make test-unit without network", f"{make} test-unit PYTEST_ARGS=-q", network=False)
         for line in log.read_text(errors="replace").splitlines():
             if re.search(r"^(SKIPPED|FAILED|ERROR)|\d+ passed|全部进程内存峰值", line):
                 print(f"fresh: | {line.strip()}", flush=True)
