@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,21 @@ class Installation:
             for name in names:
                 ledger.set_checked_version(name, int(tables.version(name) or 0), "test")
 
-    def build_and_share(self, served: api.Running) -> None:
-        """Layers, serving files, deliveries and answers, open data."""
+    def fetch_again(self, served: api.Running, first: date, last: date) -> dict[str, int]:
+        """An operator's backfill of every source over these days; accepted rows by resource."""
+        from catalog import contracts
+        from ingestion.backfill import backfill
+        from quality.gate import run_gate
+
+        self.use(served)
+        accepted = {}
+        for resource in RESOURCES:
+            accepted[resource] = backfill(resource, first, last).ingest.accepted
+            run_gate([obj.table for obj in contracts.load(resource).objects])
+        return accepted
+
+    def build_and_share(self, served: api.Running, *, full: bool = False) -> None:
+        """Layers, serving files, deliveries and answers, open data. ``full``: every model from scratch."""
         from catalog.publish import publish_reference
         from lake import tables
         from modeling.run import LAYERS, build
@@ -99,7 +113,7 @@ class Installation:
         publish_reference()
         publish_ops()
         for layer in LAYERS:
-            build(layer)
+            build(layer, full_refresh=full)
         run_gate([name for name in tables.all_tables() if tables.layer_of(name) == "ads"])
         publish_ops()
         publish_serving()

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from lake import clock
+from simulation import api
 from simulation.incidents import DOWN, incidents
 from simulation.sizes import SIZES
 from tests.tomorrow.days import Installation, compare
@@ -89,3 +92,15 @@ def test_open_data_has_a_version_a_day(lived: Any) -> None:
     assert pl.read_csv(newest / "daily_visits.csv").height == versions[-1]["row_count"]
     log = (newest / "CHANGELOG.md").read_text("utf-8")
     assert all(v["version"] in log for v in versions)
+
+
+def test_a_backfill_of_every_source_changes_nothing_and_a_full_rebuild_is_the_same(lived: Any) -> None:
+    """Last of this module: fourteen days of late, lost and restated records were built in increments."""
+    here, noted, _ = lived
+    with api.start(here.city) as served:
+        here.use(served)
+        last = clock.today()
+        accepted = here.fetch_again(served, last - timedelta(days=6), last)
+        assert set(accepted.values()) == {0}, accepted
+        here.build_and_share(served, full=True)
+    assert compare(noted[DAYS], here.state()) > 100_000
