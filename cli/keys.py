@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command("init")
     def init(as_json: AsJson = False) -> None:
-        """Create the key file when there is none; an existing one is never touched."""
+        """Create the key file, or add the keys it lacks; an existing key is never touched."""
         from protection import keys
 
         path = keys.ensure()

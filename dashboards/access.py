@@ -20,17 +20,21 @@ POLICY = REPO / "catalog" / "policy" / "policy.yaml"
 SUPERSET_ROLES = {"Admin": "analyst"}
 """Superset's own roles that read a file. Its Admin runs the platform and, for now, reads what the analyst reads."""
 
+WINDOWS = {"analyst": "分析数据", "science": "科研数据"}
+"""Audience that asks in SQL Lab → name of its database there, a database object of its own."""
+
 DOORS: dict[str, frozenset[str]] = {
     "cockpit": frozenset({"cockpit", "district", "analyst"}),
-    "analyst": frozenset({"analyst"}),
+    **{audience: frozenset({audience}) for audience in WINDOWS},
 }
 """Database object (the name in its address) → audiences that may come through it. Each comes to its own file."""
 
 HOMES = {"cockpit": "cockpit", "district": "district"}
 """Audience → slug of the dashboard made for it."""
 
-WIDER = ("analyst", "cockpit")
-"""Audiences whose file holds every row of the ones after them; for accounts with several roles."""
+WIDER = {"analyst": frozenset({"cockpit", "district"}), "cockpit": frozenset({"district"})}
+"""Audience → audiences whose rows its file holds too; for accounts with several roles. Roles that the policy lets nobody
+combine (science staff) are in none: together with another role they read nothing."""
 
 
 class Refused(ValueError):
@@ -109,10 +113,9 @@ def of(held: Iterable[str]) -> Access:
         raise Refused("TIYU-COCKPIT-0014 该账号没有可读数据的角色。处理办法：请管理员授予一个角色（区级领导须写明区）")
     if len(known) == 1:
         return known.pop()
-    for audience in WIDER:
-        for one in known:
-            if one.audience == audience:
-                return one
+    for one in known:
+        if all(other.audience in WIDER.get(one.audience, ()) for other in known - {one}):
+            return one
     raise Refused(
         "TIYU-COCKPIT-0015 该账号有两个以上的数据范围，没有同时覆盖它们的文件。处理办法：只保留一个范围的角色"
     )

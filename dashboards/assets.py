@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from dashboards import access
 from dashboards.cockpit import COCKPIT, DISTRICT
 from dashboards.model import HERE, Chart, Dashboard, Dataset, key_uuid
 
@@ -28,7 +29,8 @@ LEGACY_VIZ = frozenset({"country_map"})
 
 
 COCKPIT_DATABASE_UUID = key_uuid("database", "cockpit")
-ANALYST_DATABASE_UUID = key_uuid("database", "analyst")
+WINDOW_UUIDS = {audience: key_uuid("database", audience) for audience in access.WINDOWS}
+ANALYST_DATABASE_UUID = WINDOW_UUIDS["analyst"]
 
 
 def _columns_of(params: dict[str, Any]) -> list[str]:
@@ -296,20 +298,20 @@ def scoped_dataset_uuids() -> list[str]:
     return [d.uuid for d in datasets() if "district_code" in {column.name for column in d.columns}]
 
 
-def saved_queries() -> Iterator[dict[str, str]]:
-    """Saved queries of the analyst account: uuid, label, description, schema, sql.
+def saved_queries(audience: str = "analyst") -> Iterator[dict[str, str]]:
+    """Saved queries of an audience that asks in SQL Lab: uuid, label, description, schema, sql.
 
-    They are the files of ``sharing/serving/saved_queries`` that ``tiyu sql`` offers too: the first comment lines name
-    the query (标题) and the question it answers (问题).
+    The analyst's are the files of ``sharing/serving/saved_queries`` that ``tiyu sql`` offers too, others have a folder
+    of their name there. The first comment lines name the query (标题) and the question it answers (问题).
     """
-    for path in sorted(SAVED_QUERIES.glob("*.sql")):
+    for path in sorted((SAVED_QUERIES if audience == "analyst" else SAVED_QUERIES / audience).glob("*.sql")):
         text = path.read_text("utf8")
         title, question = (re.search(rf"^--\s*{name}[：:]\s*(.+)$", text, re.MULTILINE) for name in ("标题", "问题"))
         yield {
             "uuid": key_uuid("query", path.stem),
             "label": title.group(1).strip() if title else path.stem,
             "description": question.group(1).strip() if question else "",
-            "schema": "ads",
+            "schema": "ads" if audience == "analyst" else "dws",
             "sql": text.strip() + "\n",
         }
 
@@ -324,8 +326,9 @@ def build(of: Sequence[Dashboard] | None = None) -> dict[str, str]:
     files: dict[str, str] = {
         "metadata.yaml": _dump({"version": VERSION, "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"}),
         "databases/cockpit.yaml": _dump(_database("cockpit", "驾驶舱数据", COCKPIT_DATABASE_UUID, False)),
-        "databases/analyst.yaml": _dump(_database("analyst", "分析数据", ANALYST_DATABASE_UUID, True)),
     }
+    for audience, name in access.WINDOWS.items():
+        files[f"databases/{audience}.yaml"] = _dump(_database(audience, name, WINDOW_UUIDS[audience], True))
     for dataset in datasets(chosen):
         files[f"datasets/cockpit/{dataset.key}.yaml"] = _dump(_dataset(dataset))
     for dashboard in chosen:

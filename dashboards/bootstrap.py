@@ -34,6 +34,7 @@ ACCOUNTS = {
     "leader": ("leader", "局", "领导"),
     "leader_xuhui": ("district_leader_310104", "徐汇区", "领导"),
     "analyst": ("analyst", "数据", "分析员"),
+    "science": ("science_staff", "科研", "人员"),
 }
 """User name → (role, family name shown, given name shown)."""
 
@@ -82,7 +83,7 @@ def fingerprint() -> str:
     """Hash of everything a template is made of: our code and declarations, and the locked environment."""
     digest = hashlib.sha256()
     files = [path for path in HERE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    files += (REPO / "sharing" / "serving" / "saved_queries").glob("*.sql")
+    files += (REPO / "sharing" / "serving" / "saved_queries").rglob("*.sql")
     files += (REPO / "catalog" / "policy").glob("*.yaml")
     lock = REPO / "requirements" / "cockpit.txt"
     for path in sorted([*files, *([lock] if lock.is_file() else [])]):
@@ -111,15 +112,17 @@ def _roles(security: Any) -> dict[str, Any]:
     readers = [name for name, found in access.roles().items() if found.audience in ("cockpit", "district")]
     for name in readers:
         security.set_role(name, security._is_public_pvm, permissions)
-    security.set_role(
-        "analyst",
-        lambda p: (
-            (security._is_gamma_pvm(p) or security._is_sql_lab_pvm(p))
-            and not any(str(p.view_menu.name).startswith(view) for view in ANALYST_DENIED_VIEWS)
-        ),
-        permissions,
-    )
-    roles = {name: security.find_role(name) for name in (*readers, "analyst")}
+    askers = [name for name, found in access.roles().items() if found.audience in access.WINDOWS and name != "Admin"]
+    for name in askers:
+        security.set_role(
+            name,
+            lambda p: (
+                (security._is_gamma_pvm(p) or security._is_sql_lab_pvm(p))
+                and not any(str(p.view_menu.name).startswith(view) for view in ANALYST_DENIED_VIEWS)
+            ),
+            permissions,
+        )
+    roles = {name: security.find_role(name) for name in (*readers, *askers)}
     more = [found for name in READER_PERMISSIONS if (found := security.find_permission_view_menu(*name)) is not None]
     for name in readers:
         for found in more:
@@ -171,15 +174,23 @@ def initialise() -> None:
         log(f"导入驾驶舱定义（{len(bundle)} 个文件）…")
         with override_user(security_manager.find_user("admin")):
             ImportAssetsCommand(dict(bundle)).run()
-        analyst_database = db.session.query(Database).filter_by(uuid=assets.ANALYST_DATABASE_UUID).one()
-        reads = security_manager.add_permission_view_menu("database_access", analyst_database.perm)
-        security_manager.add_permission_role(roles["analyst"], reads)
+        windows = {
+            audience: db.session.query(Database).filter_by(uuid=uuid).one()
+            for audience, uuid in assets.WINDOW_UUIDS.items()
+        }
+        for name, role in roles.items():
+            audience = access.roles()[name].audience
+            if audience in windows:
+                reads = security_manager.add_permission_view_menu("database_access", windows[audience].perm)
+                security_manager.add_permission_role(role, reads)
         for declared in assets.dashboards():
             dashboard = db.session.query(Dashboard).filter_by(uuid=declared.uuid).one()
             audiences = DASHBOARD_AUDIENCES[declared.slug]
             dashboard.roles = [role for name, role in roles.items() if access.roles()[name].audience in audiences]
         _row_filters(db, roles)
-        _saved_queries(db, security_manager.find_user("analyst"), analyst_database)
+        for user, (role, *_) in ACCOUNTS.items():
+            if role in roles and (audience := access.roles()[role].audience) in windows:
+                _saved_queries(db, security_manager.find_user(user), windows[audience], audience)
         db.session.commit()
     log(f"元数据库就绪（{time.monotonic() - started:.0f} 秒）")
 
@@ -214,13 +225,13 @@ def _row_filters(db: Any, roles: dict[str, Any]) -> None:
             db.session.delete(row)
 
 
-def _saved_queries(db: Any, owner: Any, database: Any) -> None:
-    """Give the analyst account the declared saved queries (SQL Lab shows a user only his own)."""
+def _saved_queries(db: Any, owner: Any, database: Any, audience: str) -> None:
+    """Give an account the declared saved queries of its audience (SQL Lab shows a user only his own)."""
     from superset.models.sql_lab import SavedQuery
 
     from dashboards import assets
 
-    declared = {query["uuid"]: query for query in assets.saved_queries()}
+    declared = {query["uuid"]: query for query in assets.saved_queries(audience)}
     existing = {str(row.uuid): row for row in db.session.query(SavedQuery).filter_by(user_id=owner.id)}
     for uuid, query in declared.items():
         # The analyst may change or add queries; a declared one returns to its text when the code changes.

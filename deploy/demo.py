@@ -301,6 +301,7 @@ class Demo:
             "TIYU_COCKPIT_LEADER_PASSWORD": self.secrets["cockpit_leader"],
             "TIYU_COCKPIT_LEADER_XUHUI_PASSWORD": self.secrets["cockpit_leader_xuhui"],
             "TIYU_COCKPIT_ANALYST_PASSWORD": self.secrets["cockpit_analyst"],
+            "TIYU_COCKPIT_SCIENCE_PASSWORD": self.secrets["cockpit_science"],
         }
 
     def start_cockpit(self, ports: Mapping[str, int]) -> Child:
@@ -472,6 +473,7 @@ class Demo:
                     "password": self.secrets["cockpit_leader_xuhui"],
                 },
                 {"door": "SQL 查询（分析师）", "user": "analyst", "password": self.secrets["cockpit_analyst"]},
+                {"door": "SQL 查询（科研人员）", "user": "science", "password": self.secrets["cockpit_science"]},
                 {"door": "Superset 管理", "user": "admin", "password": self.secrets["cockpit_admin"]},
                 {"door": "Airflow", "user": "admin", "password": self.secrets["airflow_admin"]},
             ],
@@ -498,6 +500,7 @@ class Demo:
                 ),
             ),
             ("SQL 查询（分析师）", lambda: doors.analyst(self.urls["cockpit"], self.secrets["cockpit_analyst"])),
+            ("SQL 查询（科研人员）", lambda: doors.science(self.urls["cockpit"], self.secrets["cockpit_science"])),
             ("数据交换（市大数据中心）", lambda: doors.exchange(self.env)),
             ("开放数据（公众）", lambda: doors.open_data(self.urls["site"])),
         ]

@@ -9,7 +9,14 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSWORDS = ("airflow_admin", "cockpit_admin", "cockpit_leader", "cockpit_leader_xuhui", "cockpit_analyst")
+PASSWORDS = (
+    "airflow_admin",
+    "cockpit_admin",
+    "cockpit_leader",
+    "cockpit_leader_xuhui",
+    "cockpit_analyst",
+    "cockpit_science",
+)
 
 
 def load_secrets(home: Path) -> dict[str, str]:

@@ -8,19 +8,30 @@ rotated. A production installation replaces the provider by a KMS with the same 
 from __future__ import annotations
 
 import base64
+import fcntl
 import functools
 import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.settings import settings
 
-PURPOSES = ("archive", "token", "analyst")
 _KEY_BYTES = 32
+_OWN = ("archive", "token")
+
+
+def purposes() -> tuple[str, ...]:
+    """What there is a key for: the archive, the lake's tokens, and every audience of the policy whose file holds tokens."""
+    from catalog import policy
+
+    audiences = policy.current().audiences.items()
+    return (*_OWN, *(name for name, who in audiences if who.file and "token" in who.kinds.values()))
 
 
 class KeyProvider(Protocol):
@@ -75,37 +86,59 @@ class FileKeyProvider:
     def _entry(self, purpose: str) -> dict:
         if purpose not in self._keys:
             raise TiyuError(
-                "TIYU-KEY-0003", "找不到所需的密钥", "检查密钥文件是否完整", EXIT_UNAVAILABLE, purpose=purpose
+                "TIYU-KEY-0003",
+                "找不到所需的密钥",
+                "新增的用途：运行 tiyu keys init 补上；否则检查密钥文件是否完整",
+                EXIT_UNAVAILABLE,
+                purpose=purpose,
             )
         return self._keys[purpose]
 
 
 def ensure() -> Path:
-    """Create the key file when there is none (never touches an existing one); returns its path."""
+    """Create the key file, or add keys of purposes that it lacks; a key that is there is never touched. Returns its path.
+
+    Raises TIYU-KEY-0002 instead of adding to a file that others can read.
+    """
     path = settings().key_file
-    if path.exists():
-        return path
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    content = {
-        "version": 1,
-        "purposes": {
-            purpose: {"current": "k1", "keys": {"k1": base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}}
-            for purpose in PURPOSES
-        },
-    }
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(partial, path)  # refuses to replace a file another process made meanwhile
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
+    with _one_writer(path.parent):
+        content = json.loads(path.read_text("utf-8")) if path.exists() else {"version": 1, "purposes": {}}
+        missing = [purpose for purpose in purposes() if purpose not in content["purposes"]]
+        if missing:
+            if path.exists():
+                FileKeyProvider(path)  # permissions that are too wide must be seen, not mended in passing
+            content["purposes"] |= {purpose: _new_key() for purpose in missing}
+            _write(path, content)
     return path
+
+
+def _new_key() -> dict[str, Any]:
+    return {"current": "k1", "keys": {"k1": base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}}
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Two processes that start at once must not each make a key for the same purpose."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @functools.cache

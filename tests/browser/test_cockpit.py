@@ -340,6 +340,27 @@ def test_analyst_queries_the_analyst_file_only(server):
     assert [row["n"] for row in attached] == ["analyst"]
 
 
+def test_science_staff_queries_the_science_file_only(server):
+    science, analyst = server.client("science"), server.client("analyst")
+    assert [item["database_name"] for item in science.listing("database")] == ["科研数据"]
+    attached = sql_lab(science, "SELECT database_name AS n FROM duckdb_databases() WHERE NOT internal", "科研数据")[
+        "data"
+    ]
+    assert [row["n"] for row in attached] == ["science"]
+    assert sql_lab(science, "SELECT count(*) AS n FROM main.catalog_tables", "科研数据")["data"][0]["n"] > 0
+    numbers = databases(server)
+    for client, database in ((science, "分析数据"), (science, "驾驶舱数据"), (analyst, "科研数据")):
+        with pytest.raises(deploy.DeployError, match="403"):
+            sql_lab(client, "SELECT 1", number=numbers[database])
+    assert science.listing("dashboard") == []
+    declared = {item["label"] for item in assets.saved_queries("science")}
+    assert len(declared) >= 2
+    assert {item["label"] for item in science.listing("saved_query")} == declared
+    if not server.synthetic:
+        for item in assets.saved_queries("science"):
+            assert sql_lab(science, item["sql"], "科研数据")["data"]
+
+
 def test_analyst_finds_the_saved_queries(server):
     found = {item["label"]: item["sql"] for item in server.client("analyst").listing("saved_query")}
     declared = {item["label"]: item["sql"] for item in assets.saved_queries()}

@@ -226,15 +226,36 @@ def copy(ran: Ran, surface: str, *sources: Path) -> None:
             shutil.copyfile(source, target)
 
 
+def _with_purpose() -> dict[str, list[str]]:
+    """Audience that may see training data of persons (L4) for a purpose → names of its serving files."""
+    from catalog.policy import current
+    from sharing.serving import policy
+
+    declared = current()
+    return {
+        name: [who.file_of(code) for code in (who.scope.codes() if who.scope else [None])]
+        for name in policy.served()
+        if declared.audiences[name].purpose
+        for who in [policy.audience(name)]
+    }
+
+
 def serving_files(ran: Ran) -> None:
-    """Every byte of every file that is cut for an audience."""
-    copy(ran, "serving_file", *sorted((ran.home / "serving").glob("*.duckdb")))
+    """Every byte of every file that is cut for an audience without a purpose of its own."""
+    apart = {file for files in _with_purpose().values() for file in files}
+    files = sorted((ran.home / "serving").glob("*.duckdb"))
+    copy(ran, "serving_file", *(path for path in files if path.name not in apart))
+
+
+def science_files(ran: Ran) -> None:
+    """The file of science staff."""
+    copy(ran, "serving_file.science", *(ran.home / "serving" / file for file in _with_purpose()["science"]))
 
 
 def _all_rows(ran: Ran, surface: str, audience: str, scope: str | None = None) -> None:
     from sharing import serving
 
-    con = serving.connect(audience, scope, surface=surface)
+    con = serving.connect(audience, scope, surface=surface.partition(".")[0])
     try:
         names = con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         for schema, table in names:
@@ -270,6 +291,11 @@ def cockpit(ran: Ran) -> None:
 def sql_lab(ran: Ran) -> None:
     """Every table of the analyst's connection, all columns and rows."""
     _all_rows(ran, "sql_lab", "analyst")
+
+
+def science_lab(ran: Ran) -> None:
+    """The same of science staff's connection."""
+    _all_rows(ran, "sql_lab.science", "science")
 
 
 def cli_sql(ran: Ran) -> None:
@@ -397,11 +423,13 @@ def error_message(ran: Ran) -> None:
         assert tiyu(ran, "error_message", f"command-{number}", *arguments) != 0, arguments
 
 
-#: Surface of the policy → what writes down all that it shows.
+#: Surface of the policy → what writes down all that it shows; an audience that may see more there stands apart, after a dot.
 COLLECTORS: dict[str, Callable[[Ran], None]] = {
     "serving_file": serving_files,
+    "serving_file.science": science_files,
     "cockpit": cockpit,
     "sql_lab": sql_lab,
+    "sql_lab.science": science_lab,
     "cli_sql": cli_sql,
     "cli_diff": cli_diff,
     "cli_trace": cli_trace,

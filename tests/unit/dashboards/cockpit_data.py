@@ -141,10 +141,10 @@ def districts() -> dict[str, str]:
 
 
 def build(folder: Path, *, scoped: bool = False) -> Path:
-    """Write ``cockpit.duckdb``, ``analyst.duckdb`` and, with ``scoped``, a ``district_<code>.duckdb`` for each district
+    """Write ``cockpit.duckdb``, ``analyst.duckdb``, ``science.duckdb`` and, with ``scoped``, a ``district_<code>.duckdb`` for each district
     into ``folder``; each aside first, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    scopes: dict[str, tuple[str, str] | None] = {"cockpit": None, "analyst": None}
+    scopes: dict[str, tuple[str, str] | None] = {"cockpit": None, "analyst": None, "science": None}
     if scoped:
         scopes |= {f"district_{code}": (code, name) for code, name in districts().items()}
     whole = folder / "whole.duckdb.tmp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from dashboards import access
 
@@ -14,7 +15,7 @@ def test_every_role_reads_one_file_and_every_district_has_its_own():
     roles = access.roles()
     assert {roles[f"district_leader_{code}"].file for code in CODES} == {f"district_{code}.duckdb" for code in CODES}
     assert roles["leader"].file == "cockpit.duckdb"
-    assert len(access.labels()) == 16 + 2
+    assert len(access.labels()) == 16 + 3
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -36,6 +37,25 @@ def test_a_user_without_a_declared_role_is_refused(held):
 def test_two_districts_have_no_common_file():
     with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
         access.of(["district_leader_310104", "district_leader_310101"])
+
+
+def test_science_staff_reads_the_own_window_alone():
+    assert access.through("science", ["science_staff"]).file == "science.duckdb"
+    for door in ("analyst", "cockpit"):
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0016"):
+            access.through(door, ["science_staff"])
+    with pytest.raises(access.Refused, match="TIYU-COCKPIT-0016"):
+        access.through("science", ["analyst"])
+    for other in ("analyst", "leader", "district_leader_310104", "Admin"):
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
+            access.of(["science_staff", other])
+
+
+def test_every_audience_of_sql_lab_with_a_file_has_a_window_of_its_own():
+    declared = yaml.safe_load(access.POLICY.read_text("utf8"))
+    asking = [name for name in declared["surfaces"]["sql_lab"]["audiences"] if declared["audiences"][name].get("file")]
+    assert sorted(access.WINDOWS) == sorted(asking)
+    assert all(access.DOORS[name] == {name} for name in asking)
 
 
 def test_more_roles_never_read_less():

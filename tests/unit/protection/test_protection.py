@@ -1,7 +1,9 @@
 import base64
 import hashlib
 import io
+import json
 import os
+import stat
 
 import polars as pl
 import pytest
@@ -71,6 +73,26 @@ def test_key_file_with_wide_permissions_is_refused(tmp_path):
 def test_ensure_never_replaces_keys():
     before = keys.ensure().read_bytes()
     assert keys.ensure().read_bytes() == before
+
+
+def test_ensure_adds_the_key_of_a_purpose_that_came_later():
+    path = keys.ensure()
+    whole = json.loads(path.read_text("utf-8"))["purposes"]
+    assert set(whole) == set(keys.purposes()) >= {"archive", "token", "analyst", "science"}
+    assert len({entry["keys"]["k1"] for entry in whole.values()}) == len(whole)
+    older = {name: entry for name, entry in whole.items() if name != "science"}
+    path.write_text(json.dumps({"version": 1, "purposes": older}), "utf-8")
+    with pytest.raises(TiyuError, match="TIYU-KEY-0003"):
+        keys.provider().current("science")
+    path.chmod(0o640)
+    with pytest.raises(TiyuError, match="TIYU-KEY-0002"):
+        keys.ensure()
+    path.chmod(0o600)
+    now = json.loads(keys.ensure().read_text("utf-8"))["purposes"]
+    assert {name: entry for name, entry in now.items() if name != "science"} == older
+    assert now["science"] != whole["science"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 def _seal(data: bytes, cipher: str) -> bytes:
