@@ -135,9 +135,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
             env.pop(variable, None)
         if name != "calm":  # tokens are made with the key: the same key, the same rows
             shutil.copytree(base / "calm" / "keys", path / "keys")
-        subprocess.run(
-            [sys.executable, "-m", "deploy.prepare", "--scale", str(world["demo_scale"])], cwd=ROOT, env=env, check=True
-        )
+        prepare = ["--scale", str(world["demo_scale"]), "--as-of", world["as_of"]]
+        subprocess.run([sys.executable, "-m", "deploy.prepare", *prepare], cwd=ROOT, env=env, check=True)
         return Home(path, env)
 
     try:

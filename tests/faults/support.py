@@ -15,18 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from catalog import contracts
 from deploy.processes import MARK, marked
 
 ROOT = Path(__file__).resolve().parents[2]
-RESOURCES = (
-    "venue.register",
-    "venue.booking",
-    "venue.entry",
-    "event.filing",
-    "training.activity",
-    "fitness.checkin",
-    "supervision.water_reading",
-)
+RESOURCES = sorted(contracts.load_all("source"), key=lambda name: (name != "venue.register", name))
+"""Every source of the contracts; the register first, as in the demo."""
 # Columns that say when or in which run something happened, not what is true.
 TECHNICAL = frozenset({"_ingested_at", "input_versions", "last_success_at", "due_at", "checked_at", "run_id"})
 

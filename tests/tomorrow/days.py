@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from catalog import contracts
 from simulation import api
 from simulation.advance import advance, today
 from simulation.center.service import Behaviour, work
@@ -25,10 +26,8 @@ from simulation.center.state import State
 from simulation.generate import generate
 from simulation.sizes import Size
 
-RESOURCES = (
-    "venue.register", "venue.booking", "venue.entry", "event.filing", "fitness.checkin", "supervision.water_reading",
-    "training.activity",
-)  # fmt: skip
+RESOURCES = sorted(contracts.load_all("source"), key=lambda name: (name != "venue.register", name))
+"""Every source of the contracts; the register first, as in the demo."""
 ARRIVAL = frozenset(
     {
         "_batch_id", "_record_no", "_source_object", "_ingested_at", "input_versions", "checked_version", "built_at",
@@ -61,7 +60,6 @@ class Installation:
 
     def ingest(self, served: api.Running, *, gate: bool = True) -> None:
         """Every source; one that cannot be had does not stop the others. Without ``gate`` what came is trusted (quicker)."""
-        from catalog import contracts
         from ingestion.run import ingest
         from lake import ledger, tables
         from lake.errors import EXIT_UNAVAILABLE, TiyuError
@@ -87,7 +85,6 @@ class Installation:
 
     def fetch_again(self, served: api.Running, first: date, last: date) -> dict[str, int]:
         """An operator's backfill of every source over these days; accepted rows by resource."""
-        from catalog import contracts
         from ingestion.backfill import backfill
         from quality.gate import run_gate
 
