@@ -58,14 +58,16 @@ def note(part: str, content: dict) -> None:
     _notes[part] = content
 
 
-def write() -> Path:
-    """Store what was noted, with commit and versions."""
+def write(*, cpu_seconds: float, wall_seconds: float) -> Path:
+    """Store what was noted, with commit, versions and what it cost."""
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     head = {
         "commit": commit,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("sqlglot", "duckdb", "dbt-core")}},
+        "cpu_seconds": round(cpu_seconds),
+        "wall_seconds": round(wall_seconds),
     }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps({**head, **_notes}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
