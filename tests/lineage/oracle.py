@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 import duckdb
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 from sqlglot.lineage import lineage as plain_lineage
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import build_scope
 
 Column = tuple[str, str]
 
@@ -272,25 +271,28 @@ class Oracle:
 
 def plain_edges(sql: str, schema: Mapping[str, Mapping[str, str]], columns: Iterable[str]) -> dict[str, set[Column]]:
     """What sqlglot's own lineage finds for each column; a column it fails on has no edges."""
-    found: dict[str, set[Column]] = {}
-    nested: dict = {}
-    for table, of in schema.items():
-        nested[table] = dict(of)
     try:
         tree = sqlglot.parse_one(sql, dialect="duckdb")
-        for table in tree.find_all(exp.Table):
-            table.set("db", None)
-            table.set("catalog", None)
-        scope = build_scope(qualify(tree, schema=nested, dialect="duckdb", validate_qualify_columns=False))
-    except Exception:  # whatever it stumbles over: it has no answer
+    except SqlglotError:
         return {column: set() for column in columns}
+    for table in tree.find_all(exp.Table):
+        table.set("db", None)
+        table.set("catalog", None)
+    nested: dict[str, object] = {table: dict(of) for table, of in schema.items()}
+    found: dict[str, set[Column]] = {}
+    try:  # all columns at once is much faster; one that fails takes the others with it
+        nodes = {n.lower(): node for n, node in plain_lineage(None, tree, nested, dialect="duckdb").items()}
+    except Exception:  # whatever it stumbles over
+        nodes = {}
     for column in columns:
-        found[column] = set()
         try:
-            node = plain_lineage(column, tree, dialect="duckdb", scope=scope)
-        except Exception:
+            node = nodes.get(column) or plain_lineage(column, tree, nested, dialect="duckdb")
+        except Exception:  # it has no answer
+            found[column] = set()
             continue
-        for leaf in node.walk():
-            if not leaf.downstream and isinstance(leaf.expression, exp.Table):
-                found[column].add((leaf.expression.name.lower(), leaf.name.rsplit(".", 1)[-1].strip('"').lower()))
+        found[column] = {
+            (leaf.expression.name.lower(), leaf.name.rsplit(".", 1)[-1].strip('"').lower())
+            for leaf in node.walk()
+            if not leaf.downstream and isinstance(leaf.expression, exp.Table)
+        }
     return found

@@ -114,4 +114,5 @@ def test_recall_and_precision_beside_plain_lineage(seen, capsys):
     })  # fmt: skip
     assert mine.recall == 1.0
     assert mine.precision >= 0.95
-    assert theirs.recall < mine.recall, "the comparison is meant to show why an engine of our own is needed"
+    assert theirs.precision > 0.9, "the other engine is asked rightly: what it finds is true"
+    assert 0.3 < theirs.recall < mine.recall, "the comparison is meant to show why an engine of our own is needed"
