@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from catalog import breakers, columns
+from catalog import breakers
 from catalog.breakers import Breaker, Certificate, Evidence
 from catalog.breakers.certificate import floor_problems
 from catalog.breakers.structure import Refused
@@ -24,16 +24,12 @@ from lake import clock, ledger, query
 from lake.errors import TiyuError
 from modeling import literals, run, store
 from modeling.session import Session
+from quality import certificates
 
 
 def fingerprint(sql: str, breaker: Breaker, grade: str) -> str:
-    """Of everything that a certificate rests on beside the data: SQL, declaration, limits."""
-    parts = [sql, breaker.model_dump_json(), json.dumps(asdict(breakers.limits(grade)))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _grades() -> dict[Origin, tuple[str, str]]:
-    return {Origin(r["table"], r["column"]): (str(r["grade"]), str(r["pi_mark"])) for r in columns.describe_all()}
+    """Of everything that a certificate rests on beside the data: the SQL, then declaration and limits."""
+    return f"{hashlib.sha256(sql.encode()).hexdigest()[:16]}.{breakers.terms(breaker, grade)}"
 
 
 def _connection(session: Session) -> duckdb.DuckDBPyConnection:
@@ -107,7 +103,7 @@ def certify(session: Session, compiled: Mapping[str, str], tables: Iterable[str]
     }
     if not todo:
         return []
-    grades = _grades()
+    grades = certificates.grades()
     found = []
     con = _connection(session)
     try:
@@ -148,25 +144,21 @@ def stored_problems(compiled: Mapping[str, str]) -> tuple[int, list[tuple[str, s
     Only tables with a checked version count: nothing is shown of the others.
     """
     declared, _ = breakers.load()
-    grades = _grades()
-    today = clock.today()
+    grades = certificates.grades()
     examined, problems = 0, []
     for origin, breaker in declared.items():
         version = ledger.checked_version(origin.table)
         if version is None or origin.table not in compiled:
             continue
         examined += 1
-        rows = {r["version"]: r for r in ledger.certificates(origin.table) if r["column_name"] == origin.column}
-        row = rows.get(version)
-        if row is None:
-            text = "没有证书" if not rows else "数据已更新，证书没有重新计算"
-        elif row["fingerprint"] != fingerprint(compiled[origin.table], breaker, grades[origin][0]):
-            text = "模型、声明或门槛已改动，证书没有重新计算"
-        elif row["status"] == "invalid":
-            text = "证书无效：" + "；".join(json.loads(row["problems"]))
-        elif today > breaker.expires:
-            text = f"批准已于 {breaker.expires} 到期"
-        else:
-            continue
-        problems.append((str(origin), f"{text}；运行 tiyu grade certify"))
+        text = certificates.problem(origin, breaker, version, grades[origin][0])
+        row = certificates.of_version(origin.table, origin.column, version)
+        if (
+            text is None
+            and row
+            and row["fingerprint"] != fingerprint(compiled[origin.table], breaker, grades[origin][0])
+        ):
+            text = "模型已改动，证书没有重新计算"
+        if text is not None:
+            problems.append((str(origin), f"{text}；运行 tiyu grade certify"))
     return examined, problems

@@ -21,7 +21,7 @@ from lake import ledger, query, steps, storage, tables
 from lake.clock import utc_now
 from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
 from lake.query import quote_name, scan_sql
-from quality import checks, engine, withdrawal
+from quality import certificates, checks, engine, withdrawal
 from quality.checks import EXAMINED_RULE, TableChecks
 from quality.engine import Judgement, Target, failing_batches_sql, judged_sql, ranges_of, rows_sql
 
@@ -78,6 +78,7 @@ class _Work:
     target: Target | None = None
     days: set[date] | None = None
     judgements: list[Judgement] = field(default_factory=list)
+    standing: certificates.Standing | None = None
 
 
 def _contracts_of(names: Sequence[str]) -> tuple[list[Contract], list[str]]:
@@ -221,10 +222,30 @@ def _settle(work: _Work, judgements: list[Judgement]) -> None:
     verdict.outcome = "error" if verdict.error_rules else "fail" if verdict.failed_rules else "pass"
 
 
+def _require_certificates(works: list[_Work]) -> None:
+    """What a table of ours is about to show must rest on certificates of the very version; otherwise it fails."""
+    released = {
+        work.verdict.table: (work, work.verdict.head)
+        for work in works
+        if work.verdict.outcome == "pass" or work.verdict.moved_to is not None
+    }
+    versions = {table: head for table, (_, head) in released.items() if head is not None}
+    for table, standing in (certificates.standing(versions) if versions else {}).items():
+        work = released[table][0]
+        work.standing = standing
+        work.verdict.rule_count += 1
+        if standing.problems:
+            work.verdict.outcome = "fail"
+            work.verdict.failed_rules.append(certificates.RULE)
+
+
+def _certificate_words(standing: certificates.Standing) -> str:
+    return "；".join(f"{column}：{text}" for column, text in standing.problems)
+
+
 def _result_rows(run_id: str, work: _Work) -> list[dict[str, Any]]:
-    """Ledger rows of one table: the examined-rows rule and every check. Counts and class names, never values."""
-    if work.target is None:
-        return []
+    """Ledger rows of one table: the examined-rows rule, every check, the certificates of its breakers. Counts and class
+    names, never values."""
     now, verdict = utc_now(), work.verdict
     common = {
         "run_id": run_id,
@@ -235,7 +256,21 @@ def _result_rows(run_id: str, work: _Work) -> list[dict[str, Any]]:
         "part_date_to": max(work.days) if work.days else None,
         "checked_at": now,
     }
-    rows = [
+    rows: list[dict[str, Any]] = []
+    if work.standing is not None:
+        rows.append(
+            {
+                **common,
+                "rule_id": certificates.RULE,
+                "outcome": "fail" if work.standing.problems else "pass",
+                "examined_count": work.standing.examined,
+                "failed_count": len(work.standing.problems),
+                "message": _certificate_words(work.standing) or "每项降级措施都有本版本的有效证书",
+            }
+        )
+    if work.target is None:
+        return rows
+    rows.append(
         {
             **common,
             "rule_id": EXAMINED_RULE,
@@ -243,7 +278,7 @@ def _result_rows(run_id: str, work: _Work) -> list[dict[str, Any]]:
             "failed_count": int(EXAMINED_RULE in verdict.failed_rules),
             "message": "有分区变化时必须检查到数据行",
         }
-    ]
+    )
     for item in work.judgements:
         note = (
             f"{item.check.message_zh}（规则执行出错：{item.error}）"
@@ -278,8 +313,9 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
     """Judge what changed in the given ODS and ADS tables and move the checked versions of what passed.
 
     All tables of a source contract are judged and moved together, whichever of them was named.
+    An ADS table with breakers needs their valid certificates of the very version that is to be seen.
     Raises TIYU-QG-0001 when a rule failed, TIYU-QG-0002 when a rule could not be evaluated (neither pass nor fail),
-    TIYU-QG-0003 for a table without declared rules, TIYU-QG-0005 for a table of another layer, TIYU-QG-0006 while an
+    TIYU-QG-0007 when nothing but a certificate is missing or invalid, TIYU-QG-0003 for a table without declared rules, TIYU-QG-0005 for a table of another layer, TIYU-QG-0006 while an
     interrupted ingest has left a batch half in the lake. The report of a failed
     run is in the error's context (`report`), the details in the ledger.
     """
@@ -295,12 +331,13 @@ def run_gate(names: Sequence[str], run_id: str | None = None) -> GateReport:
         ]
         groups += [(None, [_prepare(con, table, None)]) for table in ads]
         _judge(con, [work for _, works in groups for work in works])
+        _require_certificates([work for owner, works in groups if owner is None for work in works])
         for owner, works in groups:
             report.tables += [work.verdict for work in works]
             ledger.record_quality([row for work in works for row in _result_rows(run_id, work)])
             _conclude(con, run_id, owner, works, report)
     report.close()
-    _raise(report)
+    _raise(report, {work.verdict.table: work.standing for _, works in groups for work in works if work.standing})
     return report
 
 
@@ -368,7 +405,7 @@ def _conclude(
         ledger.open_alert(ALERT_RULE, "batch", batch_id, severity="orange", message=message, evidence=evidence)
 
 
-def _raise(report: GateReport) -> None:
+def _raise(report: GateReport, standings: dict[str, certificates.Standing]) -> None:
     bad = [verdict for verdict in report.tables if verdict.outcome in ("fail", "error")]
     if not bad:
         return
@@ -383,6 +420,13 @@ def _raise(report: GateReport) -> None:
         raise TiyuError(
             "TIYU-QG-0002", "质量规则执行出错，既不算通过也不算不通过，数据未放行",
             "查看台账 quality_result 中 outcome=error 的规则，修正规则或表结构后重跑质量闸门", EXIT_INTERNAL, **context,
+        )  # fmt: skip
+    uncertified = [verdict.table for verdict in bad if verdict.failed_rules == [certificates.RULE]]
+    if len(uncertified) == len(bad):
+        raise TiyuError(
+            "TIYU-QG-0007", "降级措施没有本版本的有效证书，数据未放行",
+            "重跑 tiyu build ads，它会重新计算证书；仍无效时按原因修正模型、隐匿小组、提高该列级别或重新批准",
+            **context, problems="；".join(_certificate_words(standings[table]) for table in uncertified),
         )  # fmt: skip
     hint = (
         "坏批次已撤回到隔离区（规则 QG-01）；请数据来源方更正后重新报送，重跑本任务即可放行其余数据"

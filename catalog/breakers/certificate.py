@@ -6,8 +6,10 @@ was computed from; more rows make a new one necessary.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -52,7 +54,7 @@ class Evidence:
 class Certificate:
     """One judged breaker. status: valid | invalid | empty (nothing is shown yet, so nothing is disclosed).
 
-    fingerprint: of the SQL, the declaration and the limits. inputs: version of every table read.
+    fingerprint: of the SQL, a dot, and the `terms`: declaration and limits. inputs: version of every table read.
     """
 
     table: str
@@ -82,6 +84,12 @@ def limits(grade: str) -> Limits:
         top2_share=value("disclosure.top2_share", "max") / 100,
         p_percent=value("disclosure.p_percent", "min") / 100,
     )
+
+
+def terms(breaker: Breaker, grade: str) -> str:
+    """Fingerprint of what was declared and of the limits that a certificate was judged by."""
+    text = breaker.model_dump_json() + json.dumps(asdict(limits(grade)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def floor_problems(breaker: Breaker, grade: str, mark: str) -> list[str]:
