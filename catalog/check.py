@@ -7,12 +7,12 @@ catalogue, and a check that crashed is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from catalog import columns, contracts, entries
 from catalog.checks import CHECKS, Check, CheckReport, Context
-from catalog.checks.base import execute
+from catalog.checks.base import Probe, execute
 
 __all__ = ["CheckReport", "run"]
 
@@ -24,15 +24,16 @@ def run(
     entries_folder: Path = entries.FOLDER,
     lake: bool = False,
     more: Iterable[Check] = (),
+    probes: Mapping[str, Probe] | None = None,
     only: Iterable[str] | None = None,
 ) -> CheckReport:
     """Examine the whole catalogue.
 
     `folder`, `dbt_models` and `entries_folder` replace the places looked at (used by tests); `lake`: judge against what is stored;
-    `more`: checks of rooms above this one; `only`: names of the checks to run (default: all).
+    `more`: checks of rooms above this one; `probes`: how rooms above look at the real thing behind a binding; `only`: names of the checks to run (default: all).
     Raises KeyError when `only` names a check that does not exist.
     """
-    context = Context(folder, dbt_models or columns.dbt_models_dir(), entries_folder, lake)
+    context = Context(folder, dbt_models or columns.dbt_models_dir(), entries_folder, lake, probes or {})
     checks = [*CHECKS, *more]
     if only is not None:
         by_name = {check.name: check for check in checks}

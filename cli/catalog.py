@@ -9,7 +9,12 @@ import typer
 
 from cli.output import AsJson, emit
 
-Lake = Annotated[bool, typer.Option("--lake", help="Judge bindings and columns against the tables that are stored.")]
+Lake = Annotated[
+    bool,
+    typer.Option(
+        "--lake", help="Judge bindings and columns against what is really there: tables, files, pages, sources."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +23,22 @@ def register(app: typer.Typer) -> None:
 
     @group.command("check")
     def check(lake: Lake = False, as_json: AsJson = False) -> None:
-        """Check everything that is declared; exit code 1 when anything is wrong or a check examined nothing."""
-        from catalog import check as catalog_check
-        from modeling import propagation_check
+        """Check everything that is declared; exit code 1 when anything is wrong or a check examined nothing.
 
-        report = catalog_check.run(lake=lake, more=[propagation_check.check()])
+        With --lake the real thing behind every binding is looked at: stored tables, serving files, the newest delivery and
+        open version, the cockpit's page, and the sources whose TIYU_CONN_ variables are set.
+        """
+        from catalog import check as catalog_check
+        from ingestion import bindings as sources
+        from modeling import propagation_check
+        from sharing.bindings import Surfaces
+
+        surfaces = Surfaces()
+        probes = {
+            "connection": sources.connection, "table": surfaces.table, "delivery": surfaces.delivery,
+            "dataset": surfaces.dataset, "page": surfaces.page,
+        }  # fmt: skip
+        report = catalog_check.run(lake=lake, more=[propagation_check.check()], probes=probes)
         titles = {"pass": "通过", "fail": "不通过", "error": "出错"}
         examined = "、".join(f"{report.words[name]} {count}" for name, count in report.examined.items())
         bound = f"目录挂接 {report.examined.get('bound', 0)}/{report.examined.get('entries', 0)}"

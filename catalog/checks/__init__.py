@@ -19,9 +19,9 @@ from catalog.checks import (
     row_rules,
     sharing_terms,
 )
-from catalog.checks.base import Check, CheckReport, Context, Findings, Problem
+from catalog.checks.base import Check, CheckReport, Context, Findings, Probe, Problem, Seen
 
-__all__ = ["CHECKS", "Check", "CheckReport", "Context", "Findings", "Problem"]
+__all__ = ["CHECKS", "Check", "CheckReport", "Context", "Findings", "Probe", "Problem", "Seen"]
 
 CHECKS: tuple[Check, ...] = (
     # what is declared

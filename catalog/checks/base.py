@@ -25,7 +25,7 @@ import yaml
 from catalog import columns, contracts, entries, project
 from catalog.columns import ColumnRow
 from catalog.contracts import Contract
-from catalog.entries import Entry
+from catalog.entries import Binding, Entry
 from catalog.entries.derive import Builder, Inputs
 from catalog.problems import DeclarationError
 
@@ -40,6 +40,19 @@ class Problem:
     code: str
     where: str
     message_zh: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a probe saw of the real thing behind a binding. `examined`: how many things it looked at, 0 when it cannot
+    tell from here; `dead`: why the binding leads nowhere, as a Chinese sentence."""
+
+    examined: int
+    dead: str | None = None
+
+
+Probe = Callable[[Entry, Binding], Seen]
+"""Looks at the real thing behind a binding; the rooms above hand theirs to `catalog.check.run(probes=…)`."""
 
 
 @dataclass
@@ -126,7 +139,8 @@ class CheckReport:
 class Context:
     """What the checks look at, read once. The folders replace the places looked at (used by tests and editors).
 
-    `lake`: whether an installation is present, so that declarations are judged against what is really stored.
+    `lake`: whether an installation is present, so that declarations are judged against what is really stored; `probes`:
+    by kind of binding, how the real thing is looked at (only with `lake`).
     A broken contract file does not hide the others: `contract_problems` lists what is wrong with it, `contracts` holds
     the good ones.
     """
@@ -135,6 +149,7 @@ class Context:
     dbt_models: Path = field(default_factory=columns.dbt_models_dir)
     entries_folder: Path = entries.FOLDER
     lake: bool = False
+    probes: Mapping[str, Probe] = field(default_factory=dict)
 
     @cached_property
     def _contract_files(self) -> tuple[int, list[Contract], list[Problem]]:

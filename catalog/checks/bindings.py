@@ -1,8 +1,9 @@
 """目录挂接: an entry is bound to something real, and nothing real is without an entry.
 
 Without a lake bindings are judged against the declarations (a model has SQL, an output has an exposure that reads its
-table, a page reads tables that exist). With one they are judged against the tables stored: they exist and have exactly
-the columns that are described.
+table, a page reads tables that exist). With one they are judged against what is really there: tables are stored and have
+exactly the columns that are described, and the probes of the rooms above look at serving files, the outbox, published
+versions, pages and sources.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def run(context: Context, found: Findings) -> None:
                 for b in entry.bindings
                 if b.kind == "table" and not b.on_demand and b.target not in stored
             ]
+        if context.lake:
+            reasons += _probed(context, entry, {b for b, _ in reasons}, found)
         found.count("bindings", len(entry.bindings))
         found.count("bound", bool(entry.bindings) and not reasons)
         if not entry.bindings:
@@ -62,6 +65,27 @@ def run(context: Context, found: Findings) -> None:
         if exposure.type != "dashboard":
             for needed in sorted(set(exposure.depends_on) - described):
                 found.add("dead_reference", f"{exposure.name}→{needed}", "登记的使用方读取的表没有目录说明")
+
+
+_SEEN = {
+    "table": "服务文件中的表", "delivery": "交付目录", "dataset": "开放版本目录", "page": "展示页面", "connection": "接入点",
+}  # fmt: skip
+
+
+def _probed(context: Context, entry: Entry, dead: set[Binding], found: Findings) -> list[tuple[Binding, str]]:
+    """Bindings whose real thing is not there; those that are dead by declaration are not looked for."""
+    reasons = []
+    for binding in entry.bindings:
+        probe = context.probes.get(binding.kind)
+        if probe is None or binding in dead:
+            continue
+        seen = probe(entry, binding)
+        found.count(f"seen_{binding.kind}", seen.examined)
+        if seen.dead is not None:
+            reasons.append((binding, seen.dead))
+        elif not seen.examined and binding.kind != "table":
+            found.count("unseen", 1)
+    return reasons
 
 
 def _stored(context: Context, found: Findings) -> set[str]:
@@ -91,5 +115,10 @@ CHECK = Check(
     "目录挂接",
     run,
     counts={"bindings": "挂接", "bound": "已挂接条目"},
-    may_be_none={"stored_tables": "湖仓表", "stored_columns": "湖仓列"},
+    may_be_none={
+        "stored_tables": "湖仓表",
+        "stored_columns": "湖仓列",
+        **{f"seen_{kind}": word for kind, word in _SEEN.items()},
+        "unseen": "无从核对的挂接",
+    },
 )

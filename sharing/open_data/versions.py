@@ -54,6 +54,17 @@ def published(dataset: str) -> list[dict[str, Any]]:
     return sorted(versions, key=lambda item: item["sequence"])
 
 
+def newest(dataset: str) -> Path | None:
+    """The folder of the newest published version; None when there is none."""
+    folder = settings().open_root / dataset
+    found = [
+        (json.loads((entry / "version.json").read_text(encoding="utf-8"))["sequence"], entry)
+        for entry in (sorted(folder.iterdir()) if folder.is_dir() else [])
+        if entry.is_dir() and not entry.is_symlink() and _VERSION.match(entry.name)
+    ]
+    return max(found)[1] if found else None
+
+
 def check(folder: Path) -> int:
     """Compare every file with checksums.sm3; returns the number of files examined."""
     problems, examined = [], 0

@@ -150,6 +150,7 @@ def fill() -> None:
                 "rule_code": "AL-03",
                 "severity": "red",
                 "subject_name": "浦东演示游泳馆 1 号池",
+                "district_code": "310115",
                 "district_name": "浦东新区",
                 "observed_text": "游离余氯 0.18 mg/L",
                 "threshold_text": "应在 0.3 至 1.0 mg/L 之间",
