@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from catalog import contracts, lineage
-from catalog.lineage import Exposure, Graph, Model
+from catalog.lineage import Exposure, Graph, Model, kept
 from modeling import project, run
 
 if TYPE_CHECKING:
@@ -45,6 +46,24 @@ def graph_of(session: Session, compiled: dict[str, str], manifest: Manifest) -> 
     ]
     sources = {table: [column for column, _ in columns] for table, (_, columns) in session.sources.items()}
     return lineage.build(models, sources, source_keys=source_key, exposures=exposures(manifest))
+
+
+def remember(session: Session, compiled: Mapping[str, str], manifest: Manifest) -> None:
+    """Keep the graph of the project up to date with models just compiled; nothing is written when their SQL is known.
+
+    A model that was never compiled here stands in the graph as a source until it is.
+    """
+    before = kept.read()
+    sql = {**(before.sql if before else {}), **compiled}
+    sql = {name: sql[name] for name in session.specs if name in sql}
+    surfaces = exposures(manifest)
+    if before and before.sql == sql and list(before.graph.exposures) == surfaces:
+        return
+    columns = {name: [column for column, _ in spec.columns] for name, spec in session.specs.items()}
+    sources = {table: [column for column, _ in listed] for table, (_, listed) in session.sources.items()}
+    models = [Model(name, text, tuple(columns[name])) for name, text in sql.items()]
+    sources |= {name: listed for name, listed in columns.items() if name not in sql}
+    kept.write(lineage.build(models, sources, source_keys=source_key, exposures=surfaces), sql)
 
 
 def load() -> tuple[Graph, dict[str, str]]:

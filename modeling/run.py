@@ -236,10 +236,13 @@ def build(layer: Layer, full_refresh: bool = False, select: Iterable[str] | None
                     seconds=round(times.get(name, 0.0), 3),
                 )
             )
-        from modeling import certify
+        from modeling import certify, lineage
 
-        models = [r.node for r in outcome.result.results if r.node.resource_type == "model"]
-        found = certify.certify(run, {node.name: node.compiled_code for node in models}, todo)
+        compiled_now = {
+            r.node.name: r.node.compiled_code for r in outcome.result.results if r.node.resource_type == "model"
+        }
+        lineage.remember(run, compiled_now, manifest)
+        found = certify.certify(run, compiled_now, todo)
         report.certificates = {f"{c.table}.{c.column}": c.status for c in found}
         certify.require(found, layer)
         if layer != "ads":

@@ -1,6 +1,7 @@
 """Column lineage: which stored columns decide a column, read from compiled SQL.
 
-`edges` says what an edge is, `query` reads one query, `graph` joins the queries of a project from source to surface.
+`edges` says what an edge is, `query` reads one query, `graph` joins the queries of a project from source to surface,
+`kept` holds the graph of the last build.
 Nothing here runs dbt or touches data: the compiled SQL is handed in (modeling compiles, cli hands over).
 """
 

@@ -113,12 +113,15 @@ class Graph:
     def as_data(self) -> dict[str, Any]:
         """The graph for a page: tables with layer and parents, surfaces, and the edges of every column.
 
-        `columns`: table → column → list of [table, column, kind]. Columns of sources have no entry.
+        `columns`: table → column → list of [table, column, kind], empty for a constant; `*` stands for the rows. Columns of
+        sources have no entry.
         """
         tables = [*self.sources, *self.models]
         columns: dict[str, dict[str, list[list[str]]]] = {}
+        for origin in self.edges:
+            columns.setdefault(origin.table, {})[origin.column] = []
         for row in self.rows():
-            columns.setdefault(row["table_name"], {}).setdefault(row["column_name"], []).append(
+            columns[row["table_name"]][row["column_name"]].append(
                 [row["source_table"], row["source_column"], row["edge_type"]]
             )
         return {
@@ -130,6 +133,23 @@ class Graph:
             ],
             "columns": columns,
         }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Graph:
+        """The graph again, from what `as_data` gave; without problems and keys. Raises KeyError for anything else."""
+        edges = {
+            Origin(table, column): {Origin(t, c): Kind[kind.upper()] for t, c, kind in parents}
+            for table, columns in data["columns"].items()
+            for column, parents in columns.items()
+        }
+        tables = [table["table"] for table in data["tables"]]
+        made = set(data["columns"])
+        return cls(
+            edges,
+            tuple(table for table in tables if table in made),
+            tuple(table for table in tables if table not in made),
+            tuple(Exposure(s["name"], s["label"], s["kind"], tuple(s["reads"])) for s in data["surfaces"]),
+        )
 
 
 def _reach(start: Origin, edges: Mapping[Origin, Deps]) -> Deps:

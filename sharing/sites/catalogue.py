@@ -24,6 +24,7 @@ from sharing import files, samples
 from sharing.serving import describe, saved
 from sharing.serving.policy import Column
 from sharing.sites import lineage_picture, live, theme
+from sharing.sites.column_lineage import ColumnLineage
 
 FOLDER = "catalogue"
 _KIND_ORDER = ("source", "table", "exchange", "open", "dashboard", "reference", "platform")
@@ -45,6 +46,7 @@ def build() -> dict[str, int]:
     changed = theme.write_static(root)
     policy = load()
     described = describe.columns()
+    by_column = ColumnLineage(found)
     con = query.connect()
     for entry in found.values():
         page = theme.render(
@@ -55,7 +57,7 @@ def build() -> dict[str, int]:
             banner=banner,
             title=entry.title_zh,
             description=entry.summary,
-            **_page(entry, found, now[entry.id], policy, described, con),
+            **_page(entry, found, now[entry.id], policy, described, by_column, con),
         )
         changed += files.write_if_changed(root / entry.id / "index.html", page)
     con.close()
@@ -140,6 +142,7 @@ def _page(
     fact: Facts,
     policy: Policy,
     described: dict[str, dict[str, Column]],
+    by_column: ColumnLineage,
     con: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
     visible = {table.table: table for table in fact.tables}
@@ -152,7 +155,10 @@ def _page(
         "cycle_zh": vocabularies.name_of("update_cycle", entry.update_cycle),
         "state": _state(fact),
         "latest": fact.latest_part_date,
-        "tables": [_table(entry, table, visible.get(table.name), policy, described, con) for table in entry.tables],
+        "tables": [
+            _table(entry, table, visible.get(table.name), policy, described, by_column, con) for table in entry.tables
+        ],
+        "by_column": by_column.graph is not None and bool(entry.tables),
         "fresh": [_source(row, found) for row in fact.freshness],
         "quality": [_run(run) for run in fact.quality[:10]],
         "picture": lineage_picture.draw(entry, found),
@@ -171,6 +177,7 @@ def _table(
     visible: Any,
     policy: Policy,
     described: dict[str, dict[str, Column]],
+    by_column: ColumnLineage,
     con: duckdb.DuckDBPyConnection,
 ) -> dict[str, Any]:
     known = [described[table.name][c.name] for c in table.columns if c.name in described.get(table.name, {})]
@@ -185,7 +192,11 @@ def _table(
         "version": visible.version if visible else None,
         "row_count": visible.row_count if visible else None,
         "latest": visible.latest_part_date if visible else None,
-        "columns": [_column(c, shown.get(c.name)) for c in table.columns if not _is_ours(c.name)],
+        "columns": [
+            _column(c, shown.get(c.name), by_column.of(table.name, c.name))
+            for c in table.columns
+            if not _is_ours(c.name)
+        ],
         "technical": [c.name for c in table.columns if _is_ours(c.name)],
         "who": _who(entry, table.name, known, person_level, policy),
     }
@@ -196,13 +207,14 @@ def _is_ours(name: str) -> bool:
     return name.startswith("_")
 
 
-def _column(column: Any, sample: list[str] | None) -> dict[str, Any]:
+def _column(column: Any, sample: list[str] | None, lineage: dict[str, Any] | None) -> dict[str, Any]:
     codes = vocabularies.load(column.code_list) if column.code_list and vocabularies.exists(column.code_list) else []
     return {
         "column": column,
         "unit_zh": vocabularies.name_of("unit", column.unit) if column.unit else "",
         "mark_zh": vocabularies.name_of("pi_mark", column.pi_mark) if column.pi_mark else "未标识",
         "codes": [(row["code"], row["name"]) for row in codes],
+        "lineage": lineage,
         "sample": "；".join(value[:_SAMPLE] for value in sample) if sample else None,
         "about": "" if (column.description or "").rstrip("。") == column.title_zh else column.description or "",
     }

@@ -120,3 +120,42 @@ def test_help_is_english_and_starts_fast():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     ).stdout.strip()
     assert loaded == "[]", f"the command line loads heavy libraries before it is asked to: {loaded}"
+
+
+def test_lineage_groups_by_table_nearest_first_and_says_where_it_ends(home, monkeypatch):
+    from catalog import lineage
+    from catalog.lineage import Exposure, Model
+    from modeling import lineage as project
+
+    models = [
+        Model("dwd_venue__visit", "select person_token, part_date from ods_fitness__checkin where purpose = 'enter'", ("person_token", "part_date")),
+        Model("ads_open__daily_visit", "select part_date, count(distinct person_token) as person_count from dwd_venue__visit group by part_date",
+              ("part_date", "person_count")),
+    ]  # fmt: skip
+    sources = {"ods_fitness__checkin": ["person_token", "part_date", "purpose"]}
+    surface = Exposure("open_daily_visits", "开放数据：各区每日到访", "application", ("ads_open__daily_visit",))
+    graph = lineage.build(models, sources, exposures=[surface])
+    monkeypatch.setattr(project, "load", lambda: (graph, {}))  # dbt is compiled by its own tests
+
+    def told(*arguments: str) -> str:
+        outcome = CliRunner().invoke(main.build_app(), ["lineage", *arguments])
+        assert outcome.exit_code == 0, outcome.output
+        return outcome.output
+
+    edges = json.loads(told("ads_open__daily_visit.person_count", "--up", "--json"))["edges"]
+    assert {
+        "direction": "上游",
+        "table": "ods_fitness__checkin",
+        "column": "purpose",
+        "edge_type": "influence",
+    } in edges
+    text = told("ads_open__daily_visit.person_count")
+    rows = [line for line in text.splitlines() if "上游" in line]
+    assert [row.split("│")[2].strip() for row in rows] == ["dwd_venue__visit", "ods_fitness__checkin"]
+    assert "开放数据：各区每日到访" in text
+    assert "7 项，在 2 张表中" in text
+    assert [line.split("│")[2].strip() for line in told("ods_fitness__checkin.purpose", "--down").splitlines() if "下游" in line] == [
+        "dwd_venue__visit", "ads_open__daily_visit",
+    ]  # fmt: skip
+    outcome = CliRunner().invoke(main.build_app(), ["lineage", "ads_open__daily_visit.no_such"])
+    assert outcome.exit_code == 2 or "TIYU-LIN-0001" in str(outcome.exception)

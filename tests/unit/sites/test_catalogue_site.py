@@ -10,10 +10,31 @@ import pytest
 from starlette.testclient import TestClient
 
 from catalog import entries as catalogue_entries
+from catalog import lineage
+from catalog.lineage import Model, kept
 from lake import ledger
 from lake.settings import settings
 from sharing.sites import catalogue, lineage_picture, serve, theme
+from sharing.sites.column_lineage import ColumnLineage
 from tests.browser import sites_data
+
+
+def small_graph():
+    """Two models as a build would have left them, and their SQL."""
+    sql = {
+        "dwd_venue__visit": """select c.person_token, c.venue_id, v.district_code, c.part_date from ods_fitness__checkin c
+            join ods_venue__register v on c.venue_id = v.venue_id where c.purpose = 'enter'""",
+        "ads_open__daily_visit": "select part_date, count(distinct person_token) as person_count from dwd_venue__visit group by part_date",
+    }
+    columns = {
+        "dwd_venue__visit": ("person_token", "venue_id", "district_code", "part_date"),
+        "ads_open__daily_visit": ("part_date", "person_count"),
+    }
+    sources = {
+        "ods_fitness__checkin": ("person_token", "venue_id", "purpose", "part_date"),
+        "ods_venue__register": ("venue_id", "district_code"),
+    }
+    return lineage.build([Model(name, text, columns[name]) for name, text in sql.items()], sources), sql
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +47,7 @@ def site(tmp_path_factory) -> Path:
         for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
             monkeypatch.delenv(name, raising=False)
         sites_data.fill()
+        kept.write(*small_graph())
         report = catalogue.build()
         assert report["entries"] == len(list((settings().site_root / catalogue.FOLDER).glob("*/index.html")))
         assert report["changed"] >= report["entries"]
@@ -163,3 +185,53 @@ def test_without_a_lake_the_catalogue_still_says_what_is_declared(tmp_path, monk
     text = page(settings().site_root / catalogue.FOLDER, "venue.booking")
     assert "还没有可见的数据" in text
     assert theme.STATIC
+
+
+def row_of(site: Path, entry: str, column: str) -> str:
+    return page(site, entry).split(f'<tr id="{column}">')[1].split("</tr>")[0]
+
+
+def test_a_column_shows_its_edges_up_to_the_source_file_and_down(site):
+    row = row_of(site, "ads_open__daily_visit", "ads_open__daily_visit.person_count")
+    assert "血缘：上游 5 列，下游 0 列" in row
+    direct, sources = row.split("追到来源")
+    assert '<a href="../dwd_venue__visit/">' in direct
+    assert (
+        '取值</b> <code>person_token</code> 个人标记<br><b class="edge influence">影响</b> <code>（行）</code>'
+        in direct
+    )
+    assert "<code>part_date</code> 业务日期" in direct
+    assert '<a href="../fitness.checkin/">' in sources
+    assert "FITNESS_API:/api/v1/checkins" in sources
+    assert re.search(r"影响</b>.*<code>purpose</code>", sources)
+    assert "关联</b> 1 列" in sources, "keys that only tie rows together are counted, not listed"
+    down = row_of(site, "dwd_venue__visit", "dwd_venue__visit.person_token").split("用到它的列")[1]
+    assert '<a href="../ads_open__daily_visit/">' in down
+    assert "<code>person_count</code>" in down
+
+
+def test_a_source_column_names_its_place_in_the_source(site):
+    row = row_of(site, "fitness.checkin", "ods_fitness__checkin.person_token")
+    assert "来源文件" in row
+    assert "FITNESS_API:/api/v1/checkins" in row
+    assert "中的 <code>" in row
+    derived = row_of(site, "fitness.checkin", "ods_fitness__checkin.birth_year")
+    assert "由入湖时计算得出" in derived
+
+
+def test_without_a_build_only_the_source_is_known(home, entries):
+    known = ColumnLineage(entries)
+    assert known.graph is None
+    assert known.of("dwd_venue__visit", "person_token") is None
+    assert known.of("ods_fitness__checkin", "person_token")["file"]["place"] == "FITNESS_API:/api/v1/checkins"
+
+
+def test_the_graph_is_kept_whole_and_a_damaged_file_is_no_graph(home):
+    graph, sql = small_graph()
+    kept.write(graph, sql)
+    found = kept.read()
+    assert found is not None
+    assert (found.graph.edges, found.graph.models, found.graph.sources) == (graph.edges, graph.models, graph.sources)
+    assert found.sql == sql
+    kept.path().write_text("{", encoding="utf-8")
+    assert kept.read() is None
