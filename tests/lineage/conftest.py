@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,21 @@ def oracle(project):
     return micro_lake.build(session, compiled)
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder that all processes of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
 @pytest.fixture(scope="session", autouse=True)
-def result(request):
-    """Stores what the tests noted, when they noted everything and none failed."""
-    wall, cpu = time.monotonic(), time.process_time()
+def result(shared):
+    """Stores the result when every part of it was noted: the process that ends last finds them all."""
     yield
-    if {"constructs", "models", "end_to_end"} <= set(scores._notes) and not request.session.testsfailed:
-        scores.write(cpu_seconds=time.process_time() - cpu, wall_seconds=time.monotonic() - wall)
+    scores.write(shared)
+
+
+@pytest.fixture
+def note(shared) -> Callable[[str, dict], None]:
+    """Notes a part of the result."""
+    return partial(scores.note, shared)

@@ -214,5 +214,7 @@ def build(session, compiled: dict[str, str]) -> Oracle:
             compiled[name], window=None, business_date=TODAY, as_of=AS_OF, versions=lambda table: {table: 0}
         )
         reads = frozenset(spec.inputs) & known
+        without = reads & set(session.sources) - set(tables)
+        assert not without, f"{name} reads {sorted(without)}: give it rows in source_rows()"
         queries.append(Query(name, f'{spec.layer}."{name}"', store.contract_select(sql, spec), reads))
     return Oracle(con, tables, queries)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from catalog.lineage import ROWS, Origin
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "lineage" / "result.json"
@@ -41,6 +45,11 @@ class Score:
         )
 
 
+def edges_of(deps: Iterable[Origin]) -> set[tuple[str, str]]:
+    """Edges as (table, column), without those to rows."""
+    return {(o.table, o.column) for o in deps if o.column != ROWS}
+
+
 def score(found: dict, truth: dict) -> Score:
     """Compare edges by output column."""
     return Score(
@@ -50,25 +59,37 @@ def score(found: dict, truth: dict) -> Score:
     )
 
 
-_notes: dict[str, dict] = {}
+PARTS = ("constructs", "models", "end_to_end")
+"""What a full result consists of; each test notes its part once all that it asserts holds."""
 
 
-def note(part: str, content: dict) -> None:
-    """Keep one part of the result; `write` stores them."""
-    _notes[part] = content
+_noted = {"cpu": 0.0, "wall": time.monotonic()}
 
 
-def write(*, cpu_seconds: float, wall_seconds: float) -> Path:
-    """Store what was noted, with commit, versions and what it cost."""
+def note(folder: Path, part: str, content: dict) -> None:
+    """Keep one part of the result in a folder that the processes of a run share, with the processor and wall time that this
+    process spent since its last note: starting, compiling and filling included."""
+    now = {"cpu": time.process_time(), "wall": time.monotonic()}
+    spent = {f"{name}_seconds": round(now[name] - _noted[name]) for name in now}
+    _noted.update(now)
+    text = json.dumps({**content, **spent}, ensure_ascii=False)
+    (folder / f"lineage_{part}.json").write_text(text, encoding="utf-8")
+
+
+def write(folder: Path) -> Path | None:
+    """Store the result, with commit and versions, when every part is noted; else nothing."""
+    files = {part: folder / f"lineage_{part}.json" for part in PARTS}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    parts = {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items()}
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     head = {
         "commit": commit,
         "versions": {"python": platform.python_version(), **{p: version(p) for p in ("sqlglot", "duckdb", "dbt-core")}},
-        "cpu_seconds": round(cpu_seconds),
-        "wall_seconds": round(wall_seconds),
+        "cpu_seconds": sum(part["cpu_seconds"] for part in parts.values()),
     }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({**head, **_notes}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps({**head, **parts}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return RESULT
