@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 from rich.table import Table
 
+from dashboards import district_map
 from deploy import airflow, doors, state, summary
 from deploy.display import Display
 from deploy.measure import MemorySampler
@@ -305,10 +306,11 @@ class Demo:
         }
 
     def start_cockpit(self, ports: Mapping[str, int]) -> Child:
-        """Start Superset from its template."""
+        """Start Superset from its template, with the drawing of the districts that its map shows."""
         command = [str(COCKPIT_PYTHON), "-m", "dashboards.bootstrap", "start-from-template"]
         command += ["--template", str(COCKPIT_TEMPLATE), "--port", str(ports["cockpit"])]
         (self.home / "cockpit").mkdir(parents=True, exist_ok=True)
+        district_map.write(self.home / "cockpit" / "districts.geojson")
         self.cockpit = self.processes.spawn(
             "cockpit", command, env={**self.env, **self.cockpit_environment()}, cwd=ROOT
         )
@@ -489,6 +491,7 @@ class Demo:
         """Ask every door for data, and show the answers."""
         checks: list[tuple[str, Callable[[], doors.Door]]] = [
             ("驾驶舱（领导）", lambda: doors.cockpit(self.urls["cockpit"], self.secrets["cockpit_leader"])),
+            ("驾驶舱地图", lambda: doors.district_outlines(self.urls["cockpit"])),
             (
                 "驾驶舱数字核对",
                 lambda: doors.figures(self.urls["cockpit"], self.secrets["cockpit_leader"], self.env),

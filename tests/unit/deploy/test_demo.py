@@ -6,9 +6,11 @@ import io
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
+from dashboards import district_map
 from deploy import airflow, doors, effects, state, tomorrow
 from deploy.demo import Demo, DemoError
 from deploy.display import Display
@@ -78,6 +80,40 @@ def test_a_crashing_check_is_a_closed_door() -> None:
     assert not door.ok
     assert door.examined == 0
     assert "nobody there" in door.note
+
+
+@pytest.mark.parametrize("missing", [None, "file", "district", "address"])
+def test_the_map_door_opens_only_for_all_districts(tmp_path: Path, monkeypatch, missing: str | None) -> None:
+    served = tmp_path / "static" / "assets"
+    served.mkdir(parents=True)
+    (served / "a.entry.js").write_text("no map here" if missing == "address" else 'x={singapore:t.p+"0af.geojson"}')
+    if missing != "file":
+        assert district_map.write(served / "0af.geojson") == 16
+    if missing == "district":
+        drawing = json.loads((served / "0af.geojson").read_text("utf8"))
+        drawing["features"].pop()
+        (served / "0af.geojson").write_text(json.dumps(drawing), "utf8")
+
+    def answer(url: str, **_: object) -> httpx.Response:
+        file = tmp_path / url.removeprefix("http://cockpit/")
+        return httpx.Response(200, content=file.read_bytes()) if file.is_file() else httpx.Response(503, text="缺少")
+
+    monkeypatch.setattr(doors.httpx, "get", answer)
+    door = doors.district_outlines("http://cockpit", served)
+    assert door.ok == (missing is None)
+    assert door.examined == {None: 16, "file": 1, "district": 15, "address": 1}[missing]
+
+
+def test_the_cockpit_starts_with_the_outlines_of_the_districts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = demo(tmp_path)
+    one.secrets = {f"cockpit_{who}": "x" for who in ("admin", "leader", "leader_xuhui", "analyst", "science")}
+    one.secrets["superset_key"] = "x"
+    started = []
+    monkeypatch.setattr(one.processes, "spawn", lambda name, command, **_: started.append((name, command)))
+    one.start_cockpit({"cockpit": 1})
+    assert [name for name, _ in started] == ["cockpit"]
+    drawing = json.loads((Path(one.cockpit_environment()["TIYU_COCKPIT_HOME"]) / "districts.geojson").read_text("utf8"))
+    assert len(drawing["features"]) == 16
 
 
 def test_exchange_door_is_shut_without_deliveries(tmp_path: Path) -> None:
