@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,28 @@ def _resent(answer: Any, others: list[Any]) -> bool:
         and o.row["sequence"] > mine["sequence"]
         for o in others
     )
+
+
+def _standing(open_ones: list[Any], refused: list[str]) -> list[str]:
+    """What the receiver has not confirmed, by what is to be done about it."""
+    from sharing.exchange import receipts
+
+    again = [a for a in open_ones if a.receipt and _resent(a, open_ones)]
+    turned_down = [a for a in open_ones if a.state in ("rejected", "partial") and a not in again]
+    lost = [a for a in open_ones if a.state == "lost"]
+    waiting = [a for a in open_ones if a.state in ("pending", "unanswered") and a not in again]
+    lines = [f"未获确认 {len(open_ones)} 个批次"]
+    words = {"等回执": waiting, "已由同日后续批次更正，等后者的回执": again, "接收方恢复后丢失，由下一批次补齐": lost}
+    for word, group in words.items():
+        if group:
+            lines.append(f"  {word}：{'、'.join(a.row['delivery_id'] for a in group[:5])}" + ("…" if group[5:] else ""))
+    for a in turned_down:
+        why = receipts.reasons(json.loads(a.receipt["body"])) or "未写原因"
+        lines.append(f"  {receipts.STATES_ZH[a.state]}：{a.row['delivery_id']}（{why}）")
+        lines.append(f"    更正后运行 {receipts.resend_command(a.row)}")
+    if refused:
+        lines.append(f"未采信的回执 {len(refused)} 份（tiyu exchange receive 说明原因）：{'、'.join(refused[:5])}")
+    return lines
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +70,11 @@ def register(app: typer.Typer) -> None:
             ),
         ] = False,
         full_resync: Annotated[
-            bool, typer.Option("--full-resync", help="Start an increment over when its base version is gone.")
+            bool,
+            typer.Option(
+                "--full-resync",
+                help="Start an increment over from everything; on a day that was sent, as its next batch.",
+            ),
         ] = False,
         as_json: AsJson = False,
     ) -> None:
@@ -107,23 +134,32 @@ def register(app: typer.Typer) -> None:
                     "结果": outcomes[r.outcome],
                     "答复": said.get(r.status or "", ""),
                     "拒收行": r.rows_bad,
-                    "代码": r.code or "",
+                    "原因": r.code or r.reasons or "",
                 }
                 for r in report.receipts
             ],
             title="回执",
-            note=f"读取 {len(report.receipts)} 份，新记录 {sum(r.outcome == 'recorded' for r in report.receipts)} 份",
+            note=f"读取 {len(report.receipts)} 份，新记录 {sum(r.outcome == 'recorded' for r in report.receipts)} 份"
+            + (
+                f"；未读取 {len(report.unread)} 个文件（回执须名为 批次标识.receipt.json）：{'、'.join(report.unread[:5])}"
+                if report.unread
+                else ""
+            ),
         )
         if not as_json:
             for r in report.receipts:
                 if r.message:
                     typer.echo(r.message)
+            if any(r.outcome == "recorded" and r.status != "ACCEPTED" for r in report.receipts):
+                typer.echo("有批次未全部接收：tiyu exchange status 列出原因与下一步")
         if not report.ok:
             raise typer.Exit(1)
 
     @group.command("verify")
     def verify(
-        folder: Annotated[Path, typer.Argument(help="One delivery folder, a day, or a whole outbox.")],
+        folder: Annotated[
+            Path, typer.Argument(help="One delivery folder, a day, a whole outbox, or the exchange folder.")
+        ],
         as_json: AsJson = False,
     ) -> None:
         """Check deliveries from their files alone; exit code 1 when any check fails."""
@@ -172,7 +208,10 @@ def register(app: typer.Typer) -> None:
         days: Annotated[int, typer.Option(min=1, help="How many business dates back.")] = 7,
         as_json: AsJson = False,
     ) -> None:
-        """Due, sent, accepted, rejected and late by business date and resource; exit code 1 when something needs doing."""
+        """Due, sent, accepted, rejected and late by business date and resource; exit code 1 when something needs doing.
+
+        The first batch of a day is judged as in time or late; rows and answer are those of the newest batch of the day.
+        """
         from lake.clock import SHANGHAI
         from sharing.exchange import receipts
         from sharing.exchange.run import STATES_ZH, status
@@ -181,6 +220,7 @@ def register(app: typer.Typer) -> None:
         # However old: what is not acknowledged stays here until it is.
         open_ones = receipts.unacknowledged()
         wrong = [a for a in open_ones if a.state not in ("pending", "lost") and not _resent(a, open_ones)]
+        refused = receipts.refused()
         overdue = sum(item.state == "overdue" for item in calendar)
         emit(
             {
@@ -190,6 +230,7 @@ def register(app: typer.Typer) -> None:
                 "accepted": sum(item.answer == "accepted" for item in calendar),
                 "rejected": sum(item.answer in ("rejected", "partial") for item in calendar),
                 "unacknowledged": [{"batch_id": a.row["delivery_id"], "answer": a.state} for a in open_ones],
+                "refused_receipts": refused,
                 "calendar": calendar,
             },
             as_json,
@@ -199,19 +240,18 @@ def register(app: typer.Typer) -> None:
                     "资源": item.resource,
                     "方式": {"F": "全量", "I": "增量"}[item.mode],
                     "应交": f"{item.due_at.astimezone(SHANGHAI):%m-%d %H:%M}",
-                    "已交": f"{item.sent_at.astimezone(SHANGHAI):%m-%d %H:%M}" if item.sent_at else "",
+                    "首批已交": f"{item.sent_at.astimezone(SHANGHAI):%m-%d %H:%M}" if item.sent_at else "",
                     "状态": STATES_ZH[item.state] + (f" {item.late_hours} 小时" if item.late_hours else ""),
-                    "行数": item.row_count,
-                    "批次": item.sequence,
+                    "最新批次": f"{item.sequence:04d}" if item.sequence else "",
+                    "行数": item.newest_row_count,
                     "回执": receipts.STATES_ZH[item.answer] if item.answer else "",
                 }
                 for item in calendar
             ],
             title="交付日历（北京时间）",
-            note=f"未获确认 {len(open_ones)} 个批次"
-            + (f"：{'、'.join(a.row['delivery_id'] for a in open_ones[:5])}" if open_ones else ""),
+            note="\n".join(_standing(open_ones, refused)),
         )
-        if overdue or wrong:
+        if overdue or wrong or refused:
             raise typer.Exit(1)
 
     app.add_typer(group, name="exchange")

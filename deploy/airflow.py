@@ -69,6 +69,10 @@ def environment(home: Path, ports: Ports, secrets: Mapping[str, str], parallelis
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        # The files do not change while the demo is up. On a machine at its limit one import may take a minute; Airflow's
+        # defaults (50 s, 30 s) would then take every DAG of the file away until the next parse, five minutes later.
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "SCARF_ANALYTICS": "false",
         "DO_NOT_TRACK": "1",

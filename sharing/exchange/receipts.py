@@ -13,17 +13,16 @@ import io
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import jsonschema
 
 from lake import clock, ledger
 from lake.errors import TiyuError
 from lake.settings import settings
 from sharing import files
+from sharing.exchange import published
 from sharing.exchange.codes import BY_CODE
 
 REJECTED_ALERT = "EC-01"
@@ -32,6 +31,7 @@ OVERDUE_ALERT = "EC-03"
 RESTORED_ALERT = "EC-04"
 ANSWER_DAYS = 2  # working days the receiver has (interface specification, §9)
 REJECT_HEADER = ["row_no", "rule_id", "masked_value"]
+_MASKED = re.compile(r"(?:空|\\N|.?\*{3,})?")
 _PLAIN_NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]*$")
 
 STATES_ZH = {
@@ -69,7 +69,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class ReceiptResult:
-    """One receipt file. outcome: recorded | known | refused."""
+    """One receipt file. outcome: recorded | known | refused. reasons: what the receiver named, None when it took all."""
 
     name: str
     outcome: str
@@ -78,22 +78,31 @@ class ReceiptResult:
     rows_bad: int | None
     code: str | None = None
     message: str | None = None
+    reasons: str | None = None
 
 
 @dataclass(frozen=True)
 class ReceiveReport:
-    """Result of :func:`receive`."""
+    """Result of :func:`receive`. unread: files of the inbox that are neither a receipt by their name nor named by one."""
 
     receipts: list[ReceiptResult]
+    unread: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """False when a receipt was refused, or a delivery newly turned down."""
-        return not any(r.outcome == "refused" or (r.outcome == "recorded" and r.rows_bad) for r in self.receipts)
+        """False when a receipt was refused, or a delivery newly turned down, in whole (be it of 0 rows) or in part."""
+        return not any(
+            r.outcome == "refused" or (r.outcome == "recorded" and r.status != "ACCEPTED") for r in self.receipts
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"ok": self.ok, "examined": len(self.receipts), "receipts": [asdict(r) for r in self.receipts]}
+        return {
+            "ok": self.ok,
+            "examined": len(self.receipts),
+            "receipts": [asdict(r) for r in self.receipts],
+            "unread": self.unread,
+        }
 
 
 def inbox() -> Path:
@@ -117,14 +126,22 @@ def take_in() -> ReceiveReport:
     known = {row["receipt_id"]: row for row in ledger.receipts()}
     fresh: list[tuple[datetime, str, Path, bytes, dict[str, Any]]] = []
     results: list[ReceiptResult] = []
+    belonging: set[str | None] = set()
     for path in sorted(inbox().glob("*.receipt.json")):
         data = path.read_bytes()
         seen = known.get(files.sm3_bytes(data))
         if seen:
-            results.append(ReceiptResult(path.name, "known", seen["delivery_id"], seen["status"], seen["rows_bad"]))
+            said = json.loads(seen["body"])
+            belonging.add(said.get("reject_file"))
+            results.append(
+                ReceiptResult(
+                    path.name, "known", seen["delivery_id"], seen["status"], seen["rows_bad"], reasons=reasons(said)
+                )
+            )
             continue
         try:
             receipt = _parse(path, data)
+            belonging.add(receipt.get("reject_file"))
             fresh.append((datetime.fromisoformat(receipt["received_at"]), path.name, path, data, receipt))
         except TiyuError as error:
             results.append(_refuse(path, error))
@@ -135,20 +152,42 @@ def take_in() -> ReceiveReport:
             results.append(_refuse(path, error))
     for resource in sorted({row["resource"] for row in ledger.deliveries() if row["status"] == "sent"}):
         refresh_alerts(resource)
-    return ReceiveReport(sorted(results, key=lambda result: result.name))
+    for name in set(refused()) - {result.name for result in results if result.outcome == "refused"}:
+        ledger.close_alert(REFUSED_ALERT, "receipt", name)  # mended, or taken away again
+    return ReceiveReport(sorted(results, key=lambda result: result.name), _unread(belonging))
+
+
+def _unread(belonging: set[str | None]) -> list[str]:
+    """Names in the inbox that nobody reads; a reject file comes before its receipt and waits for it."""
+    if not inbox().is_dir():
+        return []
+    names = sorted(path.name for path in inbox().iterdir() if not path.name.startswith("."))
+    return [n for n in names if not n.endswith((".receipt.json", ".reject.csv")) and n not in belonging]
+
+
+def refused() -> list[str]:
+    """Names of the receipts that were not believed when they were last read."""
+    return sorted(a["subject_id"] for a in ledger.alerts("open") if a["rule_code"] == REFUSED_ALERT)
+
+
+def reasons(receipt: dict[str, Any]) -> str | None:
+    """What the receiver named, one code after the other, fit for a terminal; None when it named nothing."""
+    named = [
+        f"{e['code']} {e.get('message') or BY_CODE[e['code']].title_zh} {e['count']} 条" for e in receipt["errors"]
+    ]
+    return "".join(c if c.isprintable() else " " for c in "；".join(named)) or None
+
+
+def resend_command(row: dict[str, Any]) -> str:
+    """How a person sends a business date again."""
+    return f"tiyu exchange run --resend {row['resource']} {row['business_date']}"
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
     """TIYU-EXC-0017 unless it is what the schema says, under the name it should have, signed when a key is agreed."""
-    try:
-        receipt = json.loads(data.decode("utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        receipt = None
+    receipt, unreadable = published.parse(data)
     schema = json.loads(schema_path().read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    problems = [
-        f"{'/'.join(map(str, e.absolute_path)) or '根'}（{e.validator}）" for e in validator.iter_errors(receipt)
-    ][:5]
+    problems = [unreadable] if unreadable else published.problems(receipt, schema)
     if not problems and path.name != f"{receipt['batch_id']}.receipt.json":
         problems = ["文件名与 batch_id 不一致"]
     if not problems:
@@ -160,7 +199,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         raise TiyuError(
             "TIYU-EXC-0017",
             "回执不符合接口规范",
-            "请接收方按 receipt.schema.json 重新出具",
+            "请接收方按 receipt.schema.json 更正后以同一文件名放入收件箱",
             file=path.name,
             problems=problems,
         )
@@ -232,8 +271,9 @@ def _record(path: Path, data: bytes, receipt: dict[str, Any]) -> ReceiptResult:
             }
         ],
     )
-    ledger.close_alert(REFUSED_ALERT, "receipt", path.name)
-    return ReceiptResult(path.name, "recorded", batch_id, receipt["status"], receipt["rows_bad"])
+    return ReceiptResult(
+        path.name, "recorded", batch_id, receipt["status"], receipt["rows_bad"], reasons=reasons(receipt)
+    )
 
 
 def _contradictions(receipt: dict[str, Any], row: dict[str, Any]) -> list[str]:
@@ -245,6 +285,10 @@ def _contradictions(receipt: dict[str, Any], row: dict[str, Any]) -> list[str]:
     # A batch turned down before its rows were read may say 0.
     if receipt["rows_in"] != sent and not (status == "REJECTED" and receipt["rows_in"] == 0):
         problems.append(f"rows_in {receipt['rows_in']}，交付 {sent} 行")
+    # Receipts count in the order of their times: one from the future would overrule every later answer.
+    now = clock.as_of().astimezone(clock.SHANGHAI)
+    if datetime.fromisoformat(receipt["received_at"]) > now + timedelta(days=1):
+        problems.append(f"received_at 比平台时刻 {now:%Y-%m-%d %H:%M} 晚一天以上")
     earlier = {r["status"] for r in ledger.receipts(row["resource"]) if r["delivery_id"] == row["delivery_id"]}
     if earlier and earlier != {status}:
         problems.append(f"先前已答复 {'、'.join(sorted(earlier))}，现为 {status}")
@@ -262,7 +306,7 @@ def _contradictions(receipt: dict[str, Any], row: dict[str, Any]) -> list[str]:
 
 
 def _reject_file(receipt: dict[str, Any]) -> list[str]:
-    """The file of refused rows must be there, unaltered, and hold as many rows as the receipt says."""
+    """The file of refused rows must be there, unaltered, masked, and hold as many rows as the receipt says."""
     name = receipt.get("reject_file")
     if name is None:
         return []
@@ -284,7 +328,12 @@ def _reject_file(receipt: dict[str, Any]) -> list[str]:
     if len(numbers) != receipt["rows_bad"]:
         return [f"{name}：{len(numbers)} 行，回执称 {receipt['rows_bad']} 行"]
     unknown = sorted({line[1] for line in lines[1:]} - set(BY_CODE))
-    return [f"{name}：未知规则 {unknown}"] if unknown else []
+    if unknown:
+        return [f"{name}：未知规则 {unknown}"]
+    bare = [line[0] for line in lines[1:] if not _MASKED.fullmatch(line[2])]
+    return (
+        [f"{name}：行号 {'、'.join(bare[:5])} 的 masked_value 未脱敏（只留首字，如 9***；空值写“空”）"] if bare else []
+    )
 
 
 def _refuse(path: Path, error: TiyuError) -> ReceiptResult:
@@ -378,22 +427,19 @@ def refresh_alerts(resource: str) -> None:
         )
         if answer.state in ("rejected", "partial") and not again and answer.receipt:
             said = json.loads(answer.receipt["body"])
-            reasons = "；".join(
-                f"{e['code']} {e.get('message') or BY_CODE[e['code']].title_zh} {e['count']} 条" for e in said["errors"]
-            )
             word = STATES_ZH[answer.state]
             ledger.open_alert(
                 REJECTED_ALERT,
                 "delivery",
                 batch_id,
                 severity="orange",
-                message=f"{word}（{resource}，{answer.row['business_date']}）：{reasons}",
+                message=f"{word}（{resource}，{answer.row['business_date']}）：{reasons(said)}",
                 evidence={
                     "resource": resource,
                     "rows_bad": said["rows_bad"],
                     "errors": said["errors"],
                     "reject_file": said.get("reject_file"),
-                    "next": f"tiyu exchange run --resend {resource} {answer.row['business_date']}",
+                    "next": resend_command(answer.row),
                 },
             )
         else:

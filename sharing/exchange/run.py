@@ -83,7 +83,8 @@ def run_exchange(
     Rerunning writes nothing. ``sequence`` asks for a further batch of the same day (a correction). ``resend`` sends a day
     again: as the next sequence with the data of today when the receiver refused it, in whole or in part; otherwise the
     batch the receiver lost, from the same table versions, and only if it is byte for byte the same.
-    ``full_resync`` lets an increment start over from nothing when the version it builds on is gone.
+    ``full_resync`` lets an increment start over from nothing, as the next batch of a day that was already sent; while such a
+    batch waits for its answer, asking again writes nothing. A full delivery is whole anyway and takes no notice.
 
     Raises TIYU-EXC-0008 for a day that is not complete, 0009 for an increment out of order, 0004–0007 when the data must
     not leave, 0010/0012/0013 when a folder is not what it should be.
@@ -106,7 +107,11 @@ def run_exchange(
         receipts.take_in()
         results = []
         for spec in specs:
-            number, again = (sequence or 1, resend) if sequence or not resend else _resend_sequence(spec, day)
+            number, again = sequence or 1, resend
+            if not sequence and resend:
+                number, again = _resend_sequence(spec, day)
+            elif not sequence and full_resync:
+                number = _resync_sequence(spec, day)
             results.append(deliver(spec, day, number, resend=again, full_resync=full_resync))
             receipts.refresh_alerts(spec.resource)
     return ExchangeReport(day, results)
@@ -146,6 +151,16 @@ def _resend_sequence(spec: DeliverySpec, day: date) -> tuple[int, bool]:
     last = answers[-1]
     mended = last.state in ("rejected", "partial")
     return last.row["sequence"] + int(mended), not mended
+
+
+def _resync_sequence(spec: DeliverySpec, day: date) -> int:
+    """The batch in which an increment starts over: the next one, unless the newest does and is not answered yet."""
+    answers = [a for a in receipts.answers(spec.resource) if a.row["business_date"] == day]
+    if spec.mode == "F" or not answers:
+        return 1
+    row = answers[-1].row
+    waits = answers[-1].receipt is None and json.loads(row["detail"])["base_batch_id"] is None
+    return row["sequence"] if waits else row["sequence"] + 1
 
 
 def _aside_root() -> Path:
@@ -385,7 +400,8 @@ class DueDay:
 
     state: sent (in time) | late (sent after it was due) | initial (first delivery; not judged) | due (time not yet up) |
     overdue (time is up, nothing sent) | merged (missed, but contained in a later batch).
-    answer: what the receiver said to the newest batch of the day (see ``receipts.Answer``), None when nothing was sent.
+    sent_at, state, row_count, batch_id and path are those of the first batch of the day, the one that was due; sequence,
+    newest_row_count and answer (see ``receipts.Answer``, None when nothing was sent) those of the newest. Times are Shanghai's.
     """
 
     resource: str
@@ -400,6 +416,7 @@ class DueDay:
     batch_id: str | None
     path: str | None
     sequence: int | None = None
+    newest_row_count: int | None = None
     answer: str | None = None
     answered_at: datetime | None = None
 
@@ -436,8 +453,9 @@ def status(days: int = 7) -> list[DueDay]:
                 item = replace(
                     item,
                     sequence=newest.row["sequence"],
+                    newest_row_count=newest.row["row_count"],
                     answer=newest.state,
-                    answered_at=newest.receipt["received_at"] if newest.receipt else None,
+                    answered_at=newest.receipt["received_at"].astimezone(clock.SHANGHAI) if newest.receipt else None,
                 )
             calendar.append(item)
     return sorted(calendar, key=lambda item: (-item.business_date.toordinal(), item.resource))
@@ -455,7 +473,7 @@ def _due_day(spec: DeliverySpec, day: date, row: dict[str, Any] | None, last: da
             spec.mode,
             day,
             due,
-            row["sent_at"],
+            row["sent_at"].astimezone(clock.SHANGHAI),
             state,
             0.0 if initial else round(late, 1),
             row["row_count"],

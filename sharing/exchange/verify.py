@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import jsonschema
 
 from lake.errors import EXIT_USAGE, TiyuError
 from sharing import files
-from sharing.exchange import config
+from sharing.exchange import config, published
 from sharing.exchange.codes import BY_CODE, CHECKS
 
 NAME = re.compile(
@@ -112,7 +111,7 @@ def verify(folder: Path) -> VerifyReport:
             "没有这个目录",
             "给出交付目录的路径，例如 outbox/2026-01-31/…",
             EXIT_USAGE,
-            path=folder.name,
+            path=str(folder),
         )
     run = _Run(folder, json.loads(config.manifest_schema_path().read_text(encoding="utf-8")))
     stems = _names(run)
@@ -145,21 +144,14 @@ def _names(run: _Run) -> list[str]:
 
 def _manifests(run: _Run, stems: list[str]) -> dict[str, dict[str, Any]]:
     """EX-05: every manifest is valid by the published schema."""
-    validator = jsonschema.Draft202012Validator(run.schema, format_checker=jsonschema.FormatChecker())
     found = {}
     for stem in stems:
         path = run.folder / f"{stem}.manifest.json"
         if not path.is_file():
             continue
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, UnicodeDecodeError) as error:
-            run.look("EX-05", False, f"{path.name}：不是合法 JSON（{type(error).__name__}）")
-            continue
-        errors = [
-            f"{'/'.join(map(str, e.absolute_path)) or '根'}（{e.validator}）" for e in validator.iter_errors(manifest)
-        ]
-        if run.look("EX-05", not errors, f"{path.name}：{'；'.join(errors[:5])}"):
+        manifest, unreadable = published.parse(path.read_bytes())
+        errors = [unreadable] if unreadable else published.problems(manifest, run.schema)
+        if run.look("EX-05", not errors, f"{path.name}：{'；'.join(errors)}"):
             found[stem] = manifest
     return found
 
@@ -288,7 +280,7 @@ def _rows(run: _Run, con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -
 
 
 def find_deliveries(folder: Path) -> list[Path]:
-    """Delivery folders at or below a path (an outbox, one day, or one delivery), sorted."""
+    """Delivery folders at or below a path, sorted: the exchange folder (its outbox), an outbox, one day, or one delivery."""
     folder = Path(folder)
     if not folder.is_dir():
         raise TiyuError(
@@ -296,8 +288,10 @@ def find_deliveries(folder: Path) -> list[Path]:
             "没有这个目录",
             "给出交付目录的路径，例如 outbox/2026-01-31/…",
             EXIT_USAGE,
-            path=folder.name,
+            path=str(folder),
         )
+    if (folder / "outbox").is_dir():  # beside it lies the inbox: receipts are no deliveries
+        folder = folder / "outbox"
     if any(entry.is_file() and not entry.name.startswith(".") for entry in folder.iterdir()):
         return [folder]
     found = sorted({path.parent for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")})
@@ -307,6 +301,6 @@ def find_deliveries(folder: Path) -> list[Path]:
             "目录里没有任何交付，无从核对",
             "给出含 .manifest.json 的目录",
             EXIT_USAGE,
-            path=folder.name,
+            path=str(folder),
         )
     return found

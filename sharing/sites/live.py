@@ -131,7 +131,8 @@ def calendar() -> list[dict[str, Any]]:
             "business_date": d.business_date,
             "due_at": d.due_at,
             "sent_at": d.sent_at,
-            "row_count": d.row_count,
+            "row_count": d.newest_row_count,
+            "batch": f"{d.sequence:04d}" if d.sequence else None,
             "state": STATES_ZH[d.state]
             + (f" {d.late_hours} 小时" if d.late_hours else "")
             + (f" · {receipts.STATES_ZH[d.answer]}" if d.answer else ""),

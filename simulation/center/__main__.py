@@ -12,6 +12,8 @@ from pathlib import Path
 from simulation.center.service import Behaviour, work
 from simulation.center.state import State
 
+BY_HAND = "by_hand"
+"""While a file of this name lies in the state folder, the program does nothing: a person answers."""
 MODES = ("normal", "slow", "down", "reject-all", "reject-rows", "restored")
 
 
@@ -61,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return 3
             print(json.dumps({"restored_to_before": day}), flush=True)
         while True:
-            for receipt in work(options.outbox, options.inbox, state, behaviour):
+            by_hand = (options.state / BY_HAND).exists()
+            for receipt in [] if by_hand else work(options.outbox, options.inbox, state, behaviour):
                 print(json.dumps(receipt, ensure_ascii=False), flush=True)
             if options.once:
                 return 0

@@ -87,6 +87,10 @@ def work(outbox: Path, inbox: Path, state: State, behaviour: Behaviour) -> list[
         if behaviour.slow_seconds:
             time.sleep(behaviour.slow_seconds)
         state.backup(delivery.day)
+        said = _by_hand(delivery, inbox)
+        if said is not None:
+            _follow(delivery, said, inbox, state)
+            continue
         fresh.append(_take(delivery, state, behaviour))
         _write_missing(inbox, state)
     return fresh
@@ -180,6 +184,43 @@ def _take(delivery: Pending, state: State, behaviour: Behaviour) -> dict[str, An
     return receipt
 
 
+def _by_hand(delivery: Pending, inbox: Path) -> dict[str, Any] | None:
+    """The receipt that a person in this center wrote for a delivery, if there is one that can be read."""
+    try:
+        receipt = json.loads((inbox / f"{delivery.batch_id}.receipt.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(receipt, dict) or receipt.get("receiver") == RECEIVER:
+        return None
+    fits = receipt.get("batch_id") == delivery.batch_id and receipt.get("status") in ("ACCEPTED", "PARTIAL", "REJECTED")
+    return receipt if fits else None
+
+
+def _follow(delivery: Pending, receipt: dict[str, Any], inbox: Path, state: State) -> None:
+    """Do to the center's tables what a receipt written by hand says, and answer nothing else."""
+    code = delivery.code.replace("-", "/")
+    found = check(delivery.folder, [])
+    manifest = {
+        **(found.manifest or {"biz_date": f"{delivery.day[:4]}-{delivery.day[4:6]}-{delivery.day[6:]}"}),
+        "batch_id": delivery.batch_id,
+        "resource_code": code,
+        "batch": delivery.batch,
+    }
+    name = str(receipt.get("reject_file") or "")
+    path = inbox / name
+    reject = path.read_text("utf-8", "replace") if name and path.name == name and path.is_file() else None
+    lines = csv.reader(io.StringIO(reject or ""))
+    refused = {int(line[0]) for line in lines if line and line[0].isdecimal()}
+    taken = receipt["status"] != "REJECTED" and found.manifest is not None and not found.errors
+    with state.transaction():
+        if taken:
+            good = [row for row in found.rows if row.number not in refused]
+            state.apply(manifest, good, {row.key for row in found.rows if row.number in refused})
+        if taken and receipt["status"] == "ACCEPTED":
+            state.hold(code, delivery.batch_id)
+        state.answer(manifest, receipt, _content(delivery.folder), reject)
+
+
 def _fits(delivery: Pending, found: Findings, code: str, state: State) -> None:
     """EX-16 and EX-17: does the batch fit what is already in?"""
     manifest = found.manifest or {}
@@ -252,9 +293,12 @@ def _reject_file(bad: list[BadRow]) -> str:
 def _write_missing(inbox: Path, state: State) -> None:
     """Put every stored answer that is not in the inbox as stored; the reject file before the receipt that names it."""
     for batch_id, receipt, reject in state.all_answers():
+        said = json.loads(receipt)
+        if said.get("receiver") != RECEIVER:  # a person's, and a person's to mend
+            continue
         if reject is not None:
             _write(inbox / f"{batch_id}.reject.csv", reject)
-        _write(inbox / f"{batch_id}.receipt.json", json.dumps(json.loads(receipt), ensure_ascii=False, indent=2) + "\n")
+        _write(inbox / f"{batch_id}.receipt.json", json.dumps(said, ensure_ascii=False, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

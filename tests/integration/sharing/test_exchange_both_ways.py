@@ -165,6 +165,13 @@ def edit(path: Path, **changes) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}, ensure_ascii=False), "utf-8")
 
 
+def put_reject(path: Path, text: str) -> None:
+    """Another reject file, whose SM3 the receipt names."""
+    reject = path.with_name(path.name.replace("receipt.json", "reject.csv"))
+    reject.write_text(text)
+    edit(path, reject_file_sm3=files.sm3_bytes(reject.read_bytes()))
+
+
 # --- the answers --------------------------------------------------------------------------------------------------
 
 
@@ -522,6 +529,23 @@ def test_a_lost_batch_is_sent_again_byte_for_byte(world):
     assert receipts.unacknowledged() == []
 
 
+def test_a_full_resync_of_a_day_that_was_sent_is_its_next_batch_and_is_sent_once(world):
+    world.send()
+    world.center()
+    receipts.receive()
+    options = {"full_resync": True, "resource": "supervision.water_reading"}
+    sent = world.send(**options).deliveries[0]
+    assert (sent.batch_id[-4:], sent.action, sent.row_count) == ("0002", "sent", 8)
+    assert world.send(**options).deliveries[0].action == "already_sent", "it waits for its answer"
+    world.center()
+    assert receipts.receive().ok
+    assert world.send(**options).deliveries[0].batch_id[-4:] == "0003"
+    assert world.send(full_resync=True, resource="venue.register").deliveries[0].action == "already_sent"
+    world.center()
+    receipts.receive()
+    world.assert_equal()
+
+
 def test_outstanding_states_survive_a_byte_for_byte_resend(world):
     world.send()
     world.center()
@@ -553,6 +577,7 @@ TAMPERED = {
     "other_resource_held": ("TIYU-EXC-0020", lambda p: edit(p, held_batch_id="307310001-0001_20261119_0001")),
     "unknown_code": ("TIYU-EXC-0020", lambda p: edit(p, errors=[{"code": "EX-99", "count": 2}])),
     "reject_file_gone": ("TIYU-EXC-0021", lambda p: p.with_name(p.name.replace("receipt.json", "reject.csv")).unlink()),
+    "unmasked": ("TIYU-EXC-0021", lambda p: put_reject(p, "row_no,rule_id,masked_value\n4,EX-18,2026\n8,EX-18,9***\n")),
     "reject_file_path": ("TIYU-EXC-0021", lambda p: edit(p, reject_file="../../ledger.db")),
     "reject_file_changed": (
         "TIYU-EXC-0021",
@@ -573,12 +598,56 @@ def test_a_tampered_receipt_is_refused_and_the_delivery_stays_pending(world, how
         refused = [r for r in receipts.receive().receipts if r.outcome == "refused"]
         assert [(r.name, r.code) for r in refused] == [(path.name, code)]
         assert world.answers() == ["pending"]
-    assert world.alerts("EC-02") == [path.name]
+    assert world.alerts("EC-02") == [path.name] == receipts.refused()
     path.write_bytes(good)
     world.center()  # the center puts its reject file back
     assert not [r for r in receipts.receive().receipts if r.outcome == "refused"]
     assert world.alerts("EC-02") == []
     assert world.answers() == ["partial"]
+
+
+def test_what_is_wrong_with_a_receipt_is_said_in_words(world):
+    world.send()
+    world.center("reject-rows:4")
+    path = receipt_of(world, "20261119_0001")
+    good = path.read_bytes()
+    for damage, said in (
+        (lambda: path.write_text('{"status": "OK",\n'), "不是合法 JSON：第 2 行第 1 列"),
+        (lambda: path.write_bytes(b"\xef\xbb\xbf" + good), "BOM"),
+        (lambda: path.write_bytes(b'{"status": "\xff"}'), "不是 UTF-8"),
+        (lambda: path.write_text("[]"), "应为对象"),
+        (lambda: edit(path, status="OK"), "status：只能是 ACCEPTED、PARTIAL、REJECTED"),
+        (lambda: edit(path, received_at="2026-11-20 13:00"), "received_at：格式不符（时刻，例如 2026-11-20T08:20:00+08:00）"),
+        (lambda: edit(path, received_at="2026-11-26T13:00:00+08:00"), "received_at 比平台时刻 2026-11-20 12:00 晚一天以上"),
+        (lambda: edit(path, rows_in=-1), "rows_in：不得小于 0"),
+        (lambda: edit(path, rows_in="8"), "rows_in：应为整数"),
+        (lambda: edit(path, errors=[]), "errors：至少 1 项"),
+        (lambda: edit(path, **{"notes": 1, "张三 13800000000": 1}), "有规范以外的字段 notes、（名称略）"),
+        (lambda: path.write_text(json.dumps({"status": "PARTIAL", **dict.fromkeys(("rows_ok", "rows_bad"), 1)})),
+         "缺少字段 receipt_version、batch_id、rows_in、received_at、errors"),
+    ):  # fmt: skip
+        path.write_bytes(good)
+        damage()
+        (refused,) = [r for r in receipts.receive().receipts if r.outcome == "refused"]
+        assert said in refused.message
+        assert "13800000000" not in refused.message
+    # withdrawn: nothing is refused any more, and the delivery still waits
+    path.unlink()
+    receipts.receive()
+    assert (receipts.refused(), world.answers()) == ([], ["pending"])
+
+
+def test_a_batch_turned_down_before_its_rows_were_read_is_not_ok(world):
+    world.send()
+    world.center()
+    path = receipt_of(world, "20261119_0001")
+    edit(path, status="REJECTED", rows_in=0, rows_ok=0, rows_bad=0, held_batch_id=None, errors=[{"code": "EX-07", "count": 1}])  # fmt: skip
+    (path.with_name("note.txt")).write_text("?")
+    (path.with_name("307310005-0001_20261119_0001.json")).write_bytes(path.read_bytes())
+    found = receipts.receive()
+    assert not found.ok
+    assert found.unread == ["307310005-0001_20261119_0001.json", "note.txt"]
+    assert receipts.receive().ok, "known by now"
 
 
 def test_a_receipt_for_nothing_we_sent(world):
@@ -633,6 +702,46 @@ def test_a_damaged_delivery_is_rejected_by_the_center_and_mended(world):
 
 
 # --- the center itself --------------------------------------------------------------------------------------------
+
+
+def test_a_person_answers_in_the_centers_place(world):
+    world.send()
+    world.state.mkdir()
+    (world.state / "by_hand").touch()
+    world.center()
+    assert not world.inbox.exists() or not list(world.inbox.iterdir()), "the program rests"
+    world.inbox.mkdir(exist_ok=True)
+    path = receipt_of(world, "20261119_0001")
+    rejected = {
+        "rows_in": 0,
+        "rows_ok": 0,
+        "rows_bad": 0,
+        "errors": [{"code": "EX-07", "count": 1}],
+        "held_batch_id": None,
+    }
+    said = {"receipt_version": "1.0", "batch_id": path.name.removesuffix(".receipt.json"), "status": "REJECTED", **rejected,
+            "received_at": "2026-11-20T11:00:00+08:00"}  # fmt: skip
+    path.write_text(json.dumps(said))
+    written = path.read_bytes()
+    assert not receipts.receive().ok
+    assert world.answers() == ["rejected"]
+    assert world.send(resend=True, resource="supervision.water_reading").deliveries[0].batch_id[-4:] == "0002"
+    second = receipt_of(world, "20261119_0002")
+    accepted = {"status": "ACCEPTED", "rows_in": 8, "rows_ok": 8, "rows_bad": 0, "errors": []}
+    second.write_text(json.dumps({**said, "batch_id": second.name.removesuffix(".receipt.json"), "held_batch_id": second.name.removesuffix(".receipt.json"), **accepted}))  # fmt: skip
+    (world.state / "by_hand").unlink()
+    for _ in range(2):
+        world.center()
+        assert receipts.receive().ok
+    assert path.read_bytes() == written, "what a person wrote stays"
+    assert world.answers() == ["superseded", "accepted"]
+    assert world.answers("venue.register") == ["accepted"], "the program answers the rest"
+    world.day("2026-11-21")
+    synthetic.put(WATER, water(3))
+    world.send()
+    world.center()
+    assert receipts.receive().ok
+    world.assert_equal()
 
 
 def test_the_center_waits_for_ok_and_keeps_the_order(world):
@@ -733,9 +842,24 @@ def test_status_and_receive_on_the_command_line(world):
     assert shown.exit_code == 1, "turned down and not yet sent again"
     said = json.loads(shown.stdout)
     assert (said["sent"], said["accepted"], said["rejected"]) == (2, 0, 2)
-    assert "部分接收" in tiyu("status").stdout
+    told = tiyu("status").stdout
+    assert "部分接收：307310005-0001_20261119_0001（EX-18 见拒收文件 2 条）" in told
+    assert "tiyu exchange run --resend supervision.water_reading 2026-11-19" in told
+    assert "EX-18 见拒收文件 2 条" in tiyu("receive").stdout
     tiyu("run", "--resend")
     assert tiyu("status").exit_code == 0
+    assert "等后者的回执：307310005-0001_20261119_0001" in tiyu("status").stdout
+    path = receipt_of(world, "20261119_0002")
+    path.write_text("{")
+    assert tiyu("receive").exit_code == 1
+    shown = tiyu("status")
+    assert shown.exit_code == 1
+    assert f"未采信的回执 1 份（tiyu exchange receive 说明原因）：{path.name}" in shown.stdout
+    assert tiyu("verify", str(world.home / "exchange")).exit_code == 0, "the inbox beside the outbox is no delivery"
+    (world.outbox / "2026-11-19" / "stray").mkdir()
+    (world.outbox / "2026-11-19" / "stray" / "x.csv").write_text("")
+    assert tiyu("verify", str(world.home / "exchange")).exit_code == 1
+    shutil.rmtree(world.outbox / "2026-11-19" / "stray")
     world.center()
     assert tiyu("receive").exit_code == 0
     said = json.loads(tiyu("status", "--json").stdout)
