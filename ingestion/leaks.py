@@ -1,8 +1,9 @@
 """Personal items where the contract says there are none: an identity number in a free column stops the batch.
 
 The check runs on every arriving row before anything is stored. Only an identity number with a valid check character and
-date stops (`catalog.detectors.content.STOPPING`); the other kinds are counted on a sample and shown as warnings, from
-which a grade is suggested. Nothing here keeps or shows a value.
+date stops (`catalog.detectors.content.STOPPING`); the other kinds are counted on a sample and shown as warnings to the
+source's owner. They do not get in, either: a record whose key names a person is refused, and what can be recognised in
+the other free columns is hidden before the row is stored (ADR 0021). Nothing here keeps or shows a value.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import polars as pl
 
 from catalog.contracts import ObjectSpec
 from catalog.detectors import content, names
 from lake.errors import TiyuError
-from lake.query import quote_name
+from lake.sql import quote_name, quote_whole
+from protection import freetext
 
+_REASON_KEY = "编号中出现电话号码或电子邮箱，不能作为主键入库"
 SAMPLE_ROWS = 2_000
 """Rows of a chunk in which the kinds that only warn are looked for."""
 
@@ -58,6 +62,58 @@ def free_columns(obj: ObjectSpec) -> list[str]:
         for prop in obj.properties
         if prop.type == "VARCHAR" and not prop.identifier_kind and not prop.code_list and prop.source_name
     ]
+
+
+def key_columns(obj: ObjectSpec) -> list[str]:
+    """Free columns that records are told apart by: they keep their values, so a value that names a person refuses the record."""
+    return [name for name in free_columns(obj) if name in obj.dedup]
+
+
+def text_columns(obj: ObjectSpec) -> list[str]:
+    """Free columns in which a personal item is hidden before a row is stored."""
+    return [name for name in free_columns(obj) if name not in obj.dedup]
+
+
+def key_rules(obj: ObjectSpec, present: set[str]) -> list[tuple[str, str, str]]:
+    """Rule id, predicate and reason of the rule that refuses a record whose key is a telephone number or a mail address."""
+    return [
+        (f"{obj.rule_prefix}.{name}.detected.contact", freetext.no_contact_sql(quote_whole(name)), _REASON_KEY)
+        for name in key_columns(obj)
+        if name in present
+    ]
+
+
+def name_columns(obj: ObjectSpec, present: set[str]) -> list[str]:
+    """In-memory columns of a judged row that hold a person's name as it was delivered."""
+    return [prop.raw_name for prop in obj.properties if prop.identifier_kind == "name" and prop.raw_name in present]
+
+
+def hide(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec) -> tuple[pl.DataFrame, Found]:
+    """Judged rows with the personal items in their free texts hidden; `Found` counts per column the texts that changed.
+
+    Hidden are the numbers, addresses and tokens that `protection.freetext` recognises, the names in the name columns of the
+    same row, and the names that the other rows say are names where they are long enough to be sure.
+    """
+    present = {row[0] for row in con.execute(f"describe select * from {relation} as t").fetchall()}
+    texts, names = [name for name in text_columns(obj) if name in present], name_columns(obj, present)
+    items = []
+    for name in texts:
+        column = quote_whole(name)
+        items.append(
+            f"{freetext.without_name_sql(column, map(quote_whole, names))} as {quote_whole('cleaned::' + name)}"
+        )
+    rows = con.execute(f"select {', '.join(['*', *items])} from {relation} as t").pl()
+    known = pl.concat([pl.Series([], dtype=pl.String), *(rows[name].cast(pl.String) for name in names)])
+    found = Found()
+    for name in texts:
+        delivered, text = rows[name].cast(pl.String), rows[f"cleaned::{name}"].cast(pl.String)
+        text = freetext.hidden(freetext.without_names(text, known)).alias(name)
+        rule = _rule(obj, name, "hidden")
+        found.examined[rule] = text.len() - text.null_count()
+        if changed := int(text.ne_missing(delivered).sum()):
+            found.warned[rule] = changed
+        rows = rows.with_columns(text).drop(f"cleaned::{name}")
+    return rows, found
 
 
 def look(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, as_of: datetime | None) -> Found:

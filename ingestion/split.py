@@ -22,8 +22,8 @@ from ingestion import conversion, derive, leaks
 from ingestion.leaks import Leak
 from lake import clock, query
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
-from lake.query import quote_literal, quote_name
-from protection import masking, tokens
+from lake.sql import quote_literal, quote_name, quote_whole
+from protection import freetext, masking, tokens
 
 _REASON_TYPE = "值的类型不符合契约"
 _REASON_DATE = "没有有效的业务日期，无法归入分区"
@@ -123,6 +123,7 @@ def _split(
     hard.append(
         (f"{obj.rule_prefix}.part_date.missing", f"({conversion.part_date_expression(obj)}) is not null", _REASON_DATE)
     )
+    hard += leaks.key_rules(obj, available)
     soft = [rule for rule in compiled if rule.severity == "warn"]
 
     total = con.execute("select count(*) from batch").fetchone()[0]  # type: ignore[index]
@@ -145,7 +146,10 @@ def _split(
     found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of)
     examined |= found.examined
     warned |= found.warned
-    accepted = _protect(con.execute("select * exclude (_rule) from judged where _rule is null").pl(), obj)
+    passed, hidden = leaks.hide(con, "(select * exclude (_rule) from judged where _rule is null)", obj)
+    examined |= hidden.examined
+    warned |= hidden.warned
+    accepted = _protect(passed, obj)
     refused = _refused(con, obj, hard)
     con.execute("drop table judged")
     return Split(accepted, refused, examined, warned, found.leaks)
@@ -194,34 +198,43 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
     labels = ", ".join(
         f"({n}, {quote_literal(rule_id)}, {quote_literal(reason)})" for n, (rule_id, _, reason) in enumerate(hard)
     )
-    rows = con.execute(
-        f"select j.*, r.rule_id, r.reason from judged j join (values {labels}) r(n, rule_id, reason) on r.n = j._rule "
-        "order by _source_object, _record_no"
-    ).pl()
+    stored = {row[0]: row[1] for row in con.execute("describe judged").fetchall()}
     treatments = preview_treatments(obj)
-    previews = []
-    shown = []
+    columns: dict[str, str] = {}  # property → where its value is: as delivered, or as a decoder typed it
     for prop in obj.properties:
-        column = conversion.SOURCE + str(prop.source_name) if prop.source_name else prop.name
-        if column not in rows.columns:
-            column = prop.name
-        if column in rows.columns and not prop.derive:
-            decision = treatments[prop.name]
-            if decision.treatment == "plain":
-                shown.append(masking.has_personal_number(pl.col(column)))
-                preview = pl.col(column).cast(pl.String).str.slice(0, masking.PREVIEW_CHARS)
-            elif decision.mask:
-                preview = masking.masked(decision.mask, pl.col(column))
-            else:
-                continue
-            previews.append(preview.alias(prop.name))
+        delivered = conversion.SOURCE + str(prop.source_name)
+        column = delivered if delivered in stored else prop.name
+        if column in stored and not prop.derive and treatments[prop.name].treatment in ("plain", "masked"):
+            columns[prop.name] = column
+    names = [quote_whole(name) for name in leaks.name_columns(obj, set(stored))]
+    plain = sorted({column for name, column in columns.items() if treatments[name].treatment == "plain"})
+    texts = ", ".join(
+        f"{freetext.without_name_sql(quote_whole(column), names)} as {quote_whole(column)}"
+        for column in plain
+        if names and stored[column] == "VARCHAR"
+    )
+    rows = con.execute(
+        f"select {f'j.* replace ({texts})' if texts else 'j.*'}, r.rule_id, r.reason from judged j "
+        f"join (values {labels}) r(n, rule_id, reason) on r.n = j._rule order by _source_object, _record_no"
+    ).pl()
+    # a person's number in a field that is shown plain says that the fields are shifted: then none of them is shown
+    shifted = pl.any_horizontal(pl.lit(False), *(masking.has_personal_number(pl.col(column)) for column in plain))
+    rows = rows.with_columns(shifted.alias("_shifted"))
+    rows = rows.with_columns(
+        freetext.cleaned(rows[column].cast(pl.String), "operations", "quarantine").alias(column) for column in plain
+    )
+    previews = [
+        pl.col(column).str.slice(0, masking.PREVIEW_CHARS).alias(name)
+        if column in plain
+        else masking.masked(treatments[name].mask or "hide", pl.col(column)).alias(name)
+        for name, column in columns.items()
+    ]
     return rows.select(
         pl.col("_source_object"),
         pl.col("_record_no").cast(pl.Int64),
         pl.col("rule_id"),
         pl.col("reason"),
-        # a person's number in a field that is shown plain says that the fields are shifted: then none of them is shown
-        pl.when(pl.any_horizontal(shown) if shown else pl.lit(False))
+        pl.when(pl.col("_shifted"))
         .then(pl.lit(None, pl.String))
         .otherwise(pl.struct(previews).struct.json_encode() if previews else pl.lit(None, pl.String))
         .alias("preview"),

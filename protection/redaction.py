@@ -37,8 +37,9 @@ def _luhn(text: str) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
+Patterns = tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...]
 #: Kind, pattern (its first group is the value) and a further test; earlier kinds win.
-PATTERNS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+PATTERNS: Patterns = (
     ("credential", re.compile(r"(?<=://)([^/\s:@]*:[^/\s@]+)(?=@)"), bool),
     ("person_token", re.compile(_EDGE + r"((?:id_no|phone|name|athlete_no|token)_k\w+?_[a-z2-7]{26})" + _END), bool),
     ("id_no", re.compile(_EDGE + rf"({ID_NO})" + _END, re.ASCII), bool),
@@ -56,18 +57,30 @@ def _replacement(kind: str, value: str, audience: str, surface: str) -> str:
     return mask_text(decision.mask, value) if decision.mask else GONE
 
 
-def redact(text: str, surface: str = "error_message", audience: str = AUDIENCE) -> str:
-    """The text as the policy lets an audience (default: who runs the platform) read it on a surface."""
+def redact(
+    text: str,
+    surface: str = "error_message",
+    audience: str = AUDIENCE,
+    *,
+    patterns: Patterns | None = None,
+    replacement: Callable[[str, str], str] | None = None,
+) -> str:
+    """The text as the policy lets an audience (default: who runs the platform) read it on a surface.
+
+    `patterns` (default: all of `PATTERNS`) are what is looked for. `replacement` gives what a value of a kind becomes;
+    without it the policy is asked.
+    """
+    shown = replacement or (lambda kind, value: _replacement(kind, value, audience, surface))
     folded = unicodedata.normalize("NFKC", text)
     if len(folded) != len(
         text
     ):  # a value in full-width digits is the same value; other folding must not move positions
         folded = text
-    for kind, pattern, is_one in PATTERNS:
+    for kind, pattern, is_one in PATTERNS if patterns is None else patterns:
         pieces, at = [], 0
         for found in pattern.finditer(folded):
             if is_one(found[1]):
-                pieces += [text[at : found.start(1)], _replacement(kind, found[1], audience, surface)]
+                pieces += [text[at : found.start(1)], shown(kind, found[1])]
                 at = found.end(1)
         if pieces:
             text = "".join([*pieces, text[at:]])

@@ -6,12 +6,13 @@ Columns are sampled one by one, so that no row can be put together again; the po
 from __future__ import annotations
 
 import duckdb
+import polars as pl
 
 from catalog import policy
 from catalog.policy.explain import table_columns
 from lake import query
 from lake.query import quote_name
-from protection import masking
+from protection import freetext, masking
 
 AUDIENCE, SURFACE = "catalogue", "catalogue_sample"
 ROWS = 20_000
@@ -47,13 +48,13 @@ def masked_samples(table: str, limit: int = 5, *, con: duckdb.DuckDBPyConnection
             elif decision.treatment != "plain":
                 continue
             enough = f"HAVING count(*) >= {PERSONS}" if person_level else ""
-            found[name] = [
-                row[0]
-                for row in own.execute(
-                    f"SELECT value FROM (SELECT {value} AS value FROM sampled_rows) WHERE value IS NOT NULL AND value <> ''"
-                    f" GROUP BY value {enough} ORDER BY hash(value), value LIMIT {int(limit)}"
-                ).fetchall()
-            ]
+            values = own.execute(
+                f"SELECT value FROM (SELECT {value} AS value FROM sampled_rows) WHERE value IS NOT NULL AND value <> ''"
+                f" GROUP BY value {enough} ORDER BY hash(value), value LIMIT {int(limit)}"
+            ).pl()["value"]
+            if not decision.mask:
+                values = freetext.cleaned(values.cast(pl.String), AUDIENCE, SURFACE)
+            found[name] = list(dict.fromkeys(values))
         own.execute("DROP TABLE sampled_rows")
         return found
     finally:

@@ -11,15 +11,18 @@ from typing import Any
 import duckdb
 import jsonschema
 
+from catalog import policy
 from lake import query, tables
 from lake.clock import SHANGHAI
 from lake.errors import EXIT_INTERNAL, TiyuError
+from protection import freetext
 from sharing import files, outputs
 from sharing.exchange import config, readme
 from sharing.exchange.config import DeliverySpec
 from sharing.outputs import Column
 
 MANIFEST_VERSION = "1.0"
+_TEXTS = ("VARCHAR", "TEXT", "STRING")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _text(column: Column) -> str:
     kind = column.type.upper()
     if kind in ("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"):
         return f"strftime(timezone('Asia/Shanghai', {name}), '%Y-%m-%dT%H:%M:%S.%f') || '+08:00'"
-    if kind in ("VARCHAR", "TEXT", "STRING"):
+    if kind in _TEXTS:
         return f"regexp_replace({name}, '[\\r\\n]+', ' ', 'g')"
     return f"cast({name} as varchar)"
 
@@ -240,7 +243,7 @@ def _statistics(con: duckdb.DuckDBPyConnection, spec: DeliverySpec, plan: Plan) 
 
 
 def _line_breaks(con: duckdb.DuckDBPyConnection, spec: DeliverySpec) -> int:
-    texts = [query.quote_name(c.name) for c in spec.columns if c.type.upper() in ("VARCHAR", "TEXT", "STRING")]
+    texts = [query.quote_name(c.name) for c in spec.columns if c.type.upper() in _TEXTS]
     if not texts:
         return 0
     found = " + ".join(f"count(*) filter (where regexp_matches({name}, '[\\r\\n]'))" for name in texts)
@@ -257,6 +260,8 @@ def build(spec: DeliverySpec, plan: Plan, folder: Path) -> Built:
     folder.mkdir(parents=True)
     with query.connect() as con:
         _fill(con, spec, plan)
+        texts = [c.name for c in spec.columns if c.type.upper() in _TEXTS and c.name not in spec.key]
+        freetext.clean_table(con, "delivery", texts, *policy.CHANNELS["exchange"])
         statistics = _statistics(con, spec, plan)
         line_breaks = _line_breaks(con, spec)
         parts = max(1, -(-statistics["row_count"] // spec.rows_per_part))

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xlsxwriter
 
-from catalog import geo, vocabularies
+from catalog import geo, policy, vocabularies
 from lake.properties import DEMO_BANNER
+from protection import freetext
 from sharing import files
 from sharing.open_data.config import DatasetSpec
 from sharing.outputs import Column
@@ -82,8 +83,13 @@ def public_columns(spec: DatasetSpec, banner: str) -> tuple[Column, ...]:
 
 
 def public_frame(spec: DatasetSpec, frame: pl.DataFrame, banner: str) -> pl.DataFrame:
-    """Exactly the public columns, ordered by key; instants are written with Shanghai's clock and offset."""
+    """Exactly the public columns, ordered by key; instants are written with Shanghai's clock and offset.
+
+    An identifier that stands in a text is taken out as the policy says for the public.
+    """
     result = frame.select(column.name for column in spec.columns).sort(list(spec.key))
+    texts = [name for name, kind in result.schema.items() if kind == pl.String and name not in spec.key]
+    result = result.with_columns(freetext.cleaned(result[name], *policy.CHANNELS["open"]) for name in texts)
     result = result.with_columns(pl.col(name).dt.convert_time_zone("Asia/Shanghai") for name in _instants(result))
     return result.with_columns(pl.lit(banner).alias(NOTE_COLUMN.name)) if banner else result
 

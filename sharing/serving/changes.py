@@ -18,6 +18,7 @@ from catalog import policy as display_policy
 from lake import clock, ledger, query, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.query import quote_name
+from protection import freetext
 from quality.engine import ranges_of, rows_sql
 from sharing.serving import describe, policy, publish
 from sharing.serving.policy import Column, Treatment
@@ -197,6 +198,8 @@ def _compare(con: duckdb.DuckDBPyConnection, who: policy.Audience, result: Table
     columns = [name for name in right.seen if name != _PART]
     for name, side in (("old_rows", left), ("new_rows", right)):
         con.execute(f"CREATE TEMP TABLE {name} AS {_rows(side, columns, right, result.key, by_part)}")
+        texts = [f"c{n}" for n, column in enumerate(columns) if column in right.plan.texts and column in side.seen]
+        freetext.clean_table(con, name, texts, AUDIENCE, SURFACE)
     _match(con, columns, len(result.key))
     _count(con, result, columns)
     _sample(con, result, columns, right, limit)

@@ -26,14 +26,15 @@ import polars as pl
 from lake import clock, ledger, properties, query, steps, storage, tables
 from lake.query import quote_literal, quote_name, scan_sql
 from lake.settings import settings
-from protection import masking
+from protection import freetext, masking
 from quality.engine import ranges_of, rows_sql
 from sharing.files import exclusive
 from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 4
+LAYOUT = 5
+SURFACE = "serving_file"
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
 CITY = ("310000", "上海市")
@@ -57,6 +58,7 @@ class FileReport:
     rows: int = 0
     replaced: dict[str, int] = field(default_factory=dict)  # table → partitions replaced, 0 = the whole table
     undescribed: list[str] = field(default_factory=list)  # columns left out because nobody described or graded them
+    redacted: int = 0  # different texts that held an identifier and are shown without it
     bytes: int = 0
     scope: str | None = None
     unscoped: dict[str, int] = field(default_factory=dict)  # table → rows of no declared scope, in nobody's file
@@ -72,6 +74,10 @@ class ServingReport:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         return asdict(self)
+
+
+#: Columns whose values are codes and keys: what is in them was judged at the door, and nobody writes a sentence there.
+_KEYS = ("_id", "_code")
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,18 @@ class Plan:
     @property
     def shown(self) -> list[tuple[Column, Treatment]]:
         return [(column, treatment) for column, treatment in self.columns if treatment != "absent"]
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns shown as they are whose values somebody may have written a person's number into."""
+        return [
+            column.name
+            for column, treatment in self.shown
+            if treatment == "plain"
+            and self.types[column.name] == "VARCHAR"
+            and column.name not in policy.TECHNICAL
+            and not column.name.endswith(_KEYS)
+        ]
 
     @property
     def shape(self) -> str:
@@ -168,14 +186,21 @@ def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Colu
     return Column(table, name, type_, name, "", None, None, None, None)
 
 
-def _select(plan: Plan, rows: str, *more: str) -> str:
+def _select(plan: Plan, rows: str, *more: str, redacted: bool) -> str:
     """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`.
-    `more` are further expressions over the stored row `src`."""
+
+    `more` are further expressions over the stored row `src`. `redacted`: there are texts that hold an identifier, and the
+    table of that name says what is shown of them.
+    """
     items, joins = [*more], []
     for number, (column, treatment) in enumerate(plan.shown):
         if treatment == "token":
             joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = src.{quote_name(column.name)}")
             items.append(f"r{number}.rekeyed AS {quote_name(column.name)}")
+        elif redacted and column.name in plan.texts:
+            name = quote_name(column.name)
+            joins.append(f"LEFT JOIN redacted AS r{number} ON r{number}.text = src.{name}")
+            items.append(f"coalesce(r{number}.shown, src.{name}) AS {name}")
         else:
             items.append(f"{shown_sql(plan, column, treatment)} AS {quote_name(served_name(column, treatment))}")
     return f"SELECT {', '.join(items)} FROM ({rows}) AS src {' '.join(joins)}"
@@ -202,6 +227,14 @@ def _age_band(plan: Plan, name: str) -> str:
         f"CASE WHEN {name} IS NULL THEN NULL WHEN {decade} < 0 OR {decade} > 110 THEN '不详' "
         f"WHEN {decade} >= 80 THEN '80岁及以上' ELSE {decade} || '-' || ({decade} + 9) || '岁' END"
     )
+
+
+def _load_texts(con: duckdb.DuckDBPyConnection, audience_name: str, sources: list[tuple[Plan, str]]) -> int:
+    """Make the temporary table `redacted` (text → what the audience sees) for the texts in the rows to be written that
+    hold an identifier; returns how many there are. The lake should hold none (`ingestion.leaks`): this is the second line."""
+    queries = [f"SELECT {quote_name(name)} FROM ({rows}) AS t" for plan, rows in sources for name in plan.texts]
+    texts = " UNION ALL ".join(queries) or "SELECT NULL::VARCHAR LIMIT 0"
+    return freetext.gather(con, texts, audience_name, SURFACE, "redacted")
 
 
 def _load_tokens(con: duckdb.DuckDBPyConnection, audience_name: str, sources: list[tuple[Plan, str]]) -> int:
@@ -347,18 +380,20 @@ def _write(
         con.execute(f"DROP TABLE IF EXISTS {tables.layer_of(gone)}.{quote_name(gone)}")
     work = [(plan, change) for plan in plans if (change := _changed_rows(plan, before.get(plan.table))) is not None]
     _load_tokens(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
+    report.redacted = _load_texts(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
     for plan, (rows, deletions) in work:
         if not deletions:
             con.execute(f"DROP TABLE IF EXISTS {plan.target}")
-            con.execute(f"CREATE TABLE {plan.target} AS {_select(plan, rows)}")
+            con.execute(f"CREATE TABLE {plan.target} AS {_select(plan, rows, redacted=report.redacted > 0)}")
             _comment(con, plan, described.get(plan.table))
             report.replaced[plan.table] = 0
         elif rows:
             for statement in deletions:
                 con.execute(statement)
-            con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows)}")
+            con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows, redacted=report.redacted > 0)}")
             report.replaced[plan.table] = len(deletions)
     con.execute("DROP TABLE IF EXISTS rekeyed")
+    con.execute("DROP TABLE IF EXISTS redacted")
     counts = _write_catalog(con, who.title, CITY, plans, extra, stamp, described)
     con.execute("COMMIT")
     report.tables, report.rows = len(counts), sum(counts.values())

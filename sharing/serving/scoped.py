@@ -93,13 +93,13 @@ def publish_scopes(name: str, *, full: bool = False) -> list[FileReport]:
         return list(reports.values())
     before = {table: (int(version), shape) for table, (version, shape) in known.get("tables", {}).items()}
     with _work() as con:
-        staged, unscoped = _stage(con, name, who, plans, before, set(scopes))
+        staged, unscoped = _stage(con, name, who, plans, before, set(scopes), general)
         copies_moved = any(before.get(table) != (version, "") for table, version in extra.items())
         skeleton = _Skeleton(root / f".{name}.skeleton.{os.getpid()}.tmp", who, plans, extra, stamp)
         try:
             for code, title in scopes.items():
                 report = reports[code]
-                report.undescribed, report.unscoped = general.undescribed, unscoped
+                report.undescribed, report.unscoped, report.redacted = general.undescribed, unscoped, general.redacted
                 _publish_one(con, who, (code, title), files[code], staged, skeleton, report, full, copies_moved)
         finally:
             skeleton.remove()
@@ -125,18 +125,21 @@ def _stage(
     plans: list[Plan],
     before: dict[str, tuple[int, str]],
     scopes: set[str],
+    general: FileReport,
 ) -> tuple[list[_Staged], dict[str, int]]:
     """Read what changed, once for all scopes; also how many of these rows belong to no declared scope, per table."""
     assert who.scope is not None
     work = [(p, change) for p in plans if (change := publish._changed_rows(p, before.get(p.table))) is not None]
     publish._load_tokens(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
+    general.redacted = publish._load_texts(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
     staged, unscoped = [], {}
     for plan, (rows, deletions) in work:
         if not rows:
             continue  # a newer version with the same rows
         one = _Staged(plan, who.scope.tables[plan.table], tuple(deletions))
         own = "NULL" if one.rule.own is None else f"CAST(src.{quote_name(one.rule.own)} AS VARCHAR)"
-        con.execute(f"CREATE TEMP TABLE {one.name} AS {publish._select(plan, rows, f'{own} AS {_SCOPE}')}")
+        select = publish._select(plan, rows, f"{own} AS {_SCOPE}", redacted=general.redacted > 0)
+        con.execute(f"CREATE TEMP TABLE {one.name} AS {select}")
         staged.append(one)
         if one.rule.own is not None:
             lost = con.execute(

@@ -106,3 +106,59 @@ def test_what_only_warns_is_counted_and_an_expected_item_is_not():
     found = leaks.look(con, "t", obj, None)
     assert found.leaks == []
     assert found.warned == {"venue.register.street_name.detected.phone": 5}
+
+
+PHONE, NAME = "19909987341", "阙雀丝"
+
+
+def test_a_phone_and_a_name_in_a_free_text_are_hidden_before_they_are_stored(home, city, tmp_path, monkeypatch):
+    header, *rows = register(city)
+    contact, street, place = header.index("联系人"), header.index("街镇"), header.index("地址")
+    rows = [list(row) for row in rows[:20] if len(row) == len(header)]
+    rows[3][contact], rows[3][street], rows[3][place] = NAME, f"找{NAME}", f"某路 1 号，电话 {PHONE}"
+    rows[4][street] = f"{NAME}的隔壁"  # the name is known from another row
+    rows[5][header.index("单元编码")] = f"U-{PHONE}"
+    deliver(tmp_path / "场馆登记_1.csv", [header, *rows])
+    report = ingest("venue.register", tmp_path)
+    counted = report.batches[0]
+    hidden = {rule: n for rule, n in counted.warned_by_rule.items() if rule.endswith(".detected.hidden")}
+    assert hidden == {"venue.register.street_name.detected.hidden": 2, "venue.register.address.detected.hidden": 1}
+    examined = [n for rule, n in counted.rules_examined.items() if rule.endswith(".detected.hidden")]
+    assert len(examined) == len(leaks.text_columns(contracts.load("venue.register").root)) > 3
+    assert max(examined) >= report.accepted
+    stored = _texts(home)
+    assert f"找{leaks.freetext.GONE}" in stored
+    assert NAME not in stored
+    assert PHONE not in stored
+
+    monkeypatch.setattr(leaks.freetext, "hidden", lambda texts: texts)
+    rows[3][header.index("单元编码")] = rows[3][header.index("单元编码")][:-2] + "91"
+    deliver(tmp_path / "场馆登记_2.csv", [header, rows[3]])
+    ingest("venue.register", tmp_path)
+    assert PHONE in _texts(home), "it is this that keeps it out"
+
+
+def _texts(home) -> str:
+    """Every value of every file of the lake."""
+    return "".join(
+        json.dumps(pq.read_table(path, partitioning=None).to_pylist(), ensure_ascii=False, default=str)
+        for path in sorted((home / "lake").rglob("*.parquet"))
+    )
+
+
+def test_a_key_that_is_a_phone_number_refuses_the_record(home, city, tmp_path):
+    header, *rows = register(city)
+    deliver(tmp_path / "场馆登记_1.csv", [header, *rows])
+    ingest("venue.register", tmp_path)
+    ledger.set_checked_version(TABLE, tables.version(TABLE), "test")
+    folder = tmp_path / "entries"
+    folder.mkdir()
+    source = sorted((city.folder / "drops").rglob("entry_*.ndjson"))[-1]
+    first, *rest = source.read_text("utf-8").splitlines()[:20]
+    named = json.dumps({**json.loads(first), "device_id": f"门 {PHONE}"}, ensure_ascii=False)
+    (folder / source.name).write_text("\n".join([named, *rest]) + "\n", "utf-8")
+    report = ingest("venue.entry", folder)
+    refused = report.batches[0].quarantined_by_rule
+    assert refused.get("venue.entry.device_id.detected.contact") == 1, refused
+    assert report.accepted >= 10
+    assert PHONE not in _texts(home)
