@@ -680,7 +680,7 @@ def main(
     except (RuntimeError, OSError, httpx.HTTPError) as error:
         demo.display.close()
         demo.display.console.print(f"演示失败：{error}", style="red", markup=False, soft_wrap=True)
-        demo.display.say(f"日志：{demo.processes.log_folder}")
+        demo.display.say(f"日志：{demo.processes.log_folder}；同一命令再运行一次，会把没做完的接着做完")
         code = 1
     finally:
         if demo.owner:
