@@ -24,13 +24,16 @@ WINDOWS = {"analyst": "分析数据", "science": "科研数据"}
 """Audience that asks in SQL Lab → name of its database there, a database object of its own."""
 
 DOORS: dict[str, frozenset[str]] = {
-    "cockpit": frozenset({"cockpit", "district", "analyst"}),
+    "cockpit": frozenset({"cockpit", "district", "coach", "analyst"}),
     **{audience: frozenset({audience}) for audience in WINDOWS},
 }
 """Database object (the name in its address) → audiences that may come through it. Each comes to its own file."""
 
-HOMES = {"cockpit": "cockpit", "district": "district"}
+HOMES = {"cockpit": "cockpit", "district": "district", "coach": "coach"}
 """Audience → slug of the dashboard made for it."""
+
+PLACEHOLDERS = {"district": "本区", "coach": "本队"}
+"""What titles of a scoped audience's dashboard say; the reader sees the name of the own scope."""
 
 WIDER = {"analyst": frozenset({"cockpit", "district"}), "cockpit": frozenset({"district"})}
 """Audience → audiences whose rows its file holds too; for accounts with several roles. Roles that the policy lets nobody
@@ -77,6 +80,17 @@ def scopes(audience: str) -> dict[str, str]:
     if not rows.get("vocabulary"):
         return {}
     return {code: name for code, name in _vocabulary(rows["vocabulary"]) if code not in rows.get("without", ())}
+
+
+def scope_column(audience: str) -> str | None:
+    """Column by which the datasets of a scoped audience's dashboard tell whose row it is; None without scopes."""
+    rows = _declared()["row_scopes"][_declared()["audiences"][audience]["rows"]]
+    return f"{rows['vocabulary']}_code" if rows.get("vocabulary") else None
+
+
+def is_named(audience: str) -> bool:
+    """Whether the policy shows an audience persons by name."""
+    return bool(_declared()["audiences"][audience].get("named"))
 
 
 def _access(audience: str, scope: str | None) -> Access:

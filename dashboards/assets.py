@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dashboards import access
+from dashboards.coach import COACH
 from dashboards.cockpit import COCKPIT, DISTRICT
 from dashboards.model import HERE, Chart, Dashboard, Dataset, key_uuid
 
@@ -275,7 +276,7 @@ def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
 
 def dashboards() -> tuple[Dashboard, ...]:
     """The declared dashboards."""
-    return (COCKPIT, DISTRICT)
+    return (COCKPIT, DISTRICT, COACH)
 
 
 def datasets(of: Sequence[Dashboard] | None = None) -> list[Dataset]:
@@ -293,9 +294,9 @@ def dashboard_uuids() -> list[str]:
     return [dashboard.uuid for dashboard in dashboards()]
 
 
-def scoped_dataset_uuids() -> list[str]:
-    """Datasets whose rows carry a district: Superset's row filters, the second line, stand on these."""
-    return [d.uuid for d in datasets() if "district_code" in {column.name for column in d.columns}]
+def scoped_dataset_uuids(column: str = "district_code") -> list[str]:
+    """Datasets whose rows carry the code of a scope: Superset's row filters, the second line, stand on these."""
+    return [d.uuid for d in datasets() if column in {each.name for each in d.columns}]
 
 
 def saved_queries(audience: str = "analyst") -> Iterator[dict[str, str]]:

@@ -35,13 +35,14 @@ ACCOUNTS = {
     "leader_xuhui": ("district_leader_310104", "徐汇区", "领导"),
     "analyst": ("analyst", "数据", "分析员"),
     "science": ("science_staff", "科研", "人员"),
+    "coach_sq01": ("coach_SQ01", "中长跑队", "教练"),
 }
 """User name → (role, family name shown, given name shown)."""
 
 REQUIRED_ACCOUNTS = ("admin", "leader", "analyst")
 """Accounts that must have a password; the others are examples, and unusable until their variable is set."""
 
-DASHBOARD_AUDIENCES = {"cockpit": ("cockpit", "analyst"), "district": ("district",)}
+DASHBOARD_AUDIENCES = {"cockpit": ("cockpit", "analyst"), "district": ("district",), "coach": ("coach",)}
 """Slug of a dashboard → audiences whose roles open it."""
 
 # A reader of one dashboard needs, beside Superset's read-only "public" set, a CSRF token and its own filter state; it may
@@ -65,6 +66,9 @@ READER_PERMISSIONS = (
 # What Superset's "Gamma" brings along and an analyst of graded data must not have: publishing, uploads, sharing out.
 ANALYST_DENIED_VIEWS = ("Theme", "Annotation", "CssTemplate", "ReportSchedule", "DynamicPlugin", "Embedded")
 
+
+EXPORT = "can_csv"
+"""What a reader of named data does not get: the figures of a chart as a file."""
 
 ROW_FILTER = "scope:"
 """Names of the row filters that belong to us begin so."""
@@ -109,7 +113,7 @@ def _environment(home: Path, metadata_uri: str | None = None) -> None:
 def _roles(security: Any) -> dict[str, Any]:
     """Create or update our roles; Superset's own roles are synchronised by its own code."""
     permissions = security._get_all_pvms()
-    readers = [name for name, found in access.roles().items() if found.audience in ("cockpit", "district")]
+    readers = [name for name, found in access.roles().items() if found.audience in access.HOMES]
     for name in readers:
         security.set_role(name, security._is_public_pvm, permissions)
     askers = [name for name, found in access.roles().items() if found.audience in access.WINDOWS and name != "Admin"]
@@ -126,7 +130,8 @@ def _roles(security: Any) -> dict[str, Any]:
     more = [found for name in READER_PERMISSIONS if (found := security.find_permission_view_menu(*name)) is not None]
     for name in readers:
         for found in more:
-            security.add_permission_role(roles[name], found)
+            if not (access.is_named(access.roles()[name].audience) and found.permission.name == EXPORT):
+                security.add_permission_role(roles[name], found)
     return roles
 
 
@@ -196,7 +201,7 @@ def initialise() -> None:
 
 
 def _row_filters(db: Any, roles: dict[str, Any]) -> None:
-    """The second line behind the cut files: a filter for each scoped role on every dataset that carries a district.
+    """The second line behind the cut files: a filter for each scoped role on every dataset that says whose its rows are.
 
     Filters of one group are alternatives, so a role without a scope gets one that lets everything through: holding
     more roles never shows less.
@@ -206,17 +211,20 @@ def _row_filters(db: Any, roles: dict[str, Any]) -> None:
 
     from dashboards import assets
 
-    wanted = set(assets.scoped_dataset_uuids())
-    tables = [table for table in db.session.query(SqlaTable) if str(table.uuid) in wanted]
+    columns = {column for found in access.roles().values() if (column := access.scope_column(found.audience))}
+    carrying = {column: set(assets.scoped_dataset_uuids(column)) for column in columns}
+    managed = list(db.session.query(SqlaTable))
     names = set()
     for name, role in roles.items():
-        scope = access.roles()[name].scope
+        found = access.roles()[name]
+        column = access.scope_column(found.audience)
+        wanted = carrying[column] if column else set().union(*carrying.values())
         row = db.session.query(RowLevelSecurityFilter).filter_by(name=f"{ROW_FILTER}{name}").one_or_none()
         row = row or RowLevelSecurityFilter(name=f"{ROW_FILTER}{name}")
         row.filter_type, row.group_key = RowLevelSecurityFilterType.REGULAR.value, "scope"
         # The comparison with the whole city is allowed by the policy, but no chart of a district shows it as a row.
-        row.clause = "1 = 1" if scope is None else f"district_code = '{scope}'"
-        row.roles, row.tables = [role], tables
+        row.clause = "1 = 1" if found.scope is None else f"{column} = '{found.scope}'"
+        row.roles, row.tables = [role], [table for table in managed if str(table.uuid) in wanted]
         row.description = "第二道行过滤；第一道是按范围裁切的数据文件"
         db.session.add(row)
         names.add(row.name)

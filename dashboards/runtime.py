@@ -269,18 +269,14 @@ def frontend_overrides(superset_root: Path) -> tuple[str, dict[str, bytes]]:
     return map_path, scripts
 
 
-PLACEHOLDER = "本区"
-"""What titles of a scoped dashboard say; the reader sees the name of the own scope."""
-
-
-def personalised(text: str, name: str) -> str:
+def personalised(text: str, name: str, placeholder: str = access.PLACEHOLDERS["district"]) -> str:
     """JSON text with the placeholder replaced, also where it is escaped (also twice, as JSON inside JSON)."""
 
     def escaped(match: re.Match[str]) -> str:
         return "".join(f"{match[1]}u{ord(letter):04x}" for letter in name)
 
-    first, second = (f"{ord(letter):04x}" for letter in PLACEHOLDER)
-    return re.sub(rf"(\\+)u{first}\1u{second}", escaped, text.replace(PLACEHOLDER, name))
+    first, second = (f"{ord(letter):04x}" for letter in placeholder)
+    return re.sub(rf"(\\+)u{first}\1u{second}", escaped, text.replace(placeholder, name))
 
 
 def _name_the_scope(app: Any) -> None:
@@ -294,7 +290,8 @@ def _name_the_scope(app: Any) -> None:
         found = current_access()
         if found is None or found.scope_name is None or response.is_streamed:
             return response
-        response.set_data(personalised(response.get_data(as_text=True), found.scope_name))
+        placeholder = access.PLACEHOLDERS[found.audience]
+        response.set_data(personalised(response.get_data(as_text=True), found.scope_name, placeholder))
         # Two accounts in one browser must not meet each other's titles.
         response.headers.pop("ETag", None)
         response.headers["Cache-Control"] = "no-store"

@@ -302,6 +302,7 @@ class Demo:
             "TIYU_COCKPIT_LEADER_PASSWORD": self.secrets["cockpit_leader"],
             "TIYU_COCKPIT_LEADER_XUHUI_PASSWORD": self.secrets["cockpit_leader_xuhui"],
             "TIYU_COCKPIT_ANALYST_PASSWORD": self.secrets["cockpit_analyst"],
+            "TIYU_COCKPIT_COACH_SQ01_PASSWORD": self.secrets["cockpit_coach_sq01"],
             "TIYU_COCKPIT_SCIENCE_PASSWORD": self.secrets["cockpit_science"],
         }
 
@@ -474,6 +475,11 @@ class Demo:
                     "user": "leader_xuhui",
                     "password": self.secrets["cockpit_leader_xuhui"],
                 },
+                {
+                    "door": "本队训练（中长跑队教练）",
+                    "user": "coach_sq01",
+                    "password": self.secrets["cockpit_coach_sq01"],
+                },
                 {"door": "SQL 查询（分析师）", "user": "analyst", "password": self.secrets["cockpit_analyst"]},
                 {"door": "SQL 查询（科研人员）", "user": "science", "password": self.secrets["cockpit_science"]},
                 {"door": "Superset 管理", "user": "admin", "password": self.secrets["cockpit_admin"]},
@@ -501,6 +507,10 @@ class Demo:
                 lambda: doors.district(
                     self.urls["cockpit"], "leader_xuhui", self.secrets["cockpit_leader_xuhui"], "310104"
                 ),
+            ),
+            (
+                "本队训练（中长跑队教练）",
+                lambda: doors.coach(self.urls["cockpit"], "coach_sq01", self.secrets["cockpit_coach_sq01"], "SQ01"),
             ),
             ("SQL 查询（分析师）", lambda: doors.analyst(self.urls["cockpit"], self.secrets["cockpit_analyst"])),
             ("SQL 查询（科研人员）", lambda: doors.science(self.urls["cockpit"], self.secrets["cockpit_science"])),

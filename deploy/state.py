@@ -16,6 +16,7 @@ PASSWORDS = (
     "cockpit_leader_xuhui",
     "cockpit_analyst",
     "cockpit_science",
+    "cockpit_coach_sq01",
 )
 
 

@@ -135,6 +135,7 @@ def _files(city: City, sources: Sources, plan: Incidents, events: list[Event]) -
     sources.device_files(training_between(city, max(1, int(stream(city.seed, "files", city.number).poisson(rate)))))
     if sources.is_snapshot_day(city.today):
         sources.register(city.today)
+        sources.roster(city.today)
     if plan.mended:
         before = city.yesterday
         sources.filings(before, noon(before - timedelta(days=1)), noon(before), events, suffix="_更正")

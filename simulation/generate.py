@@ -24,7 +24,7 @@ from simulation.truth import Truth
 from simulation.visits import crowded, visit_day
 from simulation.water import incident_pools, water_day
 
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 """Raised whenever the same seed would give other bytes; a folder of an older version is generated again."""
 
 MARKER = ".tiyu-simulation"
@@ -121,6 +121,7 @@ def _write_days(city: City, sources: Sources, truth: Truth, started: float, say:
             sources.training(index, int(files[index]))
             if day in snapshots:
                 sources.register(day)
+                sources.roster(day)
             truth.visits(visits)
             truth.water(water)
         if time.monotonic() - told > 1:

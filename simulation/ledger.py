@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 RESOURCES = (
-    "venue.register", "venue.booking", "venue.entry", "event.filing", "training.activity", "fitness.checkin",
-    "supervision.water_reading",
+    "venue.register", "venue.booking", "venue.entry", "event.filing", "training.athlete", "training.activity",
+    "fitness.checkin", "supervision.water_reading",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from simulation.city import SPORTS, City
 from simulation.events import Event
 from simulation.ledger import SentLedger
 from simulation.sizes import LAST_DATE, SHANGHAI
+from simulation.squads import memberships
 from simulation.times import iso, iso_text, midnight, naive, noon, stream, to_date
 from simulation.training import DeviceFile, packed, training_day
 from simulation.visits import CHANNELS, METHODS, PURPOSES, VisitDay
@@ -83,6 +84,7 @@ FILING_HEADER = [
     "联系电话",
     "更新时间",
 ]
+ROSTER_HEADER = ["名册日期", "运动员编号", "姓名", "运动队", "队内编号", "主项", "入队日期", "离队日期"]
 FILING_TITLE = "上海市体育赛事活动填报表（演示）"
 FILING_SHEET = "赛事填报"
 
@@ -164,6 +166,7 @@ class Sources:
         self.people_id = pl.Series(city.people.id_no)
         self.people_type = pl.Series(city.people.id_type)
         self.people_phone = pl.Series(city.people.phone)
+        self.memberships = memberships(city)
         self.future = iso_text(noon(LAST_DATE) + FUTURE_S)
         self.held: set[str] = set()
         """Resources whose system is down: what they write now is delivered when it is up again."""
@@ -548,6 +551,39 @@ class Sources:
             e.expected, e.participants if status == "已举办" else None, _yes(e.high_risk), e.permit, status,
             e.filed.isoformat(), e.contact, e.phone, f"{day.isoformat()} {iso_text(changed)[11:19]}",
         ]  # fmt: skip
+
+    # training.athlete ------------------------------------------------------------------------------------------------
+
+    def roster(self, day: date) -> None:
+        """The squads' roster of ``day``: all memberships so far, one row each, those that ended included."""
+        r = "training.athlete"
+        rng = stream(self.city.seed, "dirt roster", day.toordinal())
+        rows = [
+            [day.isoformat(), m.athlete_no, m.name, m.squad, str(m.member_no), SPORTS[m.sport], m.joined.isoformat(),
+             m.left.isoformat() if m.left is not None and m.left <= day else ""]
+            for m in self.memberships if m.joined <= day
+        ]  # fmt: skip
+        self.ledger.true[r] += len(rows)
+        copy = rows[int(rng.integers(len(rows)))]
+        self.ledger.duplicates[r]["within_file"] += 1
+        lines = list(rows)
+        columns = {name: i for i, name in enumerate(ROSTER_HEADER)}
+        bad: dict[str, dict[str, str]] = {
+            "unknown_squad": {"运动队": "SQ99"},
+            "left_before_joined": {"离队日期": "2019-12-31", "入队日期": "2020-01-01"},
+            "text_in_number": {"队内编号": "队长"},
+            "bad_date": {"入队日期": "2026-02-30"},
+        }
+        for number, (kind, values) in enumerate(bad.items()):
+            row = list(rows[int(rng.integers(len(rows)))])
+            row[columns["运动员编号"]] = f"SHA{990_000 + number:06d}"
+            row[columns["离队日期"]] = ""
+            for name, value in values.items():
+                row[columns[name]] = value
+            lines.insert(int(rng.integers(len(lines))), row)
+            self.ledger.bad[r][kind] += 1
+        text = "\n".join(",".join(row) for row in (ROSTER_HEADER, *lines, copy)) + "\n"
+        self._file(f"training/athlete/运动员名册_{day:%Y%m%d}.csv", text.encode(), r)
 
     # training.activity -----------------------------------------------------------------------------------------------
 

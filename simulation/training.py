@@ -59,15 +59,26 @@ class DeviceFile:
     is_damaged: bool = False
 
 
-def _track(city: City, rng: np.random.Generator, athlete: int, day: date) -> Track | None:
+def _own(city: City, athlete: int) -> tuple[np.random.Generator, str]:
+    """The stream of everything that does not change about an athlete, and its first draw: the favourite sport."""
     own = stream(city.seed, "athlete", athlete)
     sports = list(PROFILE)
+    return own, sports[int(own.choice(len(sports), p=[PROFILE[s][5] for s in sports]))]
+
+
+def favourite_sport(city: City, athlete: int) -> str:
+    """What an athlete trains most."""
+    return _own(city, athlete)[1]
+
+
+def _track(city: City, rng: np.random.Generator, athlete: int, day: date) -> Track | None:
+    own, favourite = _own(city, athlete)
+    sports = list(PROFILE)
     share = np.array([PROFILE[s][5] for s in sports])
-    favourite = int(own.choice(len(sports), p=share))
     max_hr, resting, weight = int(own.integers(176, 205)), int(own.integers(38, 62)), float(own.uniform(50, 88))
     home = own.uniform(-0.004, 0.004, 2)
     district = int(own.integers(16))
-    sport = sports[favourite] if rng.random() < 0.72 else sports[int(rng.choice(len(sports), p=share))]
+    sport = favourite if rng.random() < 0.72 else sports[int(rng.choice(len(sports), p=share))]
     _, _, outdoor, pace, minutes, _ = PROFILE[sport]
     hour = rng.choice([6.2, 9.0, 15.2, 18.4], p=[0.22, 0.33, 0.32, 0.13])
     start = midnight(day) + int(hour * 3600) + int(rng.integers(0, 3_000))

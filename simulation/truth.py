@@ -15,6 +15,7 @@ import numpy as np
 from simulation.bookings import FREE_CANCEL_S, NEVER, BookingDay
 from simulation.city import City
 from simulation.events import Event
+from simulation.squads import members_on
 from simulation.times import midnight
 from simulation.visits import VisitDay
 from simulation.water import WaterDay, compliant
@@ -173,10 +174,11 @@ class Truth:
             self.rows.append(Row("E-03", ALL, "month", month, min(last, end), key, top, bottom))
 
     def write(self, folder: Path) -> None:
-        """``kpi.csv`` (whole periods), ``kpi_partial.csv`` (months that began before the data) and ``daily_visits.csv``."""
+        """``kpi.csv`` (whole periods), ``kpi_partial.csv`` (months that began before the data), ``squads.csv`` (members on the
+        last day) and ``daily_visits.csv``."""
         self._close_month(self.city.yesterday)
         last = self.city.last_date
-        self.rows.append(Row("D-02", ALL, "day", last, last, CITY_CODE, 7, 7))
+        self.rows.append(Row("D-02", ALL, "day", last, last, CITY_CODE, 8, 8))
         folder.mkdir(parents=True, exist_ok=True)
         rows = sorted(self.rows, key=lambda r: (r.kpi, r.variant, r.start, r.district))
         partial = [r for r in rows if r.period == "month" and r.start < self.city.first_date]
@@ -186,6 +188,10 @@ class Truth:
                 out = csv.writer(f, lineterminator="\n")
                 out.writerow(COLUMNS)
                 out.writerows(r.texts() for r in chosen)
+        with (folder / "squads.csv").open("w", encoding="utf-8", newline="") as f:
+            out = csv.writer(f, lineterminator="\n")
+            out.writerow(("squad_code", "members"))
+            out.writerows(sorted(members_on(self.city, last).items()))
         with (folder / "daily_visits.csv").open("w", encoding="utf-8", newline="") as f:
             out = csv.writer(f, lineterminator="\n")
             out.writerow(("part_date", "district_code", "visits", "persons"))

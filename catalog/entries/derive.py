@@ -330,6 +330,8 @@ class Builder:
             seen = [c for table in exposure.depends_on for c in self.tables.get(table, ())]
             grade = _highest([c.grade for c in seen], ("L1", "L2", "L3", "L4"))
             mark = _highest([c.pi_mark for c in seen], _MARKS)
+            sensitive = sensitivity(grade, mark)
+            terms = self.defaults.terms["internal" if sensitive == "public" else sensitive]  # a page is for the house
             self.parts[name] = {
                 "kind": "dashboard",
                 "layer": "out",
@@ -340,8 +342,8 @@ class Builder:
                 "tables": (),
                 "grade": grade,
                 "pi_mark": mark,
-                "share": self.defaults.terms["internal"].share,
-                "open": self.defaults.terms["internal"].open,
+                "share": terms.share,
+                "open": terms.open,
                 "update_cycle": self.defaults.update_cycle.get("out", ""),
                 "owner_name": vocabularies.mapping("department").get(exposure.owner, exposure.owner),
                 "legal_basis": "",

@@ -20,6 +20,11 @@
   case when {{ whole }} > 0 then cast({{ part }} as double) / {{ whole }} end
 {%- endmacro %}
 
+{# Edwards (1993): minutes in zone k count k times; the weights are the definition, not a threshold. #}
+{% macro edwards_load() -%}
+  zone1_min + 2 * zone2_min + 3 * zone3_min + 4 * zone4_min + 5 * zone5_min
+{%- endmacro %}
+
 {# Code of the whole city in district columns. #}
 {% macro city_code() -%} '310000' {%- endmacro %}
 

@@ -25,14 +25,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from dashboards import assets, bootstrap, cockpit, deploy, district_map, model
+from dashboards import access, assets, bootstrap, coach, cockpit, deploy, district_map, model
 from deploy import doors
-from tests.unit.dashboards import cockpit_data
+from tests.unit.dashboards import cockpit_data, squad_data
 
 REPO = Path(__file__).resolve().parents[2]
 PYTHON = REPO / ".venv-cockpit" / "bin" / "python"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LIMIT_S = 6
+DECLARED = {chart.key: chart for dashboard in assets.dashboards() for chart in dashboard.charts()}
 
 pytestmark = [
     pytest.mark.browser,
@@ -103,7 +104,7 @@ def server(tmp_path_factory) -> Iterator[Cockpit]:
     try:
         deploy.wait_until_up(running.url, 400)
         report = deploy.deploy(running.url, environment[bootstrap.password_variable("admin")])
-        assert report.charts == len({c.key for c in (*cockpit.COCKPIT.charts(), *cockpit.DISTRICT.charts())})
+        assert report.charts == len(DECLARED)
         assert not report.removed_charts
         yield running
     finally:
@@ -226,7 +227,7 @@ def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
                     params={"query_mode": "raw", "all_columns": ["resource"], "row_limit": 5})  # fmt: skip
     page = model.Page("leaving", "将被移除", (((chart, 12, 20),),))
     extra = replace(cockpit.COCKPIT, slug="leaving", title="将被移除的看板", pages=(page,), district_dataset=dataset)
-    deploy.deploy(server.url, password, bundle=assets.build((cockpit.COCKPIT, cockpit.DISTRICT, extra)))
+    deploy.deploy(server.url, password, bundle=assets.build((*assets.dashboards(), extra)))
     client = server.client("admin")
     assert "将被移除的图表" in {item["slice_name"] for item in client.listing("chart")}
     own = client.call("POST", "/api/v1/chart/", {
@@ -239,8 +240,7 @@ def test_what_left_the_code_leaves_superset_and_own_work_stays(server):
         assert report.removed_dashboards == ("将被移除的看板",)
         left = {item["slice_name"] for item in client.listing("chart")}
         assert "用户自建" in left
-        declared = (*cockpit.COCKPIT.charts(), *cockpit.DISTRICT.charts())
-        assert left - {"用户自建"} == {item.title for item in declared}
+        assert left - {"用户自建"} == {item.title for item in DECLARED.values()}
         linked = client.call("GET", "/api/v1/dashboard/cockpit/charts")["result"]
         assert len(linked) == len(cockpit.COCKPIT.charts())
     finally:
@@ -628,7 +628,7 @@ def readers(server) -> dict[str, Reader]:
         item["name"]: item["id"] for item in admin.call("GET", "/api/v1/security/roles/?q=(page_size:100)")["result"]
     }
     accounts = {f"d{code}": f"district_leader_{code}" for code in CODES}
-    accounts |= {"again": "district_leader_310104", "nobody": "Gamma"}
+    accounts |= {"again": "district_leader_310104", "nobody": "Gamma", "coach_sq02": "coach_SQ02"}
     for user, role in accounts.items():
         password = uuid.uuid4().hex
         admin.call("POST", "/api/v1/security/users/", {
@@ -807,4 +807,82 @@ def test_a_district_leader_opens_every_tab_and_reads_the_own_district(server, pa
     assert errors == []
     assert outside == []
     assert len(answers) >= len(cockpit.DISTRICT.charts())
+    assert [answer for answer in answers if answer[2]] == []
+
+
+# ---------------------------------------------------------------- one file for each squad
+def test_a_coach_sees_the_own_squad_and_nothing_else(server, readers):
+    coaches = {code: Reader(server, f"coach_{code.lower()}", "coach") for code in ("SQ01", "SQ02")}
+    listed = {code: trainer.ask("阅读说明", force=True)["data"] for code, trainer in coaches.items()}
+    assert {code: [row["squad_code"] for row in rows] for code, rows in listed.items()} == {c: [c] for c in coaches}
+    for code, trainer in coaches.items():
+        assert [item["slug"] for item in trainer.get("/api/v1/dashboard/")["result"]] == ["coach"]
+        name = access.scopes("coach")[code]
+        for title in (
+            f"{name}队员：最近一周的训练",
+            f"{name}训练课（新的在前）",
+            f"{name}每周负荷（各队员）",
+            f"{name}每周心率区间（小时）",
+        ):
+            answer = trainer.ask(title, force=True)
+            assert answer["rowcount"] > 0, title
+            assert not [other for other, word in access.scopes("coach").items() if other != code and word in json.dumps(
+                answer["data"], ensure_ascii=False)]  # fmt: skip
+        export = {**doors.query_context(trainer.form(f"{name}训练课（新的在前）")), "result_format": "csv"}
+        answer = trainer.http.post("/api/v1/chart/data", json=export)
+        assert answer.status_code == 403, "named data does not leave as a file"
+        for path in (
+            "/api/v1/dashboard/cockpit",
+            "/api/v1/dashboard/district",
+            "/api/v1/database/",
+            "/api/v1/saved_query/",
+        ):
+            assert trainer.http.get(path).status_code in (403, 404), path
+    for other in ("310104", CITY):
+        reader = readers["310104"] if other != CITY else doors.Superset(
+            server.url, "leader", server.environment[bootstrap.password_variable("leader")])  # fmt: skip
+        assert reader.http.get("/api/v1/dashboard/coach").status_code in (403, 404)
+
+
+def test_the_row_filter_of_a_squad_holds_when_the_cut_failed(server, readers):
+    """The second line alone: a squad's file with every squad's rows."""
+    final = server.serving / "coach_SQ01.duckdb"
+    kept = final.with_name("kept_coach")
+    os.link(final, kept)
+    trainer = Reader(server, "coach_sq01", "coach")
+    name = access.scopes("coach")["SQ01"]
+    try:
+        whole = server.serving / "whole"
+        squad_data.build(whole, whole=True)
+        os.replace(whole / final.name, final)
+        with duckdb.connect(str(final), read_only=True) as connection:
+            ((foreign, own_rows),) = connection.execute(
+                "SELECT count(*) FILTER (squad_code <> 'SQ01'), count(*) FILTER (squad_code = 'SQ01') FROM ads.ads_training__squad_session"
+            ).fetchall()
+        assert foreign > 100
+        assert trainer.ask(f"{name}训练课（新的在前）", force=True)["rowcount"] == min(own_rows, 200)
+        assert trainer.ask(f"{name}队员：最近一周的训练", force=True)["rowcount"] == squad_data.MEMBERS - 1
+    finally:
+        os.replace(kept, final)
+
+
+@needs_chromium
+def test_a_coach_opens_every_tab_and_reads_the_own_squad(server, page):
+    errors, outside, answers = watch(page, server)
+    page.goto(f"{server.url}/login/")
+    sign_in(page, server, "coach_sq01")
+    page.wait_for_url(f"{server.url}/superset/dashboard/coach/**")
+    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
+    for index, tab in enumerate(coach.COACH.pages):
+        page.locator("[role=tab]", has_text=tab.title).first.click()
+        settle(page, sum(len(row) for row in tab.rows))
+        if folder:
+            page.screenshot(path=f"{folder}/coach{index}-{tab.key}.png", full_page=True)
+        text = page.inner_text("body")
+        assert "中长跑队" in text
+        assert not [name for code, name in access.scopes("coach").items() if code != "SQ01" and name in text], tab.title
+        assert page.locator("[role=alert]:visible").count() == 0
+    assert errors == []
+    assert outside == []
+    assert len(answers) >= len(coach.COACH.charts())
     assert [answer for answer in answers if answer[2]] == []

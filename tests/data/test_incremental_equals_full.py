@@ -19,7 +19,8 @@ FIRST, TODAY = date(2026, 11, 1), date(2026, 11, 20)
 WINDOWED = (
     "dwd_venue__booking", "dwd_venue__passage", "dwd_venue__visit", "dwd_fitness__checkin", "dwd_supervision__water_reading",
     "dwd_training__session", "dws_venue__daily_use", "dws_fitness__daily_checkin", "dws_supervision__daily_water",
-    "dws_training__weekly_load", "ads_open__daily_visit", "ads_cockpit__district_day",
+    "dws_training__weekly_load", "ads_open__daily_visit", "ads_cockpit__district_day", "ads_training__squad_session",
+    "ads_training__squad_week",
 )  # fmt: skip
 
 
@@ -123,6 +124,16 @@ class Source:
             "ods_training__activity", [{**common, "athlete_token": f"t{self.rng.randrange(3)}", "max_hr_bpm": 200}]
         )
 
+    def roster(self) -> None:
+        """Three athletes; one changes squads in the middle."""
+        rows = [("t0", "SQ01", FIRST, None), ("t1", "SQ01", FIRST, FIRST + timedelta(days=9)),
+                ("t1", "SQ02", FIRST + timedelta(days=10), None), ("t2", "SQ02", FIRST, None)]  # fmt: skip
+        self.lake.append("ods_training__athlete", [
+            {"roster_date": FIRST, "athlete_token": token, "athlete_name": "张**", "squad_code": squad, "member_no": n, "sport_code": "running",
+             "joined_date": joined, "left_date": left, "part_date": FIRST}
+            for n, (token, squad, joined, left) in enumerate(rows, 1)
+        ])  # fmt: skip
+
     def step(self) -> None:
         for kind in self.rng.sample(["booking", "checkin", "entry", "water", "training"], self.rng.randrange(1, 4)):
             getattr(self, kind)()
@@ -172,7 +183,7 @@ def rows_of(name: str) -> list[tuple]:
 def test_random_batches(small_lake, compiled_models, seed):
     base, sql = only(compiled_models[0], WINDOWED), compiled_models[1]
     source = Source(small_lake, seed)
-    for kind in ("booking", "checkin", "entry", "water", "training"):
+    for kind in ("booking", "checkin", "entry", "water", "roster", "training"):
         getattr(source, kind)()
     build_all(base, sql, TODAY - timedelta(days=3))
     actions: dict[str, set[str]] = {}

@@ -138,12 +138,42 @@ def test_the_planned_incidents_are_the_alerts(built):
     assert alerts["owner_name"].null_count() == alerts["deadline_at"].null_count() == 0
 
 
+def test_squads_have_their_members_and_the_sessions_of_their_time_in_the_squad(built):
+    from protection import tokens
+    from simulation.city import build_city
+    from simulation.sizes import SIZES
+    from simulation.squads import memberships
+
+    truth = pl.read_csv(built.folder / "truth" / "squads.csv")
+    members = checked("dim_squad_member").filter(pl.col("is_current"))
+    counted = members.group_by("squad_code").len()
+    assert dict(counted.iter_rows()) == dict(truth.iter_rows())
+    assert truth["members"].sum() >= 18
+    spans = pl.DataFrame(
+        [
+            {"athlete_token": tokens.token("athlete_no", m.athlete_no), "squad_code": m.squad, "joined": m.joined, "left": m.left}
+            for m in memberships(build_city(SIZES["tiny"], city_module.SEED))
+        ]
+    )  # fmt: skip
+    sessions = checked("dwd_training__session").select("session_id", "athlete_token", "part_date")
+    there = (pl.col("joined") <= pl.col("part_date")) & (
+        pl.col("left").is_null() | (pl.col("part_date") <= pl.col("left"))
+    )
+    expected = sessions.join(spans, on="athlete_token").filter(there).select("squad_code", "session_id")
+    ours = checked("ads_training__squad_session")
+    assert sorted(ours.select("squad_code", "session_id").iter_rows()) == sorted(expected.iter_rows())
+    assert ours.height > 30
+    weeks = checked("ads_training__squad_week")
+    assert weeks["session_count"].sum() == ours.height
+    assert ours["athlete_name"].str.ends_with("*").all()
+
+
 def test_books_balance(built):
     from quality.reconcile import reconcile
 
     report = reconcile()
     assert report.ok, report.rows
-    assert report.examined >= 7
+    assert report.examined >= 8
 
 
 def test_running_everything_again_commits_nothing(built, monkeypatch):

@@ -18,6 +18,7 @@ RESOURCES = (
     "event.filing",
     "fitness.checkin",
     "supervision.water_reading",
+    "training.athlete",
     "training.activity",
 )
 

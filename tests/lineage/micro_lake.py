@@ -156,6 +156,15 @@ def source_rows() -> dict[str, list[dict]]:
         sessions,
         samples,
     )
+    rosters = []
+    for roster in (date(2026, 11, 1), date(2026, 11, 15)):
+        for n in range(8):  # the last two are the same membership twice, of which the later counts
+            rosters.append({
+                "roster_date": roster, "athlete_token": f"t{min(n, 6) % 4}", "athlete_name": f"名{min(n, 6)}{'*' * (1 + n // 7)}", "squad_code": f"SQ0{1 + min(n, 6) // 2}",
+                "member_no": 1 + n, "sport_code": ("running", "swimming", "cycling")[n % 3], "joined_date": days[0] - timedelta(days=10) + timedelta(days=4 * min(n, 6)),
+                "left_date": None if n % 3 else roster + timedelta(days=2 - n), "part_date": roster,
+            })  # fmt: skip
+    found["ods_training__athlete"] = rosters
     states = ("fresh", "late", "failed", "never", "fresh")
     found["ops_ingest__freshness"] = [{
         "resource": f"r{n}", "title": f"资源{n}", "update_cycle": ("每日", "每周")[n % 2], "state": state, "reason": None if state == "fresh" else f"原因{n}", "latest_data_date": None if state == "never" else TODAY - timedelta(days=n),

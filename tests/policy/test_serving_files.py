@@ -36,7 +36,7 @@ def test_nothing_changed_nothing_written(served):
     before = digest(), digest("cockpit")
     report = publish.publish_serving()
     assert not report.changed
-    assert [file.changed for file in report.files] == [False] * (3 + 16)
+    assert [file.changed for file in report.files] == [False] * (3 + 16 + 6)
     assert (digest(), digest("cockpit")) == before
 
 

@@ -21,6 +21,7 @@ RESOURCES = {
     "venue.entry",
     "event.filing",
     "training.activity",
+    "training.athlete",
     "fitness.checkin",
     "supervision.water_reading",
 }
@@ -55,7 +56,7 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_exactly_the_expected_dags(bag: Any) -> None:
     assert not bag.import_errors
     assert set(bag.dags) == set(TASKS)
-    assert len(bag.dags) == 13
+    assert len(bag.dags) == 14
 
 
 def test_every_source_contract_has_its_dag(bag: Any) -> None:

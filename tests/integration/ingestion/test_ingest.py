@@ -65,7 +65,7 @@ def test_every_source_balances_with_the_truth_and_a_second_run_changes_nothing(s
         assert report.duplicate == truth[resource]["duplicate_records"], resource
         assert report.quarantined == truth[resource]["bad_records"], resource
         compared += 1
-    assert compared == 6
+    assert compared == 7
     activity, expected = reports["training.activity"], truth["training.activity"]
     assert activity.received_objects == expected["objects"]
     assert activity.accepted == expected["distinct_true_records"]

@@ -27,6 +27,7 @@ RESOURCES = (
     "event.filing",
     "fitness.checkin",
     "supervision.water_reading",
+    "training.athlete",
     "training.activity",
 )
 PERSON_TABLES = (
@@ -34,6 +35,7 @@ PERSON_TABLES = (
     "ods_venue__booking",
     "ods_venue__register",
     "ods_event__filing",
+    "ods_training__athlete",
     "ods_training__activity",
     "ods_training__activity_sample",
 )
@@ -213,6 +215,12 @@ def _outputs_without_layers() -> None:
             if "district_code" not in frame.columns:
                 frame = frame.with_columns(pl.lit("310115").alias("district_code"))
                 ledger.set_checked_version(name, tables.replace_table(name, frame), "canary")
+    roster = pl.scan_delta(tables.path("ods_training__athlete")).collect()
+    members = roster.select(
+        "athlete_token", "squad_code", pl.col("squad_code").alias("squad_name"), "member_no", "athlete_name", "sport_code",
+        "joined_date", "left_date", pl.lit(True).alias("is_current"), "roster_date",
+    ).unique()  # fmt: skip
+    ledger.set_checked_version("dim_squad_member", tables.replace_table("dim_squad_member", members), "canary")
 
 
 # ------------------------------------------------------------------ what the surfaces show
@@ -291,6 +299,17 @@ def cockpit(ran: Ran) -> None:
 def sql_lab(ran: Ran) -> None:
     """Every table of the analyst's connection, all columns and rows."""
     _all_rows(ran, "sql_lab", "analyst")
+
+
+def coach_files(ran: Ran) -> None:
+    """The files of all squads."""
+    copy(ran, "serving_file.coach", *(ran.home / "serving" / file for file in _with_purpose()["coach"]))
+
+
+def coach_cockpit(ran: Ran) -> None:
+    """What the coach's dashboard can read, of the squad that has a canary and of another."""
+    for code in ("SQ01", "SQ02"):
+        _all_rows(ran, "cockpit.coach", "coach", code)
 
 
 def science_lab(ran: Ran) -> None:
@@ -427,7 +446,9 @@ def error_message(ran: Ran) -> None:
 COLLECTORS: dict[str, Callable[[Ran], None]] = {
     "serving_file": serving_files,
     "serving_file.science": science_files,
+    "serving_file.coach": coach_files,
     "cockpit": cockpit,
+    "cockpit.coach": coach_cockpit,
     "sql_lab": sql_lab,
     "sql_lab.science": science_lab,
     "cli_sql": cli_sql,

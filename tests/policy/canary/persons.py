@@ -91,6 +91,7 @@ PLANTED = {
     "venue.register": ("name", "phone"),
     "event.filing": ("name", "phone"),
     "supervision.water_reading": ("id_no", "phone"),
+    "training.athlete": ("athlete_no", "name", "phone"),
     "training.activity": ("athlete_no", "heart_rate", "home", "name"),
 }
 """Source → what is planted in it; the suite shows by its own search that it is there."""

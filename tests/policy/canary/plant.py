@@ -39,6 +39,7 @@ def plant(folder: Path) -> dict[str, list[Path]]:
         "event.filing": _filing(drops / "event" / "filing"),
         "venue.entry": _entries(drops / "venue" / "entry" / f"{DAY:%Y%m%d}"),
         "supervision.water_reading": _water(drops / "supervision" / "water_reading" / f"{DAY:%Y%m%d}"),
+        "training.athlete": _roster(drops / "training" / "athlete"),
         "training.activity": _training(drops / "training" / "activity"),
         "fitness.checkin": _checkins(api),
         "venue.booking": _bookings(api),
@@ -167,6 +168,27 @@ def _training(folder: Path) -> list[Path]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return [folder / name for name in files]
+
+
+def _roster(folder: Path) -> list[Path]:
+    path = sorted(folder.glob("*.csv"))[-1]
+    header, *rows = path.read_text("utf-8").splitlines()
+    names = header.split(",")
+    day = rows[0].split(",")[0]
+
+    def row(person: Person, **values: str) -> str:
+        made = {"名册日期": day, "运动员编号": person.athlete_no, "姓名": person.name, "运动队": "SQ01", "队内编号": "77",
+                "主项": "跑步", "入队日期": "2026-01-01", "离队日期": ""}  # fmt: skip
+        return ",".join((made | values)[name] for name in names)
+
+    planted = [
+        row(VISITOR),
+        # refused: a squad nobody knows, a phone where a number belongs
+        row(STRAY, 运动队="SQ99"),
+        row(STRAY, 队内编号=STRAY.phone, 离队日期=STRAY.name),
+    ]
+    path.write_text("\n".join([header, *rows, *planted]) + "\n", "utf-8")
+    return [path]
 
 
 def _add_to_feed(api: Path, name: str, *changes: dict[str, Any], later_s: int = 0) -> Path:

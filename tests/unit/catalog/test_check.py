@@ -82,9 +82,9 @@ def test_clean_catalogue_passes_and_counts(catalogue):
     assert report.problems == []
     assert report.ok
     expected_columns = len(describe_all(catalogue[1]))
-    assert report.examined["contracts"] == 11
+    assert report.examined["contracts"] == 12
     assert report.examined["columns"] == expected_columns
-    assert report.examined["tables"] == 10 + 6 + 4
+    assert report.examined["tables"] == 11 + 6 + 4
     assert report.examined["rules"] >= 170
     assert report.examined["outputs"] == 4
     assert report.examined["output_columns"] == 53
@@ -159,7 +159,7 @@ def test_broken_contract_does_not_hide_the_others(catalogue):
         file.read_text(encoding="utf-8").replace("classification: L2", "clasification: L2", 1), encoding="utf-8"
     )
     report = run(catalogue)
-    assert report.examined["contracts"] == 11
+    assert report.examined["contracts"] == 12
     assert {(p.code, p.where) for p in report.problems} >= {("contract", "entry.odcs.yaml")}
 
 
@@ -277,7 +277,7 @@ def test_command_exit_code_and_json(home, monkeypatch, tmp_path):
     good = CliRunner().invoke(app(), ["catalog", "check", "--json"])
     assert good.exit_code == 0, json.loads(good.output)["problems"]
     examined = json.loads(good.output)["examined"]
-    assert examined["contracts"] == 11
+    assert examined["contracts"] == 12
     assert examined["models"] == len(list(models.rglob("*.sql")))
     assert examined["lineage_columns"] >= 350
     declared = models / "dws" / "fitness" / "_dws__fitness.yml"

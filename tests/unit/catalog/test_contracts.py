@@ -1,4 +1,4 @@
-"""Contracts: what is refused and why, and what the seven sources promise to the rest of the platform."""
+"""Contracts: what is refused and why, and what the eight sources promise to the rest of the platform."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def test_load_all_and_unknown_id():
         "venue.entry",
         "event.filing",
         "training.activity",
+        "training.athlete",
         "fitness.checkin",
         "supervision.water_reading",
     }
@@ -135,6 +136,12 @@ def test_a_new_file_is_seen_without_restart(tmp_path):
             ],
             "started_at",
             ["athlete_token", "started_at"],
+        ),
+        (
+            "training.athlete",
+            ["ods_training__athlete"],
+            "roster_date",
+            ["roster_date", "athlete_token", "squad_code", "joined_date"],
         ),
         ("fitness.checkin", ["ods_fitness__checkin"], "scanned_at", ["checkin_id"]),
         (

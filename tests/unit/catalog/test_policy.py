@@ -90,7 +90,7 @@ def test_tables_and_row_scopes():
         policy.table_allowed("district", "ads_cockpit__kpi"),
         policy.table_allowed("analyst", "ops_ingest__quarantine"),
         policy.table_allowed("district", "ads_cockpit__new"),  # in its list, but nobody said whose rows it holds
-        policy.table_allowed("coach", "dwd_training__session"),  # no roster yet: nobody's rows
+        policy.table_allowed("coach", "dwd_training__session"),  # no column says whose squad a row is
         policy.table_allowed("nobody", "dim_sport"),
     ]
     assert allowed == [True, True, False, False, False, False]

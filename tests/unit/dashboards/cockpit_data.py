@@ -11,6 +11,8 @@ from pathlib import Path
 
 import duckdb
 
+from tests.unit.dashboards import squad_data
+
 NOTICE = "演示数据，非真实统计"
 FIRST, LAST, AS_OF = "2026-08-23", "2026-11-19", "2026-11-20 12:00:00"
 
@@ -142,11 +144,12 @@ def districts() -> dict[str, str]:
 
 def build(folder: Path, *, scoped: bool = False) -> Path:
     """Write ``cockpit.duckdb``, ``analyst.duckdb``, ``science.duckdb`` and, with ``scoped``, a ``district_<code>.duckdb`` for each district
-    into ``folder``; each aside first, then renamed."""
+    and a ``coach_<code>.duckdb`` for each squad into ``folder``; each aside first, then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     scopes: dict[str, tuple[str, str] | None] = {"cockpit": None, "analyst": None, "science": None}
     if scoped:
         scopes |= {f"district_{code}": (code, name) for code, name in districts().items()}
+        squad_data.build(folder)
     whole = folder / "whole.duckdb.tmp"
     whole.unlink(missing_ok=True)
     with duckdb.connect(str(whole)) as connection:

@@ -8,6 +8,7 @@ import yaml
 from dashboards import access
 
 CODES = access.scopes("district")
+SQUADS = access.scopes("coach")
 
 
 def test_every_role_reads_one_file_and_every_district_has_its_own():
@@ -15,7 +16,7 @@ def test_every_role_reads_one_file_and_every_district_has_its_own():
     roles = access.roles()
     assert {roles[f"district_leader_{code}"].file for code in CODES} == {f"district_{code}.duckdb" for code in CODES}
     assert roles["leader"].file == "cockpit.duckdb"
-    assert len(access.labels()) == 16 + 3
+    assert len(access.labels()) == 16 + 3 + len(SQUADS)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -37,6 +38,42 @@ def test_a_user_without_a_declared_role_is_refused(held):
 def test_two_districts_have_no_common_file():
     with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
         access.of(["district_leader_310104", "district_leader_310101"])
+
+
+@pytest.mark.parametrize("squad", SQUADS)
+def test_a_coach_reads_the_own_squad_s_file_and_nothing_besides(squad):
+    held = [f"coach_{squad}"]
+    found = access.through("cockpit", held)
+    assert (found.file, found.scope) == (f"coach_{squad}.duckdb", squad)
+    assert access.home_of(held) == "coach"
+    for door in access.WINDOWS:
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0016"):
+            access.through(door, held)
+    others = [
+        "leader",
+        "analyst",
+        "science_staff",
+        "district_leader_310104",
+        *(f"coach_{s}" for s in SQUADS if s != squad),
+    ]
+    for other in others:
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
+            access.of([*held, other])
+
+
+def test_no_squad_no_rows():
+    for held in (["coach"], ["coach_SQ99"], ["coach_sq01"], ["coach_310104"]):
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0014"):
+            access.of(held)
+
+
+def test_every_scoped_audience_has_a_home_a_placeholder_and_a_column():
+    scoped = {found.audience for found in access.roles().values() if found.scope}
+    assert scoped == {"district", "coach"} == set(access.PLACEHOLDERS)
+    assert {access.scope_column(name) for name in scoped} == {"district_code", "squad_code"}
+    assert scoped <= set(access.HOMES)
+    assert access.scope_column("analyst") is None
+    assert [name for name in (*access.HOMES, *access.WINDOWS) if access.is_named(name)] == ["coach"]
 
 
 def test_science_staff_reads_the_own_window_alone():

@@ -14,12 +14,13 @@ import pytest
 import yaml
 
 from dashboards import assets, cockpit, model
-from tests.unit.dashboards import cockpit_data
+from tests.unit.dashboards import cockpit_data, squad_data
 
 REPO = Path(__file__).resolve().parents[3]
+ZONED = ("timestamptz", "timestamp with time zone")
 CJK = re.compile(r"[\u4e00-\u9fff]")
-BOTH = (cockpit.COCKPIT, cockpit.DISTRICT)
-CHARTS = list({chart.key: chart for dashboard in BOTH for chart in dashboard.charts()}.values())
+ALL = assets.dashboards()
+CHARTS = list({chart.key: chart for dashboard in ALL for chart in dashboard.charts()}.values())
 DATASETS = assets.datasets()
 by_key = pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.key)
 by_card = pytest.mark.parametrize("chart", [c for c in CHARTS if c.viz == "handlebars"], ids=lambda chart: chart.key)
@@ -31,6 +32,7 @@ def serving():
     """A serving file in memory, with invented figures."""
     connection = duckdb.connect()
     connection.execute(cockpit_data.SCRIPT)
+    connection.execute(squad_data.SCRIPT)
     yield connection
     connection.close()
 
@@ -41,16 +43,20 @@ def declared_serving():
     from catalog import publish
 
     connection = duckdb.connect()
-    connection.execute("CREATE SCHEMA ads")
     count = 0
-    for file in sorted((REPO / "dbt_project/models/ads").rglob("*.yml")):
+    files = [
+        (layer, file)
+        for layer in ("ads", "dim")
+        for file in sorted((REPO / "dbt_project/models" / layer).rglob("*.yml"))
+    ]
+    for layer, file in files:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {layer}")
         for entry in yaml.safe_load(file.read_text("utf8")).get("models", []):
             # A serving file holds times as Shanghai local time without a zone.
             columns = ", ".join(
-                f'"{c["name"]}" {"TIMESTAMP" if c["data_type"] == "timestamptz" else c["data_type"]}'
-                for c in entry["columns"]
+                f'"{c["name"]}" {"TIMESTAMP" if c["data_type"] in ZONED else c["data_type"]}' for c in entry["columns"]
             )
-            connection.execute(f"CREATE TABLE ads.{entry['name']} ({columns})")
+            connection.execute(f"CREATE TABLE {layer}.{entry['name']} ({columns})")
             count += 1
     assert count >= 7
     kpis = next(table for table in publish.TABLES if table.name == "ods_reference__kpi")
@@ -134,16 +140,16 @@ def test_dataset_fits_the_declared_tables(declared_serving, dataset):
 
 
 def test_everything_on_screen_is_chinese():
-    texts = [chart.title for chart in CHARTS] + [page.title for dashboard in BOTH for page in dashboard.pages]
+    texts = [chart.title for chart in CHARTS] + [page.title for dashboard in ALL for page in dashboard.pages]
     texts += [item.title for dataset in DATASETS for item in (*dataset.columns, *dataset.metrics)]
     texts += [dataset.title for dataset in DATASETS]
-    texts += [text for dashboard in BOTH for text in (dashboard.title, dashboard.description)]
+    texts += [text for dashboard in ALL for text in (dashboard.title, dashboard.description)]
     assert len(texts) > 100
     assert [text for text in texts if not CJK.search(text)] == []
 
 
 def test_pages_hold_at_most_twelve_cards_and_fill_the_grid():
-    for page in [page for dashboard in BOTH for page in dashboard.pages]:
+    for page in [page for dashboard in ALL for page in dashboard.pages]:
         assert 1 <= sum(len(row) for row in page.rows) <= 12
         for row in page.rows:
             assert sum(width for _, width, _ in row) == 12
@@ -154,7 +160,7 @@ def test_no_si_abbreviations_and_no_dashboard_colour_scheme():
     text = json.dumps([chart.params for chart in CHARTS]) + json.dumps([m.format for d in DATASETS for m in d.metrics])
     assert "~s" not in text
     assert "SMART_NUMBER" not in text
-    for dashboard in BOTH:
+    for dashboard in ALL:
         metadata = yaml.safe_load(assets.build()[f"dashboards/{dashboard.slug}.yaml"])["metadata"]
         assert "color_scheme" not in metadata
 
@@ -200,7 +206,7 @@ def test_assets_hold_no_path_no_secret_and_are_managed():
     assert "password" not in text.lower()
     assert yaml.safe_load(bundle["databases/cockpit.yaml"])["sqlalchemy_uri"] == "duckdb:///cockpit"
     managed = [name for name in bundle if name.split("/")[0] in ("charts", "datasets", "dashboards")]
-    assert len(managed) == len(CHARTS) + len(DATASETS) + len(BOTH)
+    assert len(managed) == len(CHARTS) + len(DATASETS) + len(ALL)
     assert all(yaml.safe_load(bundle[name])["is_managed_externally"] for name in managed)
 
 
@@ -212,6 +218,25 @@ def test_saved_queries_are_chinese_and_answer_a_question():
         assert CJK.search(item["label"]), item
         assert item["description"], item
         assert "SELECT" in item["sql"]
+
+
+def test_a_squad_s_queries_show_the_squad_with_numbers_and_no_name(tmp_path):
+    squad_data.build(tmp_path)
+    scoped = [dataset for dataset in DATASETS if dataset.uuid in assets.scoped_dataset_uuids("squad_code")]
+    assert {dataset.key for dataset in scoped} == {"squad_note", "squad_member", "squad_week", "squad_session"}
+    with duckdb.connect(str(tmp_path / "coach_SQ02.duckdb"), read_only=True) as connection:
+        for dataset in scoped:
+            assert connection.execute(f"SELECT DISTINCT squad_code FROM ({dataset.query()})").fetchall() == [("SQ02",)]
+        query = next(dataset for dataset in scoped if dataset.key == "squad_member").query()
+        members = connection.execute(f"SELECT member_no, athlete_name, load_ratio FROM ({query}) ORDER BY 1").fetchall()
+        assert [row[0] for row in members] == list(range(1, squad_data.MEMBERS)), "who left is no member"
+        assert all(row[1].endswith("*") for row in members)
+        week, before = connection.execute(
+            "SELECT any_value(edwards_load) FILTER (week_start_date = DATE '2026-11-16'),"
+            " avg(edwards_load) FILTER (week_start_date BETWEEN DATE '2026-10-19' AND DATE '2026-11-09')"
+            " FROM ads.ads_training__squad_week WHERE member_no = ?", [members[0][0]]).fetchone()  # fmt: skip
+        assert members[0][2] == (None if week is None or before is None else round(week / before, 2))
+        assert sum(row[2] is not None for row in members) >= 4
 
 
 # ---------------------------------------------------------------- what the queries say

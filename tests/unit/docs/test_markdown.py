@@ -108,7 +108,7 @@ def test_a_command_that_does_not_exist_is_seen(refusal, line):
 
 
 def test_guides_are_chinese_one_screen_long_and_show_a_picture():
-    assert len(GUIDES) == 8
+    assert len(GUIDES) == 9
     for guide in GUIDES:
         text = guide.read_text("utf-8")
         assert len(text.splitlines()) <= 60, f"{guide.name} is longer than a screen"

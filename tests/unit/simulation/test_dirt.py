@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from simulation.sources import ROSTER_HEADER
+
 from . import sent
 
 
@@ -23,8 +25,8 @@ def counts(tiny: Path) -> dict[str, Any]:
     return dict(json.loads((tiny / "truth/counts.json").read_text("utf-8")))
 
 
-def test_counts_balance_for_all_seven_resources(counts: dict[str, Any]) -> None:
-    assert len(counts) == 7
+def test_counts_balance_for_all_eight_resources(counts: dict[str, Any]) -> None:
+    assert len(counts) == 8
     for c in counts.values():
         assert c["distinct_true_records"] > 0
         assert c["records_sent"] == c["distinct_true_records"] + c["duplicate_records"] + c["bad_records"]
@@ -106,6 +108,34 @@ def test_filings(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> No
     assert sent.repeated(rows) == dirt["event.filing"]["duplicate_rows"]["total"]
     bad = {str(r[0]) for r in rows if str(r[0]) >= "EV2026900000"}
     assert len(bad) == dirt["event.filing"]["bad_rows"]["total"] > 0
+
+
+def test_roster(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> None:
+    files = sorted((tiny / "drops/training/athlete").glob("*.csv"))
+    lines = [path.read_text("utf-8").splitlines()[1:] for path in files]
+    rows = [dict(zip(ROSTER_HEADER, line.split(","), strict=True)) for part in lines for line in part]
+    resource = "training.athlete"
+    assert len(files) == counts[resource]["objects"] >= 2
+    assert len(rows) == counts[resource]["records_sent"]
+    assert sum(sent.repeated(part) for part in lines) == dirt[resource]["duplicate_rows"]["total"] == len(files)
+    bad = {
+        "unknown_squad": sum(row["运动队"] == "SQ99" for row in rows),
+        "left_before_joined": sum("" < row["离队日期"] < row["入队日期"] for row in rows),
+        "text_in_number": sum(not row["队内编号"].isdigit() for row in rows),
+        "bad_date": sum("-02-30" in row["入队日期"] for row in rows),
+    }
+    assert bad == {kind: n for kind, n in dirt[resource]["bad_rows"].items() if kind != "total"}
+    assert sum(row["运动员编号"] >= "SHA990000" for row in rows) == sum(bad.values())
+    newest = [row for row in rows if row["名册日期"] == "2026-11-20" and row["运动员编号"] < "SHA990000"]
+    moved = {row["运动员编号"] for row in newest if row["离队日期"] == "2026-11-15"}
+    assert moved == {row["运动员编号"] for row in newest if row["入队日期"] == "2026-11-16"}
+    assert len(moved) == 1
+    assert any(row["离队日期"] == "2026-11-14" for row in newest)
+    truth = dict(line.split(",") for line in (tiny / "truth/squads.csv").read_text("utf-8").splitlines()[1:])
+    there = {(row["运动队"], row["运动员编号"]) for row in newest if not row["离队日期"]}
+    assert {squad: sum(1 for each, _ in there if each == squad) for squad, _ in there} == {
+        s: int(n) for s, n in truth.items()
+    }
 
 
 def test_device_files(tiny: Path, counts: dict[str, Any]) -> None:

@@ -41,8 +41,7 @@ select
     cast(zone3_min as double) as zone3_min,
     cast(zone4_min as double) as zone4_min,
     cast(zone5_min as double) as zone5_min,
-    -- Edwards (1993): minutes in zone k count k times; the weights are the definition, not a threshold.
-    cast(zone1_min + 2 * zone2_min + 3 * zone3_min + 4 * zone4_min + 5 * zone5_min as double) as edwards_load,
+    cast({{ edwards_load() }} as double) as edwards_load,
     cast(least({{ percent('hr_covered_s', 'duration_s') }}, 100.0) as double) as hr_coverage_pct,
     cast(week_start_date as date) as part_date
 from weeks
