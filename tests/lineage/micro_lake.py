@@ -6,7 +6,9 @@ in episodes that open and close, sessions with gaps, late resources, failed gate
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -17,19 +19,22 @@ TODAY = date(2026, 11, 20)
 AS_OF = datetime(2026, 11, 20, 4, tzinfo=UTC)
 
 
-def _registers(day: date, venues: int) -> list[dict]:
+def _registers(day: date, venues: int, later: int = 0) -> list[dict]:
+    """A register of a day. later: how many went before; a later one says something else of every attribute."""
     rows = []
     for v in range(venues):
-        district = ("310101", "310104")[v % 2]
+        district = ("310101", "310104")[(v + (v == 3) * later) % 2]
         for u in (1, 2, 3):
             rows.append({
-                "register_date": day, "part_date": day, "venue_id": f"V{v}", "venue_name": f"馆{v}", "venue_type": ("gymnasium", "pool", "odd")[v % 3],
-                "ownership_type": ("public", "private")[v % 2], "operator_uscc": f"U{v}", "district_code": district, "street_name": f"街{v}",
-                "address": f"路{v}号", "lng": 121.4 + v / 100, "lat": 31.2 + v / 90, "crs": ("CGCS2000", "WGS84")[v % 2], "is_public": v % 4 != 3,
-                "open_time": f"0{6 + v % 3}:00", "close_time": f"2{v % 3}:00", "unit_id": f"V{v}-U{u}", "unit_name": f"单元{u}",
-                "unit_type": "pool" if u < 3 else "court", "sport_code": ("swimming", "tennis", "climbing")[(u + v) % 3], "area_m2": 100.0 * u + v,
-                "capacity_count": 3 + u + v, "is_indoor": u != 2, "depth_min_m": 0.8 + u / 10, "depth_max_m": 1.4 + u / 10,
-                "is_location_consistent": v != 2,
+                "register_date": day, "part_date": day, "venue_id": f"V{v}", "venue_name": f"馆{v}{'新' * later}",
+                "venue_type": ("gymnasium", "pool", "odd")[(v + later) % 3], "ownership_type": ("public", "private")[(v + later) % 2],
+                "operator_uscc": f"U{v}{later}", "district_code": district, "street_name": f"街{v}{later}", "address": f"路{v}号{later}",
+                "lng": 121.4 + v / 100 + later / 1000, "lat": 31.2 + v / 90 + later / 900, "crs": ("CGCS2000", "WGS84")[(v + later) % 2],
+                "is_public": (v + later) % 4 != 3, "open_time": f"0{6 + (v + later) % 3}:00", "close_time": f"2{(v + later) % 3}:00",
+                "unit_id": f"V{v}-U{u}", "unit_name": f"单元{u}{later}", "unit_type": "pool" if u < 3 else ("court", "hall", "field")[later],
+                "sport_code": ("swimming", "tennis", "climbing")[(u + v + later) % 3], "area_m2": 100.0 * u + v + 7 * later,
+                "capacity_count": 3 + u + v + later, "is_indoor": (u + later) % 3 != 2, "depth_min_m": 0.8 + u / 10 + later / 20,
+                "depth_max_m": 1.4 + u / 10 + later / 20, "is_location_consistent": v != 2 + later,
             })  # fmt: skip
     return rows
 
@@ -47,7 +52,10 @@ def source_rows() -> dict[str, list[dict]]:
     ]
     days = sorted(set(days))
     found: dict[str, list[dict]] = {}
-    found["ods_venue__register"] = _registers(date(2026, 11, 1), 5) + _registers(date(2026, 11, 15), 4)
+    # Twice on the same day: the later record counts, and the oracle sees by what it is known to be later.
+    found["ods_venue__register"] = [
+        row for n, day in enumerate((1, 15, 15)) for row in _registers(date(2026, 11, day), 5 - min(n, 1), n)
+    ]
     bookings, entries, checkins = [], [], []
     statuses = ("booked", "cancelled", "checked_in", "cancelled", "booked")
     for n in range(90):
@@ -123,11 +131,17 @@ def source_rows() -> dict[str, list[dict]]:
             filings.append(
                 {
                     **row,
-                    "event_level": "national",
-                    "status": "held",
-                    "filed_date": start - timedelta(days=3),
-                    "updated_at": at(start, n),
+                    "event_name": f"赛{n}改", "organizer_name": f"单位{n}改", "organizer_uscc": f"U{n}x", "place_name": f"地{n}改",
+                    "organizer_type": ("company", "sports_department")[n % 2], "sport_code": ("tennis", "swimming")[n % 2],
+                    "event_level": "national", "event_type": ("fun", "match")[n % 2], "is_assessed": not row["is_assessed"],
+                    "district_code": ("310104", "310101")[n % 5 % 2], "venue_id": f"V{(n + 1) % 4}", "end_date": row["end_date"] + timedelta(days=1),
+                    "expected_count": 150 + n, "participant_count": 140 + n, "is_high_risk": not row["is_high_risk"], "police_permit_no": f"y{n}",
+                    "status": "held", "filed_date": start - timedelta(days=3), "updated_at": at(start, n),
                 }
+            )  # fmt: skip
+        if n % 10 == 0:
+            filings.append(
+                {**row, "updated_at": at(start, n), "status": "filed", "filed_date": start - timedelta(days=2)}
             )
     found["ods_event__filing"] = filings
     activities, sessions, samples = [], [], []
@@ -187,7 +201,7 @@ def reference_rows() -> dict[str, pa.Table]:
     return {table.name: pa.Table.from_pylist(table.rows(1.0), schema=table.schema) for table in publish.TABLES}
 
 
-def build(session, compiled: dict[str, str]) -> Oracle:
+def build(session: Any, compiled: Mapping[str, str]) -> Oracle:
     """The oracle over all models of a compiled project."""
     from modeling import literals, store
 

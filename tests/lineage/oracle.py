@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import duckdb
 import sqlglot
@@ -81,12 +81,31 @@ class Observed:
     failed: list[str] = field(default_factory=list)
     unread: int = 0
     stirred: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
     def add(self, output: Column, source: Column) -> None:
         self.edges.setdefault(output, set()).add(source)
 
     def count(self) -> int:
         return sum(len(sources) for sources in self.edges.values())
+
+    def as_data(self) -> dict:
+        """JSON-able form; `merged` reads it."""
+        edges = [[*output, *source] for output, sources in self.edges.items() for source in sorted(sources)]
+        return {**asdict(self), "edges": edges}
+
+    @classmethod
+    def merged(cls, parts: Iterable[dict]) -> Observed:
+        """The parts of a run, seen as one."""
+        whole = cls()
+        for part in parts:
+            for table, column, source, source_column in part["edges"]:
+                whole.add((table, column), (source, source_column))
+            for name in ("changed", "tried", "unread", "cpu_seconds"):
+                setattr(whole, name, getattr(whole, name) + part[name])
+            whole.failed += part["failed"]
+            whole.stirred += part["stirred"]
+        return whole
 
 
 @dataclass(frozen=True)
@@ -174,26 +193,26 @@ class Oracle:
                 found.setdefault(table, set()).update([read] if isinstance(read, str) else read)
         return found
 
-    def end_to_end(self, tables: Iterable[str] | None = None, keep: Iterable[str] | None = ENOUGH) -> Observed:
+    def end_to_end(self, keep: Iterable[str] | None = ENOUGH, part: tuple[int, int] = (0, 1)) -> Observed:
         """Change every column of the tables, rebuild everything downstream that can differ, and see what moved.
 
-        keep: only these kinds of change (None: all).
+        keep: only these kinds of change (None: all). part: (k, n) takes the k-th of n parts of the columns.
         """
         seen = Observed()
         read: dict[str, set[str]] = {}
         for query in self.queries:
             for name, columns in self.read_by(query).items():
                 read.setdefault(name, set()).update(columns)
-        for table in self.tables if tables is None else tables:
-            for column, kind in self.columns[table]:
-                if column not in read.get(table, set()):
-                    seen.unread += 1  # `direct` changes it beside the other unread columns
-                    continue
-                seen.tried += 1
-                for what in self._changes(table, column, kind, keep):
-                    seen.changed += 1
-                    for name in self._rebuild(table, (table, column), seen, what):
-                        self.restore(name)
+        number, of = part
+        for table, column, kind in [(t, *c) for t in self.tables for c in self.columns[t]][number::of]:
+            if column not in read.get(table, set()):
+                seen.unread += 1  # `direct` changes it beside the other unread columns
+                continue
+            seen.tried += 1
+            for what in self._changes(table, column, kind, keep):
+                seen.changed += 1
+                for name in self._rebuild(table, (table, column), seen, what):
+                    self.restore(name)
             self.restore(table)
         return seen
 
@@ -229,33 +248,33 @@ class Oracle:
         parts = [f'sum(cast(hash("{column}") as hugeint))' for column, _ in self.columns[query.name]]
         return self.con.execute(f"select count(*), {', '.join(parts)} from ({query.sql}) t").fetchall()[0]
 
-    def direct(self, only: Iterable[str] | None = None) -> Observed:
-        """For each query, change every column of every table it reads, and run that query alone."""
+    def direct(self, only: Iterable[str] | None = None, part: tuple[int, int] = (0, 1)) -> Observed:
+        """For each query, change every column of every table it reads, and run that query alone.
+
+        part: (k, n) takes the k-th of n parts of the pairs of query and table.
+        """
         seen = Observed()
         wanted = None if only is None else set(only)
-        for query in self.queries:
-            if wanted is not None and query.name not in wanted:
-                continue
-            read = self.read_by(query)
+        pairs = [(q, t) for q in self.queries if wanted is None or q.name in wanted for t in sorted(q.reads)]
+        for query, table in pairs[part[0] :: part[1]]:
+            read = self.read_by(query).get(table, set())
             outputs = [(query.name, column.lower()) for column, _ in self.columns[query.name]]
-            for table in sorted(query.reads):
-                unread = [c for c in self.columns[table] if c[0] not in read.get(table, set())]
-                self._together(query, table, unread, seen)
-                for column, kind in self.columns[table]:
-                    if column not in read.get(table, set()):
+            self._together(query, table, [c for c in self.columns[table] if c[0] not in read], seen)
+            for column, kind in self.columns[table]:
+                if column not in read:
+                    continue
+                seen.tried += 1
+                for what in self._changes(table, column, kind, None):
+                    seen.changed += 1
+                    try:
+                        now = self._columns_now(query)
+                    except duckdb.Error as error:
+                        seen.failed.append(f"{table}.{column} {what} -> {query.name}: {type(error).__name__}")
                         continue
-                    seen.tried += 1
-                    for what in self._changes(table, column, kind, None):
-                        seen.changed += 1
-                        try:
-                            now = self._columns_now(query)
-                        except duckdb.Error as error:
-                            seen.failed.append(f"{table}.{column} {what} -> {query.name}: {type(error).__name__}")
-                            continue
-                        self._note(query.name, (table, column), seen, now)
-                        if all((table, column) in seen.edges.get(o, ()) for o in outputs):
-                            break  # everything has moved: there is nothing more to see
-                self.restore(table)
+                    self._note(query.name, (table, column), seen, now)
+                    if all((table, column) in seen.edges.get(o, ()) for o in outputs):
+                        break  # everything has moved: there is nothing more to see
+            self.restore(table)
         return seen
 
     def _together(self, query: Query, table: str, unread: list[tuple[str, str]], seen: Observed) -> None:

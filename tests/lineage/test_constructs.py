@@ -115,4 +115,5 @@ def test_recall_and_precision_beside_plain_lineage(note, seen, capsys):
     note("constructs", {
         "count": len(CONSTRUCTS), "labelled_edges": sum(map(len, truth.values())), "observed_edges": seen.count(),
         "columns_changed": seen.tried, "columns_changed_together": seen.unread, "changes": seen.changed, "engine": mine.as_dict(), "sqlglot_lineage": theirs.as_dict(),
+        "cpu_seconds": scores.spent(),
     })  # fmt: skip
