@@ -51,7 +51,7 @@ class ColumnLineage:
             "counts": (sum(o.column != ROWS for o in sources or direct), sum(o.column != ROWS for o in down)),
         }
 
-    def _file(self, origin: Origin) -> dict[str, str] | None:
+    def _file(self, origin: Origin) -> dict[str, Any] | None:
         """The place in a source's files that a stored source column is read from."""
         entry = self.entry_of.get(origin.table)
         contract = self.contracts.get(entry.id) if entry else None
