@@ -54,7 +54,7 @@ test-tomorrow: setup-dev ## fourteen days of a demo, compared with one begun at 
 	@$(PYTEST) tests/tomorrow $(PYTEST_ARGS)
 
 test-lineage: setup-dev ## recall of the column lineage: every column of every model under the oracle (at most 10 minutes)
-	@$(PYTEST) tests/lineage -n 2 $(PYTEST_ARGS)
+	@$(PYTEST) tests/lineage -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-only lake, broken ledger; then compare row for row
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)

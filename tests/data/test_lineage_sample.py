@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lineage"))
 
 import micro_lake
+import scores
+from constructs import CONSTRUCTS
 
 from catalog import lineage
 from catalog.lineage import ROWS, Model, Origin
@@ -36,3 +39,12 @@ def test_every_dependency_that_the_oracle_sees_is_an_edge(compiled_models):
     ]
     assert missing == []
     assert graph.unresolved == []
+
+
+def test_the_stored_result_is_whole_and_its_page_says_the_same():
+    result = json.loads(scores.RESULT.read_text("utf-8"))
+    assert set(scores.PARTS) <= set(result)
+    assert result["constructs"]["count"] == len(CONSTRUCTS) >= 60
+    assert (result["constructs"]["engine"]["recall"], result["models"]["engine"]["recall"]) == (1.0, 1.0)
+    assert result["end_to_end"]["missed"] == result["models"]["missed"] == 0
+    assert scores.PAGE.read_text("utf-8") == scores.page(result)

@@ -17,7 +17,7 @@ from oracle import Oracle, Query
 import catalog.lineage as engine
 from catalog.lineage import Kind, Origin
 
-pytestmark = pytest.mark.data
+pytestmark = [pytest.mark.data, pytest.mark.xdist_group("constructs")]  # what was seen is made once
 
 
 def fill(con: duckdb.DuckDBPyConnection) -> None:
