@@ -106,8 +106,7 @@ def test_the_map_door_opens_only_for_all_districts(tmp_path: Path, monkeypatch, 
 
 def test_the_cockpit_starts_with_the_outlines_of_the_districts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = demo(tmp_path)
-    one.secrets = {f"cockpit_{who}": "x" for who in ("admin", "leader", "leader_xuhui", "analyst", "science")}
-    one.secrets["superset_key"] = "x"
+    one.secrets = state.load_secrets(tmp_path)
     started = []
     monkeypatch.setattr(one.processes, "spawn", lambda name, command, **_: started.append((name, command)))
     one.start_cockpit({"cockpit": 1})
