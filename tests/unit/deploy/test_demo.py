@@ -44,7 +44,7 @@ def test_another_city_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_expected_dags_are_those_of_the_contracts(tmp_path: Path) -> None:
     names = demo(tmp_path).expected_dags()
-    assert len(names) == 12
+    assert len(names) == 13
     assert {"ingest_venue_register", "layers", "serve", "exchange", "open_data"} <= names
 
 

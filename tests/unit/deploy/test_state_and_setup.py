@@ -24,7 +24,7 @@ def test_secrets_are_private_random_and_kept(tmp_path: Path) -> None:
     assert state.load_secrets(tmp_path / "a") == first
     other = state.load_secrets(tmp_path / "b")
     assert all(first[name] != other[name] for name in first)
-    assert len(first) == 9
+    assert len(first) == len(state.PASSWORDS) + 4
 
 
 def test_secrets_file_that_others_could_read_is_closed(tmp_path: Path) -> None:
@@ -170,5 +170,5 @@ def test_dockerfile_rules_refuse(tmp_path: Path, line: str, problem: str) -> Non
 def test_schema_of_pools_matches_airflow(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-m", "dags.pools"], cwd=ROOT, capture_output=True, text=True, check=True)
     pools = json.loads(result.stdout)
-    assert len(pools) == 12
+    assert len(pools) == 13
     assert all(pool["slots"] == 1 and pool["description"] for pool in pools.values())
