@@ -23,8 +23,10 @@ from deploy.processes import Child, Processes
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "build" / "templates" / "airflow.db"
 FINAL_STATES = frozenset({"success", "failed"})
-TRIGGER_PAUSES_S = (1.0, 3.0, 6.0)
-"""Waits before a run is asked for again."""
+PAUSES_S = (1.0, 3.0, 6.0)
+"""Waits before a request is made again."""
+ANSWER_S = 30.0
+"""How long one answer may take."""
 
 
 @dataclass(frozen=True)
@@ -136,20 +138,38 @@ class Client:
 
     def __init__(self, base_url: str, password: str) -> None:
         self.base_url, self._password = base_url, password
-        self._http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=ANSWER_S, trust_env=False)
         self._token_until = 0.0
 
     def close(self) -> None:
         """Close the connection pool."""
         self._http.close()
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
         if time.monotonic() > self._token_until:
             answer = self._http.post("/auth/token", json={"username": "admin", "password": self._password})
             answer.raise_for_status()
             self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
             self._token_until = time.monotonic() + 3600
         return self._http.request(method, path, **options)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request, asked again when no answer comes in time: a machine full of other work is slow, not broken.
+
+        Every request here may be repeated: reads, writes that skip or overwrite, and runs whose id is ours.
+        """
+        for pause_s in PAUSES_S:
+            try:
+                return self._once(method, path, **options)
+            except httpx.TimeoutException:
+                time.sleep(pause_s)
+        try:
+            return self._once(method, path, **options)
+        except httpx.TimeoutException as error:
+            raise RuntimeError(
+                f"Airflow 连续 {len(PAUSES_S) + 1} 次各 {ANSWER_S:.0f} 秒没有回答（{method} {path}）；机器太忙时等一等，"
+                "再运行同一条命令会接着做；仍然如此，看日志目录中的 airflow-api.log"
+            ) from error
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
         answer = self._send(method, path, **options)
@@ -208,7 +228,7 @@ class Client:
         run_id = f"manual__{uuid.uuid4().hex}"
         path = f"/api/v2/dags/{dag_id}/dagRuns"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
-        for pause_s in (*TRIGGER_PAUSES_S, None):
+        for pause_s in (*PAUSES_S, None):
             answer = self._send("POST", path, json=body)
             if answer.status_code == 409:
                 return run_id
