@@ -47,12 +47,16 @@ class ComputedColumn:
 
 
 def compute(
-    graph: Graph, declared: Mapping[str, Mapping[str, ColumnRow]], breakers: Iterable[Origin] = ()
+    graph: Graph,
+    declared: Mapping[str, Mapping[str, ColumnRow]],
+    breakers: Iterable[Origin] = (),
+    *,
+    ungraded: tuple[str, str] = HIGHEST,
 ) -> list[ComputedColumn]:
     """Every declared column of every model, inputs before the models that read them.
 
     declared: table → column → row (`catalog.checks.Context.tables`). breakers: columns whose breaker holds.
-    A source column that is not declared, or not graded, counts as L4 and S.
+    A source column that is not declared counts as L4 and S; a described column without a grade as at least `ungraded`.
     """
     holds = set(breakers)
     known: dict[Origin, tuple[str, str]] = {UNRESOLVED: HIGHEST}
@@ -63,8 +67,10 @@ def compute(
             row = declared.get(origin.table, {}).get(origin.column)
             if origin.column == ROWS:
                 known[origin] = LOWEST  # that a source has rows is no secret; which ones is carried by its columns
-            elif row is None or row["grade"] not in GRADES or row["pi_mark"] not in MARKS:
+            elif row is None:
                 known[origin] = HIGHEST
+            elif row["grade"] not in GRADES or row["pi_mark"] not in MARKS:
+                known[origin] = ungraded
             else:
                 known[origin] = (str(row["grade"]), str(row["pi_mark"]))
         return known[origin]
@@ -82,7 +88,7 @@ def compute(
             if broken:
                 effective = (str(declared_grade), declared_mark or mark)
             else:
-                effective = (max(declared_grade or "L4", grade), max(declared_mark or "S", mark))
+                effective = (max(declared_grade or ungraded[0], grade), max(declared_mark or ungraded[1], mark))
             if origin.column == ROWS:
                 effective = (grade, mark)
             known[origin] = effective

@@ -15,8 +15,8 @@ RUNBOOK = """### 数据接入：{title}（`{resource}`）
 
 取回全部待接入对象，先加密归档，再逐行校验、换成标记，写入 {tables}；随后质量闸门检查本次改动的全部分区，通过后下游才可见。
 
-**Runbook:** `tiyu status` 看最近一次结果 → `tiyu reconcile {resource}` 看收支是否平衡 → 任务日志首行的错误代码见
-`docs/error_codes.md`。来源不可用（退出码 3）会自动重试；数据问题不重试：联系来源负责人（{owner}），修复后重新触发本 DAG，
+**Runbook:** `tiyu status` 看最近一次结果 → `tiyu reconcile {resource}` 看收支是否平衡 → 任务日志（Logs）末尾 TIYU- 开头的错误代码
+见 `docs/error_codes.md`。来源不可用（退出码 3）会自动重试；数据问题不重试：联系来源负责人（{owner}），修复后重新触发本 DAG，
 重复触发不会重复入库。
 """
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lake.errors import EXIT_INTERNAL, TiyuError
+from lake.errors import EXIT_CHECK_FAILED, EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 from modeling.planner import ModelSpec
 
@@ -120,7 +120,10 @@ def _definition(manifest: Manifest, node: Any, meta: dict[str, Any]) -> str:
 
 
 def specs(manifest: Manifest) -> dict[str, ModelSpec]:
-    """Every model by name, inputs before the models that read them."""
+    """Every model by name, inputs before the models that read them.
+
+    Raises TIYU-DBT-0012 when a model has no columns declared: what is not declared could be neither stored nor graded.
+    """
     nodes: dict[str, Any] = {node.unique_id: node for node in manifest.nodes.values() if node.resource_type == "model"}
     found: dict[str, ModelSpec] = {}
 
@@ -128,6 +131,15 @@ def specs(manifest: Manifest) -> dict[str, ModelSpec]:
         node = nodes[unique_id]
         if node.name in found:
             return
+        if not node.columns:
+            raise TiyuError(
+                "TIYU-DBT-0012",
+                "模型没有列说明，不能构建",
+                "在模型旁的 _*.yml 中写模型的 name、description 和每一列的 data_type、description、meta（title、grade、pi_mark、unit）",
+                EXIT_CHECK_FAILED,
+                model=node.name,
+                file=node.original_file_path,
+            )
         inputs = []
         for parent in node.depends_on.nodes:
             if parent in nodes:

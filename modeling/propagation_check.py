@@ -71,7 +71,20 @@ def examine(context: Context, found: Findings, graph: Graph, sql: Mapping[str, s
     computed = propagation.compute(graph, context.tables, holds)
     found.count("lineage_columns", len(computed))
     found.count("lineage_edges", sum(len(deps) for deps in graph.edges.values()))
-    for column in computed:
+    # What is below its computed grade only because a column before it has none is one finding: that column's.
+    alone = propagation.compute(graph, context.tables, holds, ungraded=propagation.LOWEST)
+    follows = [
+        f"{strict.table}.{strict.column}"
+        for strict, own in zip(computed, alone, strict=True)
+        if strict.lowered and not strict.broken and not own.lowered
+    ]
+    if follows:
+        found.add(
+            "grade_unknown", follows[0],
+            f"来源中有列没有定级或没有个人信息标识，按 L4、S 计，因此 {len(follows)} 列（这一列起）低于血缘计算的级别；"
+            "先给那些列定级（见“列”一项的问题），再检查",
+        )  # fmt: skip
+    for strict, column in zip(computed, alone, strict=True):
         where = f"{column.table}.{column.column}"
         if not column.resolved:
             found.add("lineage_unresolved", where, "来源不能完全解析，按 L4、S 计")
@@ -83,7 +96,7 @@ def examine(context: Context, found: Findings, graph: Graph, sql: Mapping[str, s
                 f"声明为 {column.declared_grade} {column.declared_mark}，按血缘应为 {column.computed_grade} "
                 f"{column.computed_mark}：{because(column)}；请提高级别，或声明降级措施",
             )  # fmt: skip
-        if column.broken and not column.lowered:
+        if column.broken and not strict.lowered:
             found.add("breaker_idle", where, "声明了降级措施，但级别并不低于血缘计算的结果，请删除")
 
 

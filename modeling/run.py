@@ -70,7 +70,7 @@ def _check_rules(manifest: Manifest) -> None:
         raise TiyuError(
             "TIYU-DBT-0008",
             "参考数据尚未发布",
-            "先发布参考数据（tiyu catalog build 或汇聚任务会自动发布）",
+            "先发布参考数据：tiyu catalog publish（汇聚任务会自动发布）",
             table="ods_reference__rule",
         )
     from lake import query
@@ -265,8 +265,9 @@ def compiled() -> tuple[session.Session, dict[str, str]]:
     outcome = _invoke(run, manifest, ["compile", "--indirect-selection", "empty", "--select", *run.specs])
     if not outcome.success:
         raise TiyuError(
-            "TIYU-DBT-0003", "模型无法编译", "查看 dbt 日志", EXIT_INTERNAL, error=_first_line(str(outcome.exception))
-        )
+            "TIYU-DBT-0003", "模型无法编译", "查看 dbt 日志", EXIT_INTERNAL, error=_first_line(str(outcome.exception)),
+            log=str(project.state_dir() / "logs" / "dbt.log"),
+        )  # fmt: skip
     return run, {
         result.node.name: result.node.compiled_code
         for result in outcome.result.results

@@ -425,7 +425,7 @@ def _raise(report: GateReport, standings: dict[str, certificates.Standing]) -> N
     if len(uncertified) == len(bad):
         raise TiyuError(
             "TIYU-QG-0007", "降级措施没有本版本的有效证书，数据未放行",
-            "重跑 tiyu build ads，它会重新计算证书；仍无效时按原因修正模型、隐匿小组、提高该列级别或重新批准",
+            "重跑 tiyu build --layer ads，它会重新计算证书；仍无效时按原因修正模型、隐匿小组、提高该列级别或重新批准",
             **context, problems="；".join(_certificate_words(standings[table]) for table in uncertified),
         )  # fmt: skip
     hint = (

@@ -12,6 +12,11 @@ from catalog.checks.base import Check, Context, Findings
 from catalog.entries import Binding, Entry
 from lake import tables
 
+_DESCRIBE = (
+    "在模型旁的 _*.yml 中写 name、description 和每一列的 data_type、description、meta（title、grade、pi_mark、unit），"
+    "再运行 tiyu catalog assign"
+)
+
 
 def _dead(context: Context, entry: Entry, binding: Binding) -> str | None:
     """Why a binding leads nowhere; None when it is alive."""
@@ -54,7 +59,7 @@ def run(context: Context, found: Findings) -> None:
         for binding, why in reasons:
             found.add("dead_binding", f"{entry.id}→{binding.target}", f"挂接失效：{why}")
     for name, path in context.project.undescribed.items():
-        found.add("uncatalogued", name, f"模型没有目录说明：{path.name}")
+        found.add("uncatalogued", name, f"模型没有目录说明（{path.name}）：{_DESCRIBE}")
     described = set(context.tables)
     for name, table in context.project.tables.items():
         if table.is_source and name not in described:

@@ -24,7 +24,7 @@ def run(context: Context, found: Findings) -> None:
             found.add("column_twice", where, "列声明了两次")
         seen.add((row["table"], row["column"]))
         if row["grade"] not in GRADES:
-            found.add("ungraded", where, f"列没有定级（L1…L4），现为 {row['grade']}")
+            found.add("ungraded", where, f"列没有定级，现为 {row['grade']}：在 {row['origin']} 中给这一列写 L1…L4")
         if not row["description"]:
             found.add("undescribed", where, "列没有说明")
         if row["unit"] and not units.is_known(str(row["unit"])):

@@ -91,7 +91,7 @@ def _row(
         raise TiyuError(
             "TIYU-TRC-0001",
             "还没有可追溯的指标数据",
-            "先完成一次构建并通过质量闸门（tiyu build ads）",
+            "先完成一次构建并通过质量闸门（tiyu build --layer ads）",
             EXIT_UNAVAILABLE,
         )
     codes = [row[0] for row in con.execute("SELECT DISTINCT kpi_code FROM kpi ORDER BY 1").fetchall()]

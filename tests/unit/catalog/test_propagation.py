@@ -156,6 +156,26 @@ def test_a_clean_model_passes_and_says_what_it_looked_at(tmp_path):
     assert found.examined["breakers"] == 0
 
 
+def test_a_column_without_grade_is_one_finding_not_one_for_each_column_after_it(tmp_path):
+    declarations = {"dws_x__a": {"n": LOW, "h": LOW}, "ads_x__b": {"n": LOW, "day": LOW, "h": LOW}}
+    sqls = {
+        "dws_x__a": "select day as n, heart_rate as h from ods_x__visit",
+        "ads_x__b": "select n, n as day, h from dws_x__a",
+    }
+    rows, tables = declared(declarations)
+    tables["dws_x__a"]["n"]["grade"] = None
+    context = Context(dbt_models=tmp_path)
+    context.__dict__["columns"] = rows
+    found = execute(propagation_check.check(lambda: (graph_of(sqls, declarations), sqls)), context)
+    by_code = {code: [p for p in found.problems if p.code == code] for code in {p.code for p in found.problems}}
+    assert set(by_code) == {"grade_unknown", "grade_lowered"}
+    assert [p.where for p in by_code["grade_unknown"]] == ["ads_x__b.n"]
+    assert "2 列" in by_code["grade_unknown"][0].message_zh
+    # what is too low for a reason of its own is still told, with that reason
+    assert [p.where for p in by_code["grade_lowered"]] == ["dws_x__a.h", "ads_x__b.h"]
+    assert all("heart_rate" in p.message_zh or "dws_x__a.h" in p.message_zh for p in by_code["grade_lowered"])
+
+
 def test_a_good_breaker_lets_the_grade_fall(tmp_path):
     found = run_check(tmp_path, COUNT, {"day": LOW, "n": ("L2", "N")}, GOOD)
     assert found.problems == []

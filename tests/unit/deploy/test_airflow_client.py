@@ -9,7 +9,6 @@ import pytest
 
 from deploy import airflow
 
-
 SILENT = 0
 """In place of a state: no answer in time."""
 
@@ -56,4 +55,5 @@ def test_a_server_that_stays_silent_is_named_with_what_to_do(monkeypatch):
     made, asked = client(monkeypatch, [SILENT] * 4)
     with pytest.raises(RuntimeError, match=r"连续 4 次.*dagRuns.*再运行同一条命令.*airflow-api\.log"):
         made.trigger("layers")
-    assert len(set(asked)) == 1 and len(asked) == 4
+    assert len(set(asked)) == 1
+    assert len(asked) == 4

@@ -107,6 +107,35 @@ def test_a_command_that_does_not_exist_is_seen(refusal, line):
     assert refusal(shlex.split(line)) != ""
 
 
+def advised(text: str) -> list[list[str]]:
+    """The arguments of every `tiyu …` in running text (a remedy in the list of error codes is not marked as code)."""
+    found = re.findall(r"tiyu((?: (?:[a-z][a-z0-9_.-]*|--[a-z-]+))+)", text)
+    return [list(words) for words in sorted({tuple(shlex.split(words)) for words in found})]
+
+
+def wrong_advice(refusal, text: str) -> tuple[int, list[str]]:
+    """How many commands a text advises, and those that no argument would make right."""
+    given = advised(text)
+    extra = ([], ["x"], ["x", "y"], ["--help"])  # arguments the sentence left out; help stands for a bare command only
+    wrong = [
+        " ".join(words)
+        for words in given
+        if all(refusal([*words, *more]) for more in extra if more != ["--help"] or len(words) == 1)
+    ]
+    return len(given), wrong
+
+
+def test_every_command_that_an_error_advises_exists(refusal):
+    examined, wrong = wrong_advice(refusal, (ROOT / "docs" / "error_codes.md").read_text("utf-8"))
+    assert wrong == []
+    assert examined > 15
+
+
+def test_advice_that_does_not_work_is_seen(refusal):
+    text = "重跑 tiyu build ads；再 tiyu dream 或 tiyu serve --dream，最后 tiyu serve"
+    assert wrong_advice(refusal, text) == (4, ["build ads", "dream", "serve --dream"])
+
+
 def test_guides_are_chinese_one_screen_long_and_show_a_picture():
     assert len(GUIDES) == 9
     for guide in GUIDES:
