@@ -9,6 +9,13 @@ import typer
 from cli.output import AsJson, emit, print_banner
 
 SHOWN = 8
+STATUS_ZH = {
+    "accepted": "全部入库",
+    "partial": "部分入库，其余隔离或重复",
+    "refused": "拒收",
+    "withdrawn": "已撤回",
+    "archived": "待处理",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +52,8 @@ def _show(found: Any) -> None:
     from rich.text import Text
     from rich.tree import Tree
 
+    from sharing.sites.live import QUALITY_ZH
+
     def add(node: Tree, text: str) -> Tree:
         return node.add(Text(text))  # a file name may hold brackets, which are no markup
 
@@ -55,7 +64,7 @@ def _show(found: Any) -> None:
     tree = Tree(Text(f"{row['kpi_code']} {row['kpi_name']}{variant} = {value} {row['unit']}{parts}"))
     add(
         tree,
-        f"范围：{row['district_name']}，{row['period_start_date']} 至 {row['period_end_date']}；质量 {row['quality']}",
+        f"范围：{row['district_name']}，{row['period_start_date']} 至 {row['period_end_date']}；{QUALITY_ZH.get(row['quality'], row['quality'])}",
     )
     if found.definition:
         add(tree, f"定义：{found.definition}")
@@ -71,7 +80,7 @@ def _show(found: Any) -> None:
         for batch in source.batches[-SHOWN:]:
             leaf = add(
                 branch,
-                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{batch.status or ''}",
+                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{STATUS_ZH.get(batch.status, batch.status or '')}",
             )
             for entry in batch.objects[:SHOWN]:
                 add(leaf, f"{entry.name}　{entry.rows:,} 行　sha256 {entry.sha256[:16]}…")
@@ -83,4 +92,7 @@ def _show(found: Any) -> None:
         add(tree, "该指标由平台自身的运行数据计算，没有外部来源文件")
     if found.other_inputs:
         add(tree, f"同时读取：{'、'.join(found.other_inputs)}")
+    places = add(tree, "在哪里看")
+    for what, where in found.places.items():
+        add(places, f"{what}：{where}")
     Console().print(tree)

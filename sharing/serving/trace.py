@@ -72,6 +72,7 @@ class Trace:
     chain: list[dict[str, Any]]  # table, version, layer, reads (the tables behind it)
     sources: list[SourceTable]
     other_inputs: list[str]
+    places: dict[str, str]  # what an engineer opens next, by its Chinese name: files of the checkout, the archive
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -204,6 +205,10 @@ def _source(
                 entry["status"] if entry else None,
             )
         )
+    for batch in batches.values():
+        batch.objects.sort(
+            key=lambda entry: (entry.name, entry.sha256)
+        )  # by name: of dated files, in the order of time
     return SourceTable(
         table, resource, version, sum(batch.rows for batch in batches.values()), list(batches.values()), note
     )
@@ -248,9 +253,25 @@ def trace(kpi: str, *, district: str = CITY, day: date | None = None, variant: s
         chosen = {name: resource for name, resource in behind.items() if resource in wanted} or behind
         sources = [_source(con, name, chosen[name], int(versions[name]), row, versions) for name in sorted(chosen)]
         others = sorted(name for name in versions if tables.layer_of(name) in ("ods", "ops") and name not in chosen)
-        return Trace(row, declared.definition if declared else "", chain, sources, others)
+        return Trace(row, declared.definition if declared else "", chain, sources, others, _places(kpi, chain, sources))
     finally:
         con.close()
+
+
+def _places(kpi: str, chain: list[dict[str, Any]], sources: list[SourceTable]) -> dict[str, str]:
+    """The files behind a trace: definition, SQL of every table on the way, contracts; and where the archive keeps the objects."""
+    from catalog import contracts, kpis
+
+    root = settings().repo_root
+    files = {file.stem: file.relative_to(root) for file in sorted((root / "dbt_project" / "models").rglob("*.sql"))}
+    found = {"指标定义": str((kpis.FOLDER / f"{kpi}.yaml").relative_to(root))}
+    found |= {f"{step['table']} 的 SQL": str(files[step["table"]]) for step in chain if step["table"] in files}
+    for source in sources:
+        found[f"{source.resource} 的契约"] = str(contracts.load_all("source")[source.resource].path.relative_to(root))
+        found[f"{source.resource} 的归档（密封）"] = str(
+            settings().archive_root / source.resource / "<sha256 前两位>" / "<sha256>.tiyu"
+        )
+    return found
 
 
 def _direct(reads: dict[str, list[str]], versions: dict[str, Any]) -> list[str]:

@@ -39,6 +39,10 @@ class Lake:
         return self.con.execute(sql, parameters or []).pl().to_dicts()
 
 
+QUALITY_ZH = {"ok": "质量正常", "partial": "数据不完整", "missing": "缺数据"}
+"""What a screen calls the `quality` of a KPI row."""
+
+
 def analyst(lake: Lake) -> dict[str, Any] | None:
     """A real question with its SQL and its real answer."""
     table = "ads_cockpit__sport_day"
@@ -91,7 +95,7 @@ def _kpi(row: dict[str, Any]) -> dict[str, Any]:
     unit, value = row["unit"] or "", row["value"]
     text = f"{value:,.0f}" if float(value).is_integer() and unit != "%" else f"{value:,.1f}"
     name = row["variant_name"] or row["kpi_name"]
-    quality = {"ok": "质量正常", "partial": "数据不完整", "missing": "缺数据"}.get(row["quality"], row["quality"])
+    quality = QUALITY_ZH.get(row["quality"], row["quality"])
     return {**row, "name": name, "text": text, "unit": unit, "quality_zh": quality}
 
 

@@ -405,7 +405,13 @@ def test_trace_leads_from_the_number_to_its_source_object(served):
     assert batch.objects[0].sha256 == "0" * 64
     assert served.stored_tokens[0] not in json.dumps(found.to_dict(), default=str), "the token in the name is blanked"
     assert "dwd_fitness__checkin" in {step["table"] for step in found.chain}
+    files = {what: where for what, where in found.places.items() if "归档" not in what}
+    assert {"指标定义", "dwd_fitness__checkin 的 SQL", "fitness.checkin 的契约"} <= set(files)
+    assert [where for where in files.values() if not (settings().repo_root / where).is_file()] == []
     printed = invoke("trace", "f-01").stdout
+    assert "catalog/kpis/F-01.yaml" in printed
+    assert "全部入库" in printed
+    assert "质量正常" in printed
     assert "ods_fitness__checkin" in printed
     assert "批次 b1" in printed
     for arguments, code in ((("X-99",), "TIYU-TRC-0002"), (("F-01", "310101"), "TIYU-TRC-0003")):
