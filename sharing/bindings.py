@@ -77,16 +77,23 @@ class Surfaces:
         return Seen(1, None if page.is_file() else f"开放数据页面不存在：{spec.name}/index.html")
 
     def page(self, entry: Entry, binding: Binding) -> Seen:
-        """The page's serving file holds every table that it reads, and Superset, where it is at hand, has the page."""
+        """The files of the audience that the page is named after hold every table that it reads, and Superset, where it is
+        at hand, has the page."""
         reads = project.load().exposures[binding.target].depends_on
-        held = self._held(binding.target, None)
-        if isinstance(held, str):
-            return Seen(0, held)
-        lacking = sorted(table for table in reads if table not in held)
-        if lacking:
-            return Seen(1, f"页面的服务文件里没有：{'、'.join(lacking)}，运行 tiyu serve")
+        files = [(audience, scope) for audience, scope in self._served if audience == binding.target]
+        if not files:
+            return Seen(0, "没有与页面同名的受众，它没有可读的服务文件")
+        for examined, (audience, scope) in enumerate(files):
+            held = self._held(audience, scope)
+            if isinstance(held, str):
+                return Seen(examined, held)
+            lacking = sorted(table for table in reads if table not in held)
+            if lacking:
+                name = policy.audience(audience).file_of(scope)
+                return Seen(examined + 1, f"服务文件 {name} 里没有页面所读的：{'、'.join(lacking)}，运行 tiyu serve")
         known = _dashboards()
-        return Seen(1, "驾驶舱里没有这个页面" if known is not None and binding.target not in known else None)
+        missing = known is not None and binding.target not in known
+        return Seen(len(files), "驾驶舱里没有这个页面" if missing else None)
 
     @cached_property
     def _served(self) -> list[tuple[str, str | None]]:

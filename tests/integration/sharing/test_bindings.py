@@ -104,7 +104,11 @@ def test_what_is_there_is_bound_and_counted(bound):
     examined, dead = run()
     named = {REGISTER, WATER, DIRECTORY, VISITS, PAGE}
     assert not named & set(dead), {where: dead[where] for where in named & set(dead)}
-    assert (examined["seen_delivery"], examined["seen_dataset"], examined["seen_page"]) == (2, 2, 1)
+    assert (examined["seen_delivery"], examined["seen_dataset"]) == (2, 2)
+    assert examined["seen_page"] >= 1
+    assert "服务文件 coach_" in dead["dashboard.coach→coach"], (
+        "this lake holds no squads: the coaches' page has nothing to read"
+    )
     assert examined["seen_table"] > 18, "every table in every file, districts included"
     assert examined["unseen"] >= 7, "sources whose connection is not set here"
     assert examined.get("seen_connection", 0) == 0
