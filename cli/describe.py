@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.account import Account, account_name
 from cli.output import AsJson, emit, print_banner
 
 if TYPE_CHECKING:
@@ -18,12 +19,15 @@ def register(app: typer.Typer) -> None:
     @app.command("describe")
     def describe(
         table: Annotated[str, typer.Argument(help="Table name, with or without its schema: ods_venue__booking.")],
+        account: Account = None,
         as_json: AsJson = False,
     ) -> None:
         """Explain a table: grain, freshness, and each column's Chinese meaning, unit, grade and treatment."""
         from sharing import serving
+        from sharing.serving import scratch
 
-        con = serving.connect("analyst", surface="cli_sql")
+        is_own = table.startswith(f"{scratch.ALIAS}.")
+        con = scratch.connect(account_name(account)) if is_own else serving.connect("analyst", surface="cli_sql")
         try:
             show(con, table, as_json=as_json)
         finally:
@@ -33,8 +37,11 @@ def register(app: typer.Typer) -> None:
 def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
     """Print the description of a table."""
     from catalog import vocabularies
-    from sharing.serving import window
+    from sharing.serving import scratch, window
 
+    if table.startswith(f"{scratch.ALIAS}."):
+        _show_scratch(con, table.rstrip(";").strip(), as_json=as_json)
+        return
     found = window.describe(con, table.rstrip(";").strip())
     about = found.table
     data = {**about, "freshness": found.freshness, "columns": found.columns}
@@ -72,3 +79,24 @@ def show(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
         for column in found.columns
     ]
     emit(rows, False, table=rows)
+    if any(not column["is_available"] for column in found.columns):
+        why = f"不提供的列：依据用 tiyu policy explain {about['table_name']}.列名 查看"
+        ask = f"；确有需要，向{about['owner_name']}提出，写明资源代码 {about['resource_code']} 与用途"
+        emit(None, False, note=why + (ask if about.get("resource_code") else ""))
+
+
+def _show_scratch(con: duckdb.DuckDBPyConnection, table: str, *, as_json: bool) -> None:
+    """Print what is known of a scratch table: grade, origin, day of expiry, columns."""
+    from sharing.serving import scratch
+
+    about, columns = scratch.describe(con, table)
+    if as_json:
+        emit({**about, "columns": columns}, True)
+        return
+    print_banner()
+    note = (
+        f"{table}　草稿表（{about['grade']}）：{about['row_count']:,} 行，来自 {about['inputs']}，"
+        f"{about['expires_at']:%Y-%m-%d} 到期；不得导出"
+    )
+    emit(None, False, note=note)
+    emit(columns, False, table=[{"列": c["column_name"], "类型": c["data_type"]} for c in columns])

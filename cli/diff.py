@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +22,15 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="A checked version's number, a date YYYY-MM-DD (end of that day) or 'yesterday'.")
         ] = "yesterday",
         limit: Annotated[int, typer.Option(help="How many changed rows to show; counts are complete.", min=0)] = 20,
+        day: Annotated[
+            datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Show rows of this date only.")
+        ] = None,
         as_json: AsJson = False,
     ) -> None:
         """Show rows added, removed and changed per partition between two checked versions, as the analyst may see them."""
         from sharing.serving.changes import changes
 
-        found = changes(table, since, limit=limit)
+        found = changes(table, since, limit=limit, day=day.date() if day else None)
         if as_json:
             emit(found.to_dict(), True)
             return
@@ -55,7 +59,10 @@ def _show(found: Any) -> None:
     total = f"共新增 {found.added:,} 行、消失 {found.removed:,} 行、改变 {found.changed:,} 行（{read}）"
     emit(None, False, note="\n".join([total, *([f"改变的列：{columns}"] if columns else []), *shape]))
     if found.rows:
-        print_table([_row(row) for row in found.rows], f"前 {len(found.rows)} 行")
+        print_table(
+            [_row(row) for row in found.rows],
+            f"前 {len(found.rows)} 行（先列已过的日子；--date 只看一天，--limit 多看几行）",
+        )
 
 
 def _row(row: Any) -> dict[str, Any]:

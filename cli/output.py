@@ -71,7 +71,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
         return
     grid = Table(title=title or None, title_justify="left", header_style="bold")
     for number, key in enumerate(rows[0]):
-        numeric = all(isinstance(row[key], int | float) or row[key] is None for row in rows)
+        numeric = all(isinstance(row[key], int | float | decimal.Decimal) or row[key] is None for row in rows)
         grid.add_column(str(key), justify="right" if numeric else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         grid.add_row(*(Text(_cell(value)) for value in row.values()))  # Text: a value is never read as markup
@@ -81,7 +81,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    grouped = isinstance(value, int | decimal.Decimal) and not isinstance(value, bool)
+    return f"{value:,}" if grouped else str(value)
 
 
 def print_error(error: TiyuError, as_json: bool = False) -> None:

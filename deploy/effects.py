@@ -94,7 +94,8 @@ def alerts(base_url: str, password: str, present: Mapping[str, Any]) -> Door:
         wanted.append(("IN-01", lambda row: row["subject_name"] == _title_of("event.filing")))
     absent = [code for code, fits in wanted if not any(row["rule_code"] == code and fits(row) for row in mine)]
     late = [row for row in mine if row["rule_code"] == "AL-19" and row["subject_name"] != _title_of(present["down"])]
-    note = f"{len(mine)} 条待处置；应见 {'、'.join(code for code, _ in wanted) or '无新增'}"
+    pending = {(row["rule_code"], row["subject_name"], row["opened_text"]) for row in mine}  # two charts list the same
+    note = f"{len(pending)} 条待处置；应见 {'、'.join(code for code, _ in wanted) or '无新增'}"
     note += f"；缺 {'、'.join(absent)}" if absent else ""
     note += f"；已恢复的来源仍有预警 {len(late)} 条" if late else ""
     return Door("预警、责任单位与时限（领导）", bool(rows) and not absent and not late, len(rows), note)

@@ -19,6 +19,14 @@ class Way:
     audience_zh: str
     allowed: bool
     steps_zh: tuple[str, ...]
+    on_request: bool = False
+
+    @property
+    def word_zh(self) -> str:
+        """One word for the way: at once, on request, or not at all."""
+        if not self.allowed:
+            return "不提供"
+        return "须申请" if self.on_request else "可用"
 
 
 def _department(entry: Entry) -> Way:
@@ -36,6 +44,7 @@ def _department(entry: Entry) -> Way:
             f"在市大数据资源平台提出申请，说明应用场景并承诺合规；由 {entry.owner_name} 审核",
             onward,
         ),
+        on_request=True,
     )
 
 
@@ -46,7 +55,7 @@ def _public(entry: Entry) -> Way:
     scope = f"开放范围：{entry.open.scope}"
     if entry.open.type == "unconditional":
         return Way(who, True, (scope, "在上海市公共数据开放平台直接下载"))
-    return Way(who, True, (scope, f"开放条件：{entry.open.condition}"))
+    return Way(who, True, (scope, f"开放条件：{entry.open.condition}"), on_request=True)
 
 
 def _colleague(entry: Entry) -> Way:

@@ -102,11 +102,13 @@ class _Side:
         }
 
 
-def changes(table: str, since: str, *, limit: int = 20) -> TableChange:
+def changes(table: str, since: str, *, limit: int = 20, day: date | None = None) -> TableChange:
     """Compare the current checked version of a table with an earlier one.
 
     table: with or without its schema. since: a checked version's number, a date (what readers saw at the end of that
     business day) or ``yesterday``. limit: how many rows are shown; the counts are always complete.
+    day: show rows of this partition only; without it first what readers had already seen, the newest past day before
+    older ones, then the running day and days to come.
     Raises TIYU-DIF-0001 unknown table or not for the analyst, 0002 no such checked version, 0003 not a version or
     date, 0004 nothing was checked by then, 0005 the files of the old version are gone.
     """
@@ -133,7 +135,7 @@ def changes(table: str, since: str, *, limit: int = 20) -> TableChange:
         return result
     con = query.connect()
     try:
-        _compare(con, who, result, limit)
+        _compare(con, who, result, limit, day)
     except (duckdb.IOException, duckdb.InvalidInputException) as error:
         raise TiyuError(
             "TIYU-DIF-0005", "旧版本的数据文件已经清理，无法比较", "换一个较近的版本或日期", EXIT_UNAVAILABLE,
@@ -168,13 +170,15 @@ def _version_of(table: str, since: str, history: list[dict[str, Any]]) -> dict[s
     seen = [row for row in history if row["as_of_at"].astimezone(clock.SHANGHAI).date() < day + timedelta(days=1)]
     if not seen:
         raise TiyuError(
-            "TIYU-DIF-0004", "那时该表还没有已检版本", "换一个较晚的日期", EXIT_USAGE,
+            "TIYU-DIF-0004", "那时该表还没有已检版本", "第二天的数据到了才有可比的；演示中先运行 make demo-tomorrow", EXIT_USAGE,
             table=table, since=day, first=_shanghai(history[0]["as_of_at"]),
         )  # fmt: skip
     return seen[-1]
 
 
-def _compare(con: duckdb.DuckDBPyConnection, who: policy.Audience, result: TableChange, limit: int) -> None:
+def _compare(
+    con: duckdb.DuckDBPyConnection, who: policy.Audience, result: TableChange, limit: int, day: date | None
+) -> None:
     described = describe.columns().get(result.table, {})
     old, new = (
         publish.plan_of(con, who, result.table, version, described)
@@ -202,7 +206,7 @@ def _compare(con: duckdb.DuckDBPyConnection, who: policy.Audience, result: Table
         freetext.clean_table(con, name, texts, AUDIENCE, SURFACE)
     _match(con, columns, len(result.key))
     _count(con, result, columns)
-    _sample(con, result, columns, right, limit)
+    _sample(con, result, columns, right, limit, day)
 
 
 def _rows(side: _Side, columns: list[str], wanted: _Side, key: list[str], by_part: bool) -> str:
@@ -274,10 +278,21 @@ def _count(con: duckdb.DuckDBPyConnection, result: TableChange, columns: list[st
     result.changed_columns = {name: n for name, n in zip(columns, per_column, strict=True) if n}
 
 
-def _sample(con: duckdb.DuckDBPyConnection, result: TableChange, columns: list[str], side: _Side, limit: int) -> None:
-    """The first rows in a stable order: newest partition first, then by key."""
+def _sample(
+    con: duckdb.DuckDBPyConnection,
+    result: TableChange,
+    columns: list[str],
+    side: _Side,
+    limit: int,
+    day: date | None,
+) -> None:
+    """The first rows in a stable order: past days before the running one and those to come, the newest first, then by key."""
     order = ", ".join([*_keys(len(result.key)), *(f"coalesce(nc{n}, oc{n})" for n in range(min(3, len(columns))))])
-    found = con.execute(f"SELECT * FROM delta ORDER BY part DESC NULLS LAST, change, {order or '1'} LIMIT {int(limit)}")
+    found = con.execute(
+        "SELECT * FROM delta WHERE $day IS NULL OR part = $day"
+        f" ORDER BY coalesce(part >= $today, false), part DESC NULLS LAST, change, {order or '1'} LIMIT {int(limit)}",
+        {"day": day, "today": clock.today()},
+    )
     names = [item[0] for item in found.description or ()]
     hidden = {name for name in columns if side.seen[name][1] == "token"}
     for values in found.fetchall():

@@ -114,10 +114,27 @@ def tables(account: str) -> list[Scratch]:
         con.close()
 
 
+def describe(con: duckdb.DuckDBPyConnection, table: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(register row, columns: column_name, data_type) of `scratch.name`; raises TIYU-SCR-0003 when there is none."""
+    name = table.rpartition(".")[2]
+    try:
+        about = window.run_bound(con, f"SELECT * FROM {ALIAS}.main.{_REGISTER} WHERE name = ?", [name]).records()
+    except duckdb.CatalogException:  # nothing is attached: the account has no scratch table at all
+        about = []
+    if not about:
+        raise TiyuError("TIYU-SCR-0003", "没有这张草稿表", "用 tiyu scratch list 查看", EXIT_USAGE, table=name)
+    columns = window.run_bound(
+        con,
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND table_name = ? ORDER BY column_index",
+        [ALIAS, name],
+    )
+    return about[0], columns.records()
+
+
 def create(account: str, name: str, query: str) -> Scratch:
     """Keep the result of a query on the analyst file and the own scratch tables.
 
-    Raises TIYU-SCR-0002 for an unfit or used name, and what `window.run` raises for a query that fails.
+    Raises TIYU-SCR-0002 for an unfit name, 0008 for a used one, and what `window.run` raises for a query that fails.
     """
     _free_name(account, name)
     window.check(query)
@@ -127,7 +144,7 @@ def create(account: str, name: str, query: str) -> Scratch:
         try:
             rows = con.execute(query).to_arrow_reader()
         except duckdb.Error as error:
-            raise window.failed(error) from None
+            raise window.failed(con, query, error) from None
         return _add(account, rows, name, grade, mark, "query", "、".join(inputs) or "—")
     finally:
         con.close()
@@ -136,7 +153,7 @@ def create(account: str, name: str, query: str) -> Scratch:
 def upload(account: str, file: Path, name: str, grade: str | None = None) -> Scratch:
     """Load a CSV file (UTF-8 or GB18030, first line = column names) as a scratch table.
 
-    grade: what the owner declares it to be; without it the highest an analyst may have. Raises TIYU-SCR-0002 name,
+    grade: what the owner declares it to be; without it the highest an analyst may have. Raises TIYU-SCR-0002 unfit name, 0008 used name,
     0004 not a readable CSV, 0005 a grade that scratch may not hold, 0007 raw personal numbers in the file.
     """
     _free_name(account, name)
@@ -264,9 +281,13 @@ def _now() -> Any:
 
 def _free_name(account: str, name: str) -> None:
     used = {one.name.lower() for one in tables(account)}
-    if not _NAME.fullmatch(name) or name.lower() in used | {_REGISTER} | _CATALOGUE:
+    if name.lower() in used:
         raise TiyuError(
-            "TIYU-SCR-0002", "草稿表的名称不能用", "以字母或汉字开头，只含字母、汉字、数字与下划线，且尚未使用（可先 drop）", EXIT_USAGE,
+            "TIYU-SCR-0008", "已有同名的草稿表", "换一个名称，或先 tiyu scratch drop 名称", EXIT_USAGE, table=name
+        )
+    if not _NAME.fullmatch(name) or name.lower() in {_REGISTER} | _CATALOGUE:
+        raise TiyuError(
+            "TIYU-SCR-0002", "草稿表的名称不能用", "以字母或汉字开头，只含字母、汉字、数字与下划线，且不是目录表的名称", EXIT_USAGE,
             table=name,
         )  # fmt: skip
 
@@ -380,6 +401,7 @@ __all__ = [
     "clearance",
     "connect",
     "create",
+    "describe",
     "drop",
     "expire",
     "file_of",

@@ -11,6 +11,7 @@ import duckdb
 import polars as pl
 
 from lake.errors import EXIT_USAGE, TiyuError
+from sharing.serving import hints
 
 _FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 FORMATS = (".csv", ".xlsx", ".parquet")
@@ -19,20 +20,6 @@ XLSX_ROWS = 1_048_575
 _READING = re.compile(
     r"^\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(select|with|from|describe|desc|show|explain|summarize|values|pivot|\()",
     re.I | re.S,
-)
-
-#: What an error of DuckDB means for the person who typed the query.
-_EXPLANATIONS: tuple[tuple[str, str], ...] = (
-    ("Referenced column", "没有这一列（或对本受众不提供）：用 describe 表名 查看可用的列"),
-    ("Table with name", "没有这张表：用 tables 查看可用的表"),
-    ("Parser Error", "语句不合语法：检查逗号、括号与引号"),
-    ("Permission Error", "只能查询本文件中的表；读写文件、加载扩展与修改设置都被禁止"),
-    ("file system operations are disabled", "只能查询本文件中的表；读写文件、加载扩展与修改设置都被禁止"),
-    ("configuration has been locked", "设置已锁定，不能修改"),
-    ("read-only", "数据文件只读"),
-    ("must appear in the GROUP BY", "SELECT 中未聚合的列必须写进 GROUP BY"),
-    ("Conversion Error", "类型转换失败：检查比较或转换的列的类型"),
-    ("Out of Memory", "查询占用内存过多：缩小日期范围或先聚合"),
 )
 
 
@@ -48,18 +35,10 @@ class Result:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def explain(error: duckdb.Error) -> str:
-    """A Chinese sentence for a DuckDB error."""
-    text = str(error)
-    for mark, meaning in _EXPLANATIONS:
-        if mark in text:
-            return meaning
-    return "查询未能执行"
-
-
-def failed(error: duckdb.Error) -> TiyuError:
+def failed(con: duckdb.DuckDBPyConnection, query: str, error: duckdb.Error) -> TiyuError:
     """The coded error (TIYU-SQL-0001) of a query that DuckDB could not run."""
-    return TiyuError("TIYU-SQL-0001", "查询失败", explain(error), EXIT_USAGE, reason=str(error).split("\n")[0])
+    reason = str(error).split("\n")[0]
+    return TiyuError("TIYU-SQL-0001", "查询失败", hints.hint(con, query, error), EXIT_USAGE, reason=reason)
 
 
 def check(query: str) -> None:
@@ -79,7 +58,7 @@ def run(con: duckdb.DuckDBPyConnection, query: str, limit: int | None = None) ->
         rows = found.fetchmany(limit + 1)
         return Result(columns, rows[:limit], len(rows) > limit)
     except duckdb.Error as error:
-        raise failed(error) from None
+        raise failed(con, query, error) from None
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -108,7 +87,7 @@ def export(con: duckdb.DuckDBPyConnection, query: str, path: Path, banner: str =
     try:
         table = con.execute(query).to_arrow_table()
     except duckdb.Error as error:
-        raise failed(error) from None
+        raise failed(con, query, error) from None
     frame = pl.from_arrow(table.rename_columns(_distinct(table.column_names)))
     assert isinstance(frame, pl.DataFrame)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,14 +136,11 @@ def describe(con: duckdb.DuckDBPyConnection, table: str) -> Description:
     name = table.split(".")[-1]
     found = run_bound(con, "SELECT * FROM main.catalog_tables WHERE table_name = ?", [name]).records()
     if not found:
-        near = con.execute(
-            "SELECT table_name FROM main.catalog_tables ORDER BY jaro_winkler_similarity(table_name, ?) DESC, 1 LIMIT 3",
-            [name],
-        ).fetchall()
+        near = hints.near_tables(con, name)
         raise TiyuError(
             "TIYU-SQL-0007",
             "没有这张表",
-            f"是否指：{'、'.join(row[0] for row in near) or '（文件中还没有表）'}",
+            f"是否指：{'、'.join(near) or '（文件中还没有表）'}",
             EXIT_USAGE,
             table=name,
         )

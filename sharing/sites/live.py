@@ -21,6 +21,8 @@ from sharing.sites import theme
 #: How a state or severity is coloured; its Chinese name is in the code list.
 STATE_TONES = {"fresh": "good", "late": "warn", "failed": "bad", "never": "off"}
 SEVERITY_TONES = {"red": "bad", "orange": "warn", "yellow": "warn", "info": "off"}
+VISIT_SOURCES = ("fitness.checkin", "venue.entry")
+"""What visits are counted from."""
 KPIS = (("V-06", "entries"), ("R-03", ""), ("V-04", ""))
 
 
@@ -56,11 +58,14 @@ def analyst(lake: Lake) -> dict[str, Any] | None:
         f"where part_date = date '{day.isoformat()}'\ngroup by sport_name\norder by visit_count desc, sport_name\nlimit 5"
     )
     rows = [{"sport_name": r["sport_name"], "visit_count": int(r["visit_count"] or 0)} for r in lake.rows(sql)]
+    # SQL Lab finds a table by its schema only
+    shown = sql.replace(f"from {table}", f"from ads.{table}")
     return (
         {
             "question": f"{day} 哪些运动项目到访最多？",
-            "sql": sql,
+            "sql": shown,
             "table": table,
+            "missing": [s["title"] for s in sources(lake) if s["resource"] in VISIT_SOURCES and s["state"] != "fresh"],
             "rows": rows,
             "columns": theme.columns(
                 {"sport_name": "sport_name 运动项目", "visit_count": "visit_count 到访人次"}, rows
@@ -243,7 +248,7 @@ def _news_of_figures() -> list[dict[str, Any]]:
     return [
         {
             "door": "analyst", "tone": "off", "who": "分析师",
-            "text": f"已公布的日用量有订正：{what}", "command": f"tiyu diff {table} --since yesterday",
+            "text": f"已公布的日用量有订正：{what}", "command": f"tiyu diff {table} --since yesterday --date {days[-1].part_date}",
         }
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from lake import properties
 from lake.settings import settings
@@ -53,6 +54,7 @@ def build_start_page(endpoints: dict[str, Any] | None = None) -> Path:
         description="上海体育数据湖仓的四个入口与平台状态",
         urls=urls,
         accounts=_accounts(endpoints, bool(banner)),
+        sql_lab=_sql_lab(urls["cockpit"], facts["analyst"]),
         exchange_root=str(settings().exchange_root),
         **facts,
     )
@@ -73,6 +75,14 @@ def build_start_page(endpoints: dict[str, Any] | None = None) -> Path:
         root / "start.json", (json.dumps(state, ensure_ascii=False, indent=2, default=str) + "\n").encode()
     )
     return path
+
+
+def _sql_lab(cockpit: str | None, example: dict[str, Any] | None) -> str | None:
+    """Address of SQL Lab; with the page's example in it, so that it does not open empty (the cockpit adds the database)."""
+    if cockpit is None:
+        return None
+    query = {"name": example["question"], "sql": example["sql"]} if example else {}
+    return f"{cockpit}/sqllab/" + (f"?{urlencode(query)}" if query else "")
 
 
 def _accounts(endpoints: dict[str, Any], is_demo: bool) -> list[dict[str, Any]]:

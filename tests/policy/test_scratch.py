@@ -137,6 +137,11 @@ def test_it_is_never_exported(mine, tmp_path, monkeypatch):
     app, runner = build_app(), CliRunner()
     shown = runner.invoke(app, ["sql", "SELECT answer FROM scratch.kept", "--account", mine, "--json"])
     assert '"answer": 42' in shown.stdout
+    described = runner.invoke(app, ["describe", "scratch.kept", "--account", mine])
+    assert "answer" in described.stdout
+    assert "不得导出" in described.stdout
+    absent = runner.invoke(app, ["describe", "scratch.none", "--account", mine])
+    assert getattr(absent.exception, "code", "") == "TIYU-SCR-0003"
     for query in ("SELECT * FROM scratch.kept", "SELECT * FROM scratch.main.kept", "FROM query_table('scratch.kept')"):
         result = runner.invoke(app, ["sql", query, "--account", mine, "--output", str(tmp_path / "x.csv")])
         assert getattr(result.exception, "code", "") in ("TIYU-SCR-0006", "TIYU-SQL-0001"), query
@@ -171,7 +176,7 @@ def test_names(mine):
     for name in ("one", "ONE", "scratch_tables", "catalog_tables", "1x", "a b", 'a"b', ""):
         with pytest.raises(TiyuError) as caught:
             scratch.create(mine, name, "SELECT 1 AS a")
-        assert caught.value.code == "TIYU-SCR-0002", name
+        assert caught.value.code == ("TIYU-SCR-0008" if name.lower() == "one" else "TIYU-SCR-0002"), name
     with pytest.raises(TiyuError) as caught:
         scratch.create(mine, "two", "DROP TABLE scratch.one")
     assert caught.value.code == "TIYU-SQL-0004"

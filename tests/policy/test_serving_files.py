@@ -209,6 +209,20 @@ def test_query_limit_and_duplicate_names(con):
         ("SELECT FROM WHERE", "语法"),
         ("SELECT * FROM read_text('/etc/passwd')", "只能查询本文件"),
         ("SELECT CAST('x' AS INTEGER)", "类型转换"),
+        (
+            "SELECT heart_rate_bpm FROM ods_training__activity_sample",
+            "tiyu policy explain ods_training__activity_sample.",
+        ),
+        ("SELECT heart_rate_bpm FROM ods_venue__booking", "没有这一列"),
+        ("SELECT bookin_id FROM ods_venue__booking", "是否指：booking_id"),
+        ("SELECT person_name FROM ods_venue__booking", "不进湖仓"),
+        ("SELECT activity_id FROM ods_venue__booking", "ods_training__activity"),
+        ("SELECT * FROM ods_venue__bokking", "是否指：ods_venue__booking"),
+        ("SELECT * FROM scratch.mine", "tiyu scratch list"),
+        ("SELECT * FROM ods_venue__booking WHERE status = “booked”", "中文引号"),
+        ('SELECT * FROM ods_venue__booking WHERE status = "已订"', "文字值用英文单引号"),
+        ("SELECT * FROM ods_venue__booking WHERE part_date = '2026-11-31'", "没有这一天"),
+        ("SELECT * FROM ods_venue__booking WHERE part_date = 2026-11-19", "日期要加单引号"),
     ],
 )
 def test_errors_are_explained_in_chinese(con, query, hint):

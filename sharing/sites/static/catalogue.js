@@ -9,6 +9,9 @@
   const list = document.getElementById("list"), count = document.getElementById("count"), none = document.getElementById("none");
   const filters = [...document.querySelectorAll("select[data-filter]")];
   const han = /[\u3400-\u9fff]/;
+  const person = document.getElementById("person"), asksForPersons = /姓名|名字|电话|手机|身份证|证件/;
+  // Words people use for what the catalogue calls otherwise.
+  const also = { "人数": ["人次"], "swim": ["游泳"], "swimming": ["游泳"], "xuhui": ["徐汇"] };
   const idle = new Set(["上周", "下周", "本周", "昨天", "今天", "多少", "哪些", "哪个", "有没", "没有", "什么", "怎么", "一下", "我要", "查询", "数据", "的人", "有多", "少人", "个人"]);
 
   // A word is looked for whole; Chinese text that is found nowhere is looked for by pairs of characters.
@@ -33,9 +36,11 @@
     for (const column of card.columns) column.node.hidden = true;
     for (const word of words) {
       let best = 0;
-      if (card.strong.includes(word)) best = 6;
-      for (const column of card.columns) if (column.text.includes(word)) { column.node.hidden = false; best = Math.max(best, 4); }
-      if (!best && card.weak.includes(word)) best = 2;
+      for (const said of [word, ...(also[word] || [])]) {
+        if (card.strong.includes(said)) best = 6;
+        for (const column of card.columns) if (column.text.includes(said)) { column.node.hidden = false; best = Math.max(best, 4); }
+        if (card.weak.includes(said)) best = Math.max(best, 2);
+      }
       if (best) found += 1;
       total += best;
     }
@@ -51,7 +56,8 @@
     ranked.forEach((x) => { x.c.node.hidden = false; list.append(x.c.node); });
     if (!words.length) cards.forEach((c) => list.append(c.node));
     count.textContent = String(ranked.length);
-    none.hidden = ranked.length > 0;
+    person.hidden = !asksForPersons.test(box.value);
+    none.hidden = ranked.length > 0 || !person.hidden;
     const wanted = box.value ? `#q=${encodeURIComponent(box.value)}` : "";
     if (window.location.hash !== wanted) window.history.replaceState(null, "", window.location.pathname + wanted);
   }

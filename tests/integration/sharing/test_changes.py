@@ -59,6 +59,16 @@ def test_counts_per_partition_by_key(restated):
     assert changed.values == {"visit_count": [10, 12]}
 
 
+def test_rows_of_one_day_and_past_days_before_days_to_come(restated):
+    to_come = date(2026, 11, 22)
+    write_use([use(to_come, "A", 0)], to_come, to_come)
+    assert [row.part_date for row in changes(USE, str(restated)).rows] == [DAYS[2], DAYS[2], to_come]
+    of_a_day = changes(USE, str(restated), day=to_come)
+    assert [row.part_date for row in of_a_day.rows] == [to_come]
+    assert (of_a_day.added, of_a_day.changed) == (2, 1), "the counts stay complete"
+    assert changes(USE, str(restated), day=DAYS[0]).rows == []
+
+
 @pytest.mark.parametrize("since", ["yesterday", "2026-11-19", "0", "v1"])
 def test_since_may_be_a_day_or_a_version(restated, since):
     since = str(restated) if since in ("0", "v1") else since

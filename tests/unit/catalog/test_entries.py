@@ -78,7 +78,9 @@ def test_ways_to_an_entry_follow_its_terms(found):
     free = {way.audience_zh: way for way in access.ways(found["open.venue_directory"])}
     assert free["其他部门"].allowed
     assert free["公众与企业"].allowed
+    assert [denied["公众与企业"].word_zh, free["公众与企业"].word_zh] == ["不提供", "可用"]
     asked = access.ways(found["venue.booking"])[1]
+    assert asked.word_zh == "须申请"
     assert asked.allowed
     assert any("场景" in step for step in asked.steps_zh)
 

@@ -41,6 +41,19 @@ yesterday as (
     from yesterday_districts
 ),
 
+-- Sources of which yesterday is not all here: their figures are too low and must not be compared.
+missing as (
+    select
+        string_agg(title, '、' order by resource) as all_titles,
+        string_agg(title, '、' order by resource)
+        filter (where resource in ('fitness.checkin', 'venue.entry')) as visit_titles
+    from {{ ref('ads_cockpit__freshness') }}
+    where
+        resource in ('fitness.checkin', 'venue.entry', 'venue.booking', 'supervision.water_reading')
+        and state <> 'fresh'
+        and (last_success_at is null or last_success_at < {{ shanghai_midnight(business_date()) }})
+),
+
 water as (
     select
         district_code,
@@ -67,10 +80,13 @@ overview as (
                         when water.compliant_pct is null then '暂无数据'
                         else concat({{ text_number('water.compliant_pct', 1) }}, '%')
                     end,
-                    '（数据截至 ', {{ shanghai_text(as_of()) }}, '）'
+                    '（数据截至 ', {{ shanghai_text(as_of()) }},
+                    case when missing.all_titles is null then '' else concat('；缺', missing.all_titles, '，数字不完整') end,
+                    '）'
                 )
         end as sentence
     from scopes
+    cross join missing
     left join yesterday on scopes.district_code = yesterday.district_code
     left join water on scopes.district_code = water.district_code
 ),
@@ -123,6 +139,7 @@ change as (
         2 as position,
         '最大变化' as kind,
         case
+            when missing.visit_titles is not null then concat('缺', missing.visit_titles, '，昨日到访不完整，暂不与上周同日比较')
             when changes.part_name is null then '缺少上周同日数据，无法比较'
             else concat(
                     changes.part_name, '昨日到访 ', {{ text_int('changes.visit_count') }}, ' 人次，比上周同日的 ',
@@ -135,6 +152,7 @@ change as (
                 )
         end as sentence
     from scopes
+    cross join missing
     left join changes on scopes.district_code = changes.district_code and changes.change_no = 1
 ),
 
