@@ -22,12 +22,12 @@ PAGES = {"start": "/", "open_index": "/open/", "open_dataset": "/open/venue_dire
 COMMANDS = {
     "analyst": [
         ["sql", "select district_name as 区, sum(visit_count) as 客流 from ads.ads_cockpit__district_day group by 1 order by 2 desc limit 5"],
-        ["describe", "ads_cockpit__kpi"],
+        ["describe", "ads_cockpit__sport_day"],
     ],
     "operator": [["status"], ["reconcile"]],
     "center": [["exchange", "status"], ["exchange", "verify", "OUTBOX"]],
 }  # fmt: skip
-STYLE = "body{margin:0;background:#12222b;color:#e8f0f2;font:15px/1.25 'Noto Sans Mono CJK SC','Noto Sans Mono CJK',monospace}pre{margin:16px 20px;white-space:pre;font:inherit}b{color:#7fd6c2}"
+STYLE = "body{margin:0;background:#12222b;color:#e8f0f2;font:15px/1.25 'Noto Sans Mono CJK SC','Noto Sans Mono CJK',monospace}pre{margin:16px 20px;white-space:pre;font:inherit;text-spacing-trim:space-all}b{color:#7fd6c2}"
 LINES = 34
 #: Frames as plain characters: in a font with Chinese letters a drawn line is as wide as two of them.
 FRAME = {ord(c): "|" for c in "┃│"} | {ord(c): "-" for c in "━─"} | {ord(c): "+" for c in "┏┳┓┡╇┩└┴┘┬┐┌├┼┤"}
