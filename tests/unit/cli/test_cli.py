@@ -81,7 +81,7 @@ def test_error_codes_and_exit_codes(home):
     assert json.loads(as_json.stderr)["error"]["code"].startswith("TIYU-ING-01")
     status = run("status", "--json", env=env)
     assert status.returncode == 0, status.stderr
-    assert len(json.loads(status.stdout)["resources"]) == 7
+    assert len(json.loads(status.stdout)["resources"]) == 8
     nothing = run("reconcile", env=env)
     assert nothing.returncode == 1, "a reconciliation that examined nothing is no success"
 
