@@ -19,6 +19,15 @@ from lake.errors import TiyuError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
+BATCH_ZH = {
+    "archived": "待处理",
+    "accepted": "全部入库",
+    "partial": "部分入库",
+    "refused": "拒收",
+    "withdrawn": "已撤回",
+}
+"""What a screen calls the state of a batch; JSON keeps the ledger's word."""
+
 #: Wide enough for any table when the output goes to a file or a pipe.
 _PIPE_WIDTH = 200
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import AsJson, emit, print_table
+from cli.output import BATCH_ZH, AsJson, emit, print_table
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
             table=[
                 {
                     "批次": item.batch_id,
-                    "状态": item.status,
+                    "状态": BATCH_ZH.get(item.status, item.status),
                     "检查": item.examined,
                     "入库": item.accepted,
                     "重复": item.duplicate,

@@ -6,16 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import AsJson, emit, print_banner
+from cli.output import BATCH_ZH, AsJson, emit, print_banner
 
 SHOWN = 8
-STATUS_ZH = {
-    "accepted": "全部入库",
-    "partial": "部分入库，其余隔离或重复",
-    "refused": "拒收",
-    "withdrawn": "已撤回",
-    "archived": "待处理",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +73,7 @@ def _show(found: Any) -> None:
         for batch in source.batches[-SHOWN:]:
             leaf = add(
                 branch,
-                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{STATUS_ZH.get(batch.status, batch.status or '')}",
+                f"批次 {batch.batch_id[:16]}　{batch.rows:,} 行　收到 {batch.received_at or '未知'}　{BATCH_ZH.get(batch.status, batch.status or '')}",
             )
             for entry in batch.objects[:SHOWN]:
                 add(leaf, f"{entry.name}　{entry.rows:,} 行　sha256 {entry.sha256[:16]}…")

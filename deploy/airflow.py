@@ -302,7 +302,9 @@ class Client:
                 if state == "failed":
                     failed.append(dag_id)
             if waiting and time.monotonic() - started > timeout_s:
-                raise RunFailed(f"no end within {timeout_s:.0f} s: {', '.join(waiting)}")
+                raise RunFailed(
+                    f"超过 {timeout_s:.0f} 秒没有结束：{'、'.join(waiting)}；原因看日志目录中的 airflow-scheduler.log"
+                )
             time.sleep(0.5)
         return failed
 
