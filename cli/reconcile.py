@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import AsJson, emit, print_banner
+from cli.output import BATCH_ZH, AsJson, emit, print_banner
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         emit(
             {"ok": report.ok, "examined": report.examined, "problems": report.problems, "balances": report.balances},
             as_json,
-            table=report.rows,
+            table=[row | {"状态": BATCH_ZH.get(row["状态"], row["状态"])} for row in report.rows],
             title="批次对账",
             note=f"检查 {report.examined} 个批次：{verdict}" + "".join(f"\n  {problem}" for problem in report.problems),
         )

@@ -526,13 +526,15 @@ class Demo:
         return results
 
     def show_summary(self, memory: MemorySampler) -> None:
-        """Time table, memory, addresses and accounts."""
+        """Time table and memory; of a demo that stays up, addresses and accounts."""
         console = self.display.console
         console.print(self.display.timetable())
         console.print(
             f"到起始页 {self.ready_s:.0f} 秒；全部进程内存峰值 {memory.peak / 2**30:.2f} GiB（PSS，{memory.samples} 次采样）",
             soft_wrap=True,
         )
+        if self.headless:  # nothing stays up that an address or a password would open
+            return
         table = Table(title="演示数据，非真实统计", title_justify="left", show_edge=False)
         for column in ("入口", "地址", "账号", "口令（仅演示）"):
             table.add_column(column, overflow="fold")
