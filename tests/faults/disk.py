@@ -97,7 +97,7 @@ def _fill(ballast: Path, free_kib: int) -> None:
 def _inside(job: dict[str, Any]) -> list[Attempt]:
     home = Path(job["home"])
     outside = home.with_name(f"{home.name}.outside")
-    outside.mkdir()
+    outside.mkdir(exist_ok=True)  # left, empty, by the run before on the same folder
     _mount("--bind", str(home), str(outside))
     _mount("-t", "tmpfs", "-o", f"size={job['size_mib']}m,mode=0750", "none", str(home))
     shutil.copytree(outside, home, symlinks=True, dirs_exist_ok=True)
