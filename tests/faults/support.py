@@ -53,6 +53,13 @@ class Home:
         assert code == 0, f"{verb} {arguments} ended with {code}:\n{text[-3000:]}"
         return json.loads((self.path / "report.json").read_text(encoding="utf-8"))["report"]
 
+    def code(self, lines: str) -> int:
+        """Run a few lines of Python in the home's environment, for what no verb does; returns the exit code."""
+        with (self.path / "verbs.log").open("ab") as log:
+            return subprocess.run(
+                [sys.executable, "-c", lines], cwd=ROOT, env=self.env, stdout=log, stderr=log
+            ).returncode
+
     def fails(self, verb: str, **arguments: Any) -> str:
         """Run a verb that must fail; returns its coded message."""
         log = self.path / "verbs.log"

@@ -26,6 +26,18 @@ def is_undisturbed(reference: Reference, home: Home) -> None:
     assert balance["ok"], balance["problems"]
 
 
+def to_the_end(home: Home) -> None:
+    """The rest of the day once every source is in."""
+    home.run("catalog.publish:publish_reference")
+    home.run("quality.ops:publish_ops")
+    for layer in ("dwd", "dws", "ads"):
+        home.run("modeling.run:build", layer=layer)
+    home.run("quality.gate:run_gate", names=ads_tables(home))
+    home.run("sharing.serving.publish:publish_serving")
+    home.run("sharing.exchange.run:run_exchange")
+    home.run("sharing.open_data.build:build_open_data")
+
+
 def judge(attempts: list[disk.Attempt], results: Results) -> None:
     """Every failure coded, at least one failure for want of space and one for want of write permission per verb."""
     by_verb: dict[str, list[disk.Attempt]] = {}
@@ -101,13 +113,50 @@ def test_a_broken_ledger_and_a_backup(reference: Reference, results: Results, ho
     assert said.startswith("TIYU-LED-0003" if how in ("truncated", "garbage") else "TIYU-LED-0005"), said
     assert "tiyu restore" in said
     home.run("lake.backup:restore", source=str(copy), force=True)
-    home.run("catalog.publish:publish_reference")
-    home.run("quality.ops:publish_ops")
-    for layer in ("dwd", "dws", "ads"):
-        home.run("modeling.run:build", layer=layer)
-    home.run("quality.gate:run_gate", names=ads_tables(home))
-    home.run("sharing.serving.publish:publish_serving")
-    home.run("sharing.exchange.run:run_exchange")
-    home.run("sharing.open_data.build:build_open_data")
+    to_the_end(home)
     is_undisturbed(reference, home)
     results.fault(f"ledger {how}", said, "tiyu restore BACKUP --force, then the rest of the day")
+
+
+WATER = "supervision.water_reading"
+DIES_BEFORE_DECODING = f"""
+import os
+from ingestion import pipeline
+from ingestion.run import ingest
+pipeline.process = lambda *_, **__: os._exit(137)
+ingest({WATER!r})
+"""
+FETCH_AGAIN = f"""
+from datetime import timedelta
+from ingestion.backfill import backfill
+from lake.clock import today
+backfill({WATER!r}, today() - timedelta(days=400), today())
+"""
+
+
+def test_a_damaged_archive_object_over_the_whole_way(reference: Reference, results: Results) -> None:
+    """Damaged between its arrival and its reading; the source still has it."""
+    home = reference.new_home("archive")
+    said = ""
+    for resource in RESOURCES:
+        if resource == WATER:
+            archive = home.path / "archive"
+            before = set(archive.rglob("*"))
+            assert home.code(DIES_BEFORE_DECODING) == 137
+            objects = [path for path in set(archive.rglob("*")) - before if path.is_file()]
+            damaged = max(objects, key=lambda path: (path.stat().st_size, path.name))
+            whole = damaged.read_bytes()
+            middle = len(whole) // 2
+            damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+            report = home.run("ingestion.run:ingest", resource=resource)
+            assert [refusal["code"] for refusal in report["refusals"]] == ["TIYU-ARC-0002"], report["refusals"]
+            said = f"TIYU-ARC-0002 {report['refusals'][0]['message']}"
+            assert "tiyu backfill" in said
+            assert home.code(FETCH_AGAIN) == 0
+            assert home.run("ingestion.replay:replay", resource=resource)["accepted"] > 0
+        else:
+            home.run("ingestion.run:ingest", resource=resource)
+        home.run("quality.gate:run_gate", names=[f"ods_{resource.replace('.', '__')}"])
+    to_the_end(home)
+    is_undisturbed(reference, home)
+    results.fault("archived object damaged", said, "tiyu backfill RESOURCE, tiyu quarantine replay RESOURCE")
