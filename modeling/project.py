@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lake import storage
 from lake.errors import EXIT_CHECK_FAILED, EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 from modeling.planner import ModelSpec
@@ -74,7 +75,7 @@ def dbt_arguments(*command: str) -> list[str]:
 def parse() -> Manifest:
     """Parse the project (cached by dbt) and return its manifest.
 
-    Raises TIYU-DBT-0003 when the project does not parse.
+    Raises TIYU-DBT-0003 when the project does not parse, a TIYU-DISK code when what dbt writes beside it cannot be written.
     """
     from dbt.cli.main import dbtRunner
     from dbt.contracts.graph.manifest import Manifest
@@ -83,6 +84,8 @@ def parse() -> Manifest:
     with quiet_dbt():
         result = dbtRunner().invoke(dbt_arguments("parse"))
     if not result.success or not isinstance(result.result, Manifest):
+        if result.exception and (fault := storage.fault(result.exception)):
+            raise fault  # a full disk is no fault of the project
         raise TiyuError(
             "TIYU-DBT-0003",
             "dbt 项目无法解析",

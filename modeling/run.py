@@ -136,12 +136,18 @@ def _first_line(text: str | None) -> str:
     return " ".join(lines[:3])[:400]
 
 
-def _raise_failures(outcome: Any, layer: str) -> None:
-    """Turn dbt's results into one coded error; the first failure is named, the others are listed."""
+def _raise_disk(outcome: Any) -> None:
+    """Raise the disk's own coded error when that is why dbt failed: no model is wrong then."""
     results = list(outcome.result.results) if outcome.result is not None else []
     for text in (*(r.message for r in results if str(r.status) == "error"), str(outcome.exception or "")):
-        if found := storage.from_text(text):  # no model is wrong when the disk is
+        if found := storage.from_text(text):
             raise found
+
+
+def _raise_failures(outcome: Any, layer: str) -> None:
+    """Turn dbt's results into one coded error; the first failure is named, the others are listed."""
+    _raise_disk(outcome)
+    results = list(outcome.result.results) if outcome.result is not None else []
     log = str(project.state_dir() / "logs" / "dbt.log")
     broken = [r for r in results if r.node.resource_type == "model" and str(r.status) == "error"]
     if broken:
@@ -264,6 +270,7 @@ def compiled() -> tuple[session.Session, dict[str, str]]:
     run = _new_session(manifest, False)
     outcome = _invoke(run, manifest, ["compile", "--indirect-selection", "empty", "--select", *run.specs])
     if not outcome.success:
+        _raise_disk(outcome)
         raise TiyuError(
             "TIYU-DBT-0003", "模型无法编译", "查看 dbt 日志", EXIT_INTERNAL, error=_first_line(str(outcome.exception)),
             log=str(project.state_dir() / "logs" / "dbt.log"),
