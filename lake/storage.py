@@ -23,15 +23,15 @@ from lake.settings import settings
 
 _FULL = re.compile(
     r"no space left on device|disk quota exceeded|file too large|os error (28|122|27)\b|database or disk is full"
-    r"|failed to offload data block",
+    r"|failed to offload data block|TIYU-DISK-0001",
     re.IGNORECASE,
 )
 _READ_ONLY = re.compile(
     r"read-only file system|os error (30|13|1)\)|attempt to write a readonly database|permission denied"
-    r"|operation not permitted",
+    r"|operation not permitted|TIYU-DISK-0002",
     re.IGNORECASE,
 )
-_BROKEN = re.compile(r"input/output error|os error 5\)|disk i/o error", re.IGNORECASE)
+_BROKEN = re.compile(r"input/output error|os error 5\)|disk i/o error|TIYU-DISK-0003", re.IGNORECASE)
 _NUMBERS = {
     errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EFBIG: "full",
     errno.EROFS: "read_only", errno.EACCES: "read_only", errno.EPERM: "read_only",
@@ -59,7 +59,7 @@ def fault(error: BaseException) -> TiyuError | None:
 
 
 def from_text(message: str | None) -> TiyuError | None:
-    """The coded error behind a library's sentence, None when it is about something else."""
+    """The coded error behind a library's sentence (which may quote one of ours), None when it is about something else."""
     text = message or ""
     kinds = (("full", _FULL), ("read_only", _READ_ONLY), ("broken", _BROKEN))
     kind = next((kind for kind, pattern in kinds if pattern.search(text)), None)

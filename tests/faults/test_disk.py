@@ -149,8 +149,9 @@ def test_a_damaged_archive_object_over_the_whole_way(reference: Reference, resul
             middle = len(whole) // 2
             damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
             report = home.run("ingestion.run:ingest", resource=resource)
-            assert [refusal["code"] for refusal in report["refusals"]] == ["TIYU-ARC-0002"], report["refusals"]
-            said = f"TIYU-ARC-0002 {report['refusals'][0]['message']}"
+            refusals = [refusal for batch in report["batches"] for refusal in batch["refusals"]]
+            assert [refusal["code"] for refusal in refusals] == ["TIYU-ARC-0002"], refusals
+            said = refusals[0]["message"]
             assert "tiyu backfill" in said
             assert home.code(FETCH_AGAIN) == 0
             assert home.run("ingestion.replay:replay", resource=resource)["accepted"] > 0

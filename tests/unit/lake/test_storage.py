@@ -35,6 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("Unable to open file part-0.parquet#1: Read-only file system (os error 30)", READ_ONLY),
         ("attempt to write a readonly database", READ_ONLY),
         ("(sqlite3.OperationalError) disk I/O error", BROKEN),
+        ("Runtime Error in model dim_date: TIYU-DISK-0002 目录只读或没有写权限（place=lake/dim）", READ_ONLY),
         ("Binder Error: Referenced column \"full\" not found", None),
         ("Conversion Error: could not convert string 'os error 280'", None),
         ("", None),
