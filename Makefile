@@ -60,7 +60,7 @@ test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-on
 	@$(PYTEST) tests/faults $(PYTEST_ARGS)
 
 test-canary: setup-dev ## invented persons in every source, every byte of every surface searched
-	@TIYU_CANARY=path $(PYTEST) tests/policy/canary -v $(PYTEST_ARGS)
+	@TIYU_CANARY=$${TIYU_CANARY:-layers} $(PYTEST) tests/policy/canary -v $(PYTEST_ARGS)
 
 test-fresh: ## as root: demo and tests as an ordinary user in a minimal Debian 12, then the demo without network (needs: debootstrap)
 	@$(PYTHON) deploy/fresh.py $(FRESH_ARGS)

@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ CONTAINERS: dict[str, Callable[[Path, Columns], Any]] = {
     "csv in GB18030": lambda path, columns: path.write_bytes(_csv(columns).decode().encode("gb18030")),
     "gzip": lambda path, columns: path.write_bytes(gzip.compress(_csv(columns))),
     "gzip in zip": _zip,
+    "zlib": lambda path, columns: path.write_bytes(zlib.compress(_csv(columns))),
     "xlsx": _xlsx,
     "parquet": _parquet,
     "duckdb": _duckdb,

@@ -62,7 +62,12 @@ def _register(folder: Path) -> list[Path]:
     planted = [
         row(
             场馆编码=VENUE, 场馆名称="试验馆", 单元编码=f"{VENUE}-U01", 联系人=CONTACT.name, 联系电话=CONTACT.phone,
-            地址="试验路 1 号",
+            地址=f"试验路 1 号，{CONTACT.name} {CONTACT.phone}", 街镇=f"{CONTACT.name}所在街道", 面积="120", 核定容量="60",
+        ),
+        # accepted: what no contract expects in a free text, of persons whose names stand in other rows
+        row(
+            场馆编码=VENUE, 场馆名称=f"试验馆（{CONTACT.name}）", 单元编码=f"{VENUE}-U02", 联系人=VISITOR.name, 联系电话="",
+            单元名称=f"{VISITOR.email} {VISITOR.bank_card} {VISITOR.plate_no}",
         ),
         # refused rows: the stray person in their own fields, and where they do not belong
         row(单元编码=f"{sample[names['场馆编码']]}-U81", 核定容量="约五十人", 联系人=STRAY.name, 联系电话=STRAY.phone),
@@ -93,12 +98,15 @@ def _filing(folder: Path) -> list[Path]:
     path.write_bytes(
         _workbook(
             [
-                row(填报编号="EV2026977001", 联系人=CONTACT.name, 联系电话=CONTACT.phone),
+                row(
+                    填报编号="EV2026977001", 联系人=CONTACT.name, 联系电话=CONTACT.phone,
+                    举办地点=f"试验馆，找{CONTACT.name}（{CONTACT.phone}）",
+                ),
                 row(填报编号="EV2026977002", 联系人=STRAY.name, 联系电话=STRAY.phone, 开始日期="2026-02-30"),
             ],
             DAY,
         )
-    )
+    )  # fmt: skip
     return [path]
 
 
@@ -247,7 +255,8 @@ def more_checkins(api: Path) -> None:
         {**stray, "checkin_id": "CK978002", "unit_id": None},
         {**stray, "checkin_id": "CK978003", "unit_id": STRAY.phone},
     )
-    _add_to_feed(api, "checkins", good, *bad, later_s=60)
+    named = {**good, "checkin_id": STRAY.phone}  # a key that is a person's number
+    _add_to_feed(api, "checkins", good, *bad, named, later_s=60)
 
 
 def second(city_folder: Path, resource: str, folder: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -32,7 +33,7 @@ SERIES = 12
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-PACKED = ("gzip", "bz2", "xz", "zip", "sqlite value")
+PACKED = ("gzip", "bz2", "xz", "zip", "zlib", "sqlite value")
 """What is opened again; the other formats give values, which are searched once."""
 
 
@@ -127,10 +128,21 @@ def _opened(data: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
             yield from _duckdb(data)
         elif data[:4] == ZSTD:
             raise Unreadable(f"{name}: zstd")
+        elif (inflated := _inflated(data)) is not None:
+            yield "zlib", "content", inflated
         else:
             yield from _text(data)
     except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, duckdb.Error, sqlite3.DatabaseError) as error:
         raise Unreadable(f"{name}: {error}") from error
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """What a bare zlib stream holds, None for other bytes (its head is short enough to stand elsewhere by chance)."""
+    if data[:1] != b"\x78" or data[1:2] not in (b"\x01", b"\x5e", b"\x9c", b"\xda"):
+        return None
+    with suppress(zlib.error):
+        return zlib.decompress(data)
+    return None
 
 
 def _text(data: bytes) -> Iterator[tuple[str, str, bytes]]:
