@@ -32,9 +32,9 @@ PAGES = {
     "dataset_version": "/open/daily_visits/latest/",
     "exchange": "/exchange/",
     "catalogue": "/catalogue/",
-    "catalogue_checkin": "/catalogue/ods_fitness__checkin/",
+    "catalogue_checkin": "/catalogue/fitness.checkin/",
     "catalogue_register": "/catalogue/venue.register/",
-    "catalogue_activity": "/catalogue/ods_training__activity_sample/",
+    "catalogue_activity": "/catalogue/training.activity/",
 }
 
 
@@ -67,18 +67,18 @@ def fetched(ran: Ran, place: str, *switched_off: str) -> None:
     """A source whose newest delivery is bad, fetched by its DAG in a real Airflow: metadata database, logs, output.
 
     The file's name holds a number, and so does a field that is declared free of numbers: the first run stops the batch and
-    fails, the second refuses the object, takes in the rest and goes on to the quality gate. `switched_off` names protections that the runs go without.
+    fails, the second refuses the object, takes in the rest and goes on to the quality gate. `switched_off` names
+    protections that the runs go without.
     """
     from deploy import airflow as deployed
 
     base = ran.out.parent / place
     drop = base / "drop" / "venue" / "entry" / f"{plant.DAY:%Y%m%d}"
     plant.second(ran.city, "venue.entry", drop)
-    good = next(iter(drop.glob("*.ndjson")))
-    row = {**json.loads(good.read_text("utf-8")), "seq_no": 978002, "checkin_id": f"找 {STRAY.phone}"}
-    (drop / f"entry_{plant.DAY:%Y%m%d}_{STRAY.phone}.ndjson").write_text(
-        json.dumps(row, ensure_ascii=False) + "\n", "utf-8"
-    )
+    (bad,) = drop.glob("*.ndjson")
+    row = {**json.loads(bad.read_text("utf-8")), "seq_no": 978002, "checkin_id": f"找 {STRAY.phone}"}
+    bad.rename(drop / f"entry_{plant.DAY:%Y%m%d}_{STRAY.phone}.ndjson")
+    (drop / f"entry_{plant.DAY:%Y%m%d}_98.ndjson").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
     secrets = dict.fromkeys(
         ("airflow_fernet", "airflow_api", "airflow_jwt"), "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LTEyMzQ="
     )
@@ -102,7 +102,6 @@ def fetched(ran: Ran, place: str, *switched_off: str) -> None:
     assert b"run ingest_venue_entry failed" in done.stdout, done.stdout[-2000:]
     assert b"run ingest_venue_entry success" in done.stdout, done.stdout[-2000:]
     copy(ran, place, state)
-    copy(ran, place, base / "home" / "ledger.db")
 
 
 # ------------------------------------------------------------------ pages
