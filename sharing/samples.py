@@ -52,7 +52,7 @@ def masked_samples(table: str, limit: int = 5, *, con: duckdb.DuckDBPyConnection
                 f"SELECT value FROM (SELECT {value} AS value FROM sampled_rows) WHERE value IS NOT NULL AND value <> ''"
                 f" GROUP BY value {enough} ORDER BY hash(value), value LIMIT {int(limit)}"
             ).pl()["value"]
-            if not decision.mask:
+            if not decision.mask and policy.kind_of(column, person_level=False) is None:
                 values = freetext.cleaned(values.cast(pl.String), AUDIENCE, SURFACE)
             found[name] = list(dict.fromkeys(values))
         own.execute("DROP TABLE sampled_rows")

@@ -24,6 +24,7 @@ __all__ = [
     "Treatment",
     "audience",
     "decide",
+    "is_identifier",
     "is_person_level",
     "public",
     "served",
@@ -128,6 +129,11 @@ def decide(who: Audience, column: Column, *, person_level: bool) -> Treatment:
     """What the audience's file holds of one column: the strictest of all surfaces that read the file."""
     decision = policy.decide_file(who.name, column, person_level=person_level)
     return decision.mask or decision.treatment
+
+
+def is_identifier(column: Column) -> bool:
+    """Whether the values of a column are identifiers, by declaration or by name: the policy has decided about them."""
+    return policy.kind_of(column, person_level=False) is not None
 
 
 def public(column: Column) -> bool:

@@ -103,13 +103,14 @@ class Plan:
 
     @property
     def texts(self) -> list[str]:
-        """Columns shown as they are whose values somebody may have written a person's number into."""
+        """Columns shown as they are that are no identifiers, but whose values somebody may have written one into."""
         return [
             column.name
             for column, treatment in self.shown
             if treatment == "plain"
             and self.types[column.name] == "VARCHAR"
             and column.name not in policy.TECHNICAL
+            and not policy.is_identifier(column)
             and not column.name.endswith(_KEYS)
         ]
 

@@ -112,6 +112,12 @@ SWITCHES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], tuple[tuple[str,
     "the mask of names": (
         lambda patch: patch.setitem(masking.MASKS, "name", (masking.Form(r"(?s)^(.*)$", "{1}"),)), (), "lake", "name",
     ),
+    "the stored token is replaced": (
+        lambda patch: None,
+        (("audiences.analyst.columns", []), ("audiences.analyst.kinds.phone", "plain")),
+        "file",
+        "token_phone",
+    ),
     "the contact's token is absent": (lambda patch: None, (("audiences.analyst.columns", []),), "file", "contact"),
 }  # fmt: skip
 
