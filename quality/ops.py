@@ -111,8 +111,9 @@ def freshness() -> list[dict[str, Any]]:
     """One row per source contract: fresh, late, failed (the last run failed) or never, with all-time record counts.
 
     received = accepted + quarantined + duplicate. The instant of comparison is the business clock's. ``reason`` says in
-    Chinese why something is missing: the last run's error, how long nothing has come, or which files of the newest
-    delivery were refused as a whole (``refused_count`` of them, delivered at ``refused_at``); None when nothing is.
+    Chinese why something is missing, in closed words (`problem_zh`): the last run's error, how long nothing has come, or that
+    files of the newest delivery were refused as a whole (``refused_count`` of them, delivered at ``refused_at``); None when
+    nothing is.
     """
     from catalog import contracts
 
@@ -140,7 +141,7 @@ def freshness() -> list[dict[str, Any]]:
                 "title": contract.title,
                 "update_cycle": contract.update_cycle_zh,
                 "state": state,
-                "reason": _reason(state, finished[-1] if finished else None, latest, due, refused),
+                "reason": _reason(contract, state, finished[-1] if finished else None, latest, due, refused),
                 "refused_count": len(refused),
                 "refused_at": newest["as_of_at"] if newest and refused else None,
                 "latest_data_date": latest,
@@ -156,11 +157,18 @@ def freshness() -> list[dict[str, Any]]:
 
 
 def _reason(
-    state: str, run: dict[str, Any] | None, latest: date | None, due: datetime | None, refused: list[dict[str, Any]]
+    contract: Contract,
+    state: str,
+    run: dict[str, Any] | None,
+    latest: date | None,
+    due: datetime | None,
+    refused: list[dict[str, Any]],
 ) -> str | None:
+    """Every district reads this whole, so it is made of closed parts only: texts of the vocabulary `ingest_problem`, codes, dates,
+    counts, and names of columns that the contract itself declares. No file name and no word of a message."""
     parts = []
     if state == "failed" and run:
-        parts.append(f"{run['error_message'] or '最近一次汇聚失败'}（{run['error_code']}）")
+        parts.append(problem_zh(run["error_code"]))
     elif state == "late" and due:
         until = f"{due.astimezone(clock.SHANGHAI):%m-%d %H:%M}"
         parts.append(f"应于 {until} 前更新，数据只到 {latest}" if latest else f"应于 {until} 前更新，未收到")
@@ -168,9 +176,22 @@ def _reason(
         parts.append("从未收到数据")
     if refused:
         shown = refused[-1]
-        why = quarantine.reason_of(shown["batch_id"], shown["sha256"]) or shown["reason"]
-        parts.append(f"{len(refused)} 个文件被整体拒收：{shown['name'].rpartition('/')[2]} {why}")
+        text = f"{len(refused)} 个文件被整体拒收：{problem_zh(shown['reason'])}"
+        named = quarantine.reason_of(shown["batch_id"], shown["sha256"]) or ""
+        columns = [name for name in contract.root.source_columns if name in named.partition("：")[2].split("、")]
+        parts.append(text + (f"：{'、'.join(columns)}" if columns else ""))
     return "；".join(parts) or None
+
+
+def problem_zh(code: str | None) -> str:
+    """What an error code of an ingest means, in the words of the vocabulary `ingest_problem`, and the code; a code that is
+    not in it is only said to be a failure."""
+    from catalog import vocabularies
+
+    texts = {row["code"]: row["name"] for row in vocabularies.load("ingest_problem")}
+    if code is None or code not in texts:
+        return str(texts["other"])
+    return f"{texts[code]}（{code}）"
 
 
 def grading() -> list[dict[str, Any]]:
