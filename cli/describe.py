@@ -8,6 +8,7 @@ import typer
 
 from cli.account import Account, account_name
 from cli.output import AsJson, emit, print_banner
+from cli.role import AsRole, acting
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     @app.command("describe")
     def describe(
         table: Annotated[str, typer.Argument(help="Table name, with or without its schema: ods_venue__booking.")],
+        as_role: AsRole = None,
         account: Account = None,
         as_json: AsJson = False,
     ) -> None:
@@ -26,8 +28,9 @@ def register(app: typer.Typer) -> None:
         from sharing import serving
         from sharing.serving import scratch
 
-        is_own = table.startswith(f"{scratch.ALIAS}.")
-        con = scratch.connect(account_name(account)) if is_own else serving.connect("analyst", surface="cli_sql")
+        audience = acting("describe", as_role).audience
+        is_own = table.startswith(f"{scratch.ALIAS}.") and audience == scratch.AUDIENCE
+        con = scratch.connect(account_name(account)) if is_own else serving.connect(audience, surface="cli_sql")
         try:
             show(con, table, as_json=as_json)
         finally:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import AsJson, emit, print_table
+from cli.role import AsRole
 
 _CHANGE_ZH = {"added": "新增", "removed": "消失", "changed": "改变"}
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
         since: Annotated[
             str, typer.Option(help="A checked version's number, a date YYYY-MM-DD (end of that day) or 'yesterday'.")
         ] = "yesterday",
+        as_role: AsRole = None,
         limit: Annotated[int, typer.Option(help="How many changed rows to show; counts are complete.", min=0)] = 20,
         day: Annotated[
             datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Show rows of this date only.")

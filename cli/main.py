@@ -13,6 +13,7 @@ from contextlib import nullcontext
 
 import typer
 
+from cli import role
 from cli.output import print_error
 from lake import state, storage
 from lake.errors import EXIT_INTERNAL, TiyuError
@@ -57,6 +58,7 @@ def build_app() -> typer.Typer:
     )
     for name in COMMANDS:
         importlib.import_module(f"cli.{name}").register(app)
+    role.guard(app)
     return app
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.output import BATCH_ZH, AsJson, emit, print_table
+from cli.role import AsRole
 
 
 def register(app: typer.Typer) -> None:
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
     @group.command("list")
     def list_(
         resource: Annotated[str | None, typer.Argument(help="One source resource; all of them when left out.")] = None,
+        as_role: AsRole = None,
         rows: Annotated[int, typer.Option(help="How many records to show; counts are complete.", min=0)] = 10,
         as_json: AsJson = False,
     ) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from cli.account import Account, account_name
 from cli.output import AsJson, emit, print_error
+from cli.role import AsRole, acting
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,7 +29,6 @@ KEYWORDS = (
     "IN", "BETWEEN", "LIKE", "IS NULL", "CASE", "WHEN", "THEN", "ELSE", "END", "DISTINCT", "count(*)", "sum", "avg", "min",
     "max", "round", "date_trunc", "WITH", "UNION ALL", "FILTER", "OVER", "PARTITION BY", "DESC", "ASC", "NULLS LAST", "QUALIFY",
 )  # fmt: skip
-AUDIENCE = "analyst"
 _SCRATCH = "SELECT name AS 草稿表, grade AS 分级, origin AS 来源, inputs AS 输入, row_count AS 行数, expires_at AS 到期 FROM scratch.main.scratch_tables ORDER BY 1"
 _NO_SCRATCH = "SELECT '（还没有草稿表：tiyu scratch create 或 upload）' AS 草稿表"
 
@@ -45,11 +45,12 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             Path | None, typer.Option("--output", "-o", help="Write all rows to x.csv, x.xlsx or x.parquet.")
         ] = None,
+        as_role: AsRole = None,
         account: Account = None,
         limit: Annotated[int, typer.Option(min=1, help="Rows to print; a file always gets all rows.")] = 100,
         as_json: AsJson = False,
     ) -> None:
-        """Query checked data cut to the analyst's clearance (read-only, no file system, Shanghai time)."""
+        """Query checked data cut to your role's clearance, the analyst's by default (read-only, no file system, Shanghai time)."""
         from lake.errors import EXIT_USAGE, TiyuError
         from sharing import serving
         from sharing.serving import saved as saved_queries
@@ -61,13 +62,16 @@ def register(app: typer.Typer) -> None:
         if text is None and (output or as_json):
             raise TiyuError("TIYU-SQL-0009", "没有可执行的语句", "给出 SQL，或用 --saved 名称", EXIT_USAGE)
         who = account_name(account)
-        # What leaves as a file is asked of the analyst file alone: scratch tables are not even attached.
-        con = serving.connect(AUDIENCE, surface="cli_sql") if output else scratch.connect(who)
+        # What leaves as a file is asked of the role's file alone: scratch tables are not even attached.
+        audience = acting("sql", as_role).audience
+        own_tables = audience == scratch.AUDIENCE and output is None
+        con = scratch.connect(who) if own_tables else serving.connect(audience, surface="cli_sql")
         try:
             if text is None:
                 _shell(con, limit)
             elif output:
-                scratch.refuse_export(con, who, text)
+                if audience == scratch.AUDIENCE:
+                    scratch.refuse_export(con, who, text)
                 banner = _banner(con)
                 rows = window.export(con, text, output, banner)
                 emit(

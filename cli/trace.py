@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import BATCH_ZH, AsJson, emit, print_banner
+from cli.role import AsRole
 
 SHOWN = 8
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
         kpi: Annotated[str, typer.Argument(help="KPI code, e.g. V-04.")],
         district: Annotated[str, typer.Option(help="District code; 310000 is the whole city.")] = "310000",
         date: Annotated[str | None, typer.Option(help="A day of the period, YYYY-MM-DD; default the latest.")] = None,
+        as_role: AsRole = None,
         variant: Annotated[str | None, typer.Option(help="Population of the KPI, e.g. platform.")] = None,
         as_json: AsJson = False,
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catalog import policy
 from catalog.checks.base import Check, Context, Findings
+from catalog.detectors import content, names
 from catalog.policy import exhaustion
 
 
@@ -17,6 +18,16 @@ def run(context: Context, found: Findings) -> None:
         found.add(
             "policy", violation.code, f"{violation.title_zh}：{violation.example_zh}（共 {violation.count:,} 格）"
         )
+    for name in sorted({*content.kinds(), *(kind.kind for kind in names.kinds())}):
+        found.count("policy_detectors", 1)
+        try:
+            policy.current().detected_kind(name)
+        except KeyError:
+            found.add(
+                "policy_detector",
+                name,
+                f"检测器认得的种类 {name} 没有在展示策略中声明（kinds、其 detected，或 attributes）",
+            )
     kinds = policy.current().kinds
     for row in context.columns:
         found.count("policy_columns", 1)
@@ -34,5 +45,6 @@ CHECK = Check(
         "role_subsets": "角色组合",
         "policy_comparisons": "策略比较",
         "policy_columns": "核对列",
+        "policy_detectors": "检测器的种类",
     },
 )

@@ -37,7 +37,8 @@ class _Strict(BaseModel):
 
 
 class Kind(_Strict):
-    """A kind of identifier. `columns` and `personal_columns` are patterns that tell the kind of a column that declares none."""
+    """A kind of identifier. `columns` and `personal_columns` are patterns that tell the kind of a column that declares none;
+    `detected` are further names the detectors have for it."""
 
     title: str
     personal: bool
@@ -47,6 +48,14 @@ class Kind(_Strict):
     stored: Literal["value", "token"] = "value"
     columns: tuple[str, ...] = ()
     personal_columns: tuple[str, ...] = ()
+    detected: tuple[str, ...] = ()
+
+
+class Attribute(_Strict):
+    """What a detector recognises and is no identifier: it has no mask, grade and mark alone decide."""
+
+    title: str
+    basis: Basis
 
 
 class Limit(_Strict):
@@ -162,16 +171,32 @@ class Combination(_Strict):
     admin_ceiling: Limit
 
 
+class Command(_Strict):
+    """Who may do a command of `tiyu`: whoever may use a surface, the roles listed, or (`open`) any role."""
+
+    surface: str | None = None
+    roles: tuple[str, ...] = ()
+    open: bool = False
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Command:
+        if (self.surface is not None) + bool(self.roles) + self.open != 1:
+            raise ValueError("surface、roles、open 须恰写一种")
+        return self
+
+
 class Policy(_Strict):
     """The whole declaration. Raises ValueError when a name it refers to is not declared."""
 
     version: str
     kinds: dict[str, Kind]
+    attributes: dict[str, Attribute] = {}
     row_scopes: dict[str, RowScope]
     audiences: dict[str, Audience]
     surfaces: dict[str, Surface]
     roles: dict[str, Role]
     combination: Combination
+    commands: dict[str, Command] = {}
 
     @model_validator(mode="after")
     def _names(self) -> Policy:
@@ -187,6 +212,12 @@ class Policy(_Strict):
         for where, limit in limits:
             for kind in sorted(set(limit.kinds) - set(self.kinds)):
                 yield f"{where}：没有声明的标识种类 {kind}"
+        detected = [name for kind in self.kinds.values() for name in kind.detected]
+        for name in sorted(
+            {n for n in detected if detected.count(n) > 1 or n in self.kinds}
+            | set(self.attributes) & {*self.kinds, *detected}
+        ):
+            yield f"检测器的种类 {name} 写了不止一次"
         for name, who in self.audiences.items():
             for other in sorted(set(who.at_least) - set(self.audiences)):
                 yield f"受众 {name}：没有声明的受众 {other}"
@@ -201,11 +232,28 @@ class Policy(_Strict):
         for name, surface in self.surfaces.items():
             for audience in sorted(set(surface.audiences) - set(self.audiences)):
                 yield f"展示面 {name}：没有声明的受众 {audience}"
+        for name, command in self.commands.items():
+            if command.surface is not None and command.surface not in self.surfaces:
+                yield f"命令 {name}：没有声明的展示面 {command.surface}"
+            for other in sorted(set(command.roles) - set(self.roles)):
+                yield f"命令 {name}：没有声明的角色 {other}"
         for name, role in self.roles.items():
             if role.audience not in self.audiences:
                 yield f"角色 {name}：没有声明的受众 {role.audience}"
             if (role.kind == "admin") != (role.duty is not None):
                 yield f"角色 {name}：管理角色须写明 duty，且只有管理角色可写"
+
+    def detected_kind(self, found: str) -> str | None:
+        """The identifier kind that a detector's finding is; None for an attribute. Raises KeyError for one that the policy does
+        not know, so that nobody decides about it."""
+        if found in self.attributes:
+            return None
+        if found in self.kinds:
+            return found
+        for name, kind in self.kinds.items():
+            if found in kind.detected:
+                return name
+        raise KeyError(found)
 
     def rank(self, treatment: Treatment) -> int:
         """How much a treatment shows, 0 (absent) to 3 (plain)."""

@@ -34,6 +34,7 @@ from sharing.serving import window
 
 DAYS = 30
 AUDIENCE = "analyst"
+SURFACE = "scratch"
 ALIAS = "scratch"
 UPLOAD_BYTES = 200 * 2**20
 GRADES: tuple[Literal["L1", "L2", "L3", "L4"], ...] = ("L1", "L2", "L3", "L4")
@@ -94,10 +95,15 @@ def clearance() -> str:
 
 
 def connect(account: str) -> duckdb.DuckDBPyConnection:
-    """The analyst file with the account's scratch tables attached as `scratch`; what has expired is dropped first."""
+    """The analyst file with the account's scratch tables attached as `scratch`; what has expired is dropped first.
+
+    Raises TIYU-SCR-0009 when the policy does not show a kept table any more.
+    """
     file = file_of(account)
     if any(one.expires_at <= _now() for one in tables(account)):
         expire(account)
+    for one in tables(account):
+        _check_shown(one.name, one.grade, one.pi_mark)
     return serving.connect(AUDIENCE, surface="cli_sql", beside={ALIAS: file} if file.is_file() else None)
 
 
@@ -292,7 +298,21 @@ def _free_name(account: str, name: str) -> None:
         )  # fmt: skip
 
 
+def _check_shown(name: str, grade: str, mark: str) -> None:
+    """Raise TIYU-SCR-0009 unless the policy shows the analyst values of this grade and mark in a scratch table.
+
+    What stands in it comes from the analyst's file, already masked; what kind of identifier a column was is not known any
+    more, so nothing but grade and mark can be asked.
+    """
+    if policy.decide(AUDIENCE, SURFACE, policy.Facet(grade, mark, None)).treatment != "plain":
+        raise TiyuError(
+            "TIYU-SCR-0009", "展示策略不允许这张草稿表", "策略已收紧的，用 tiyu scratch drop 删除后按现行数据重做", EXIT_USAGE,
+            table=name, grade=grade, mark=mark,
+        )  # fmt: skip
+
+
 def _add(account: str, rows: Any, name: str, grade: str, mark: str, origin: str, inputs: str) -> Scratch:
+    _check_shown(name, grade, mark)
     with _changed(account) as con:
         con.register("incoming", rows)
         con.execute(f"CREATE TABLE fresh.main.{quote_name(name)} AS SELECT * FROM incoming")

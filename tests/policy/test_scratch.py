@@ -6,10 +6,12 @@ import stat
 
 import pytest
 
+from catalog.policy import replaced
 from lake.errors import TiyuError
 from sharing import serving
 from sharing.serving import scratch
 from sharing.serving.publish import publish_serving
+from tests.policies import changed
 
 pytestmark = pytest.mark.policy
 
@@ -41,6 +43,21 @@ def test_a_result_is_kept_and_joined_with_an_upload(mine, tmp_path):
         assert "不得导出" in comment
     both = scratch.create(mine, "both", "SELECT * FROM scratch.visits JOIN scratch.容量 USING (venue_id)")
     assert both.grade == made.grade, "the highest of the inputs, through scratch tables too"
+
+
+def test_a_policy_that_became_stricter_holds_for_what_was_kept(mine):
+    scratch.create(mine, "kept", "SELECT person_token FROM ods_fitness__checkin")
+    stricter = changed(("surfaces.scratch.limit", {"grades": {"L1": "plain", "L2": "plain"}, "marks": {"N": "plain", "P": "plain", "S": "plain"}, "kinds": {}}))  # fmt: skip
+    with replaced(stricter):
+        for act in (lambda: scratch.connect(mine), lambda: scratch.create(mine, "more", "SELECT 1 AS one")):
+            with pytest.raises(TiyuError) as caught:
+                act()
+            assert caught.value.code == "TIYU-SCR-0009"
+        assert scratch.drop(mine, "kept").name == "kept"
+        assert scratch.create(mine, "more", "SELECT district_name FROM dim_district").grade <= "L2"
+        with pytest.raises(TiyuError):
+            scratch.create(mine, "again", "SELECT person_token FROM ods_fitness__checkin")
+    scratch.connect(mine).close()
 
 
 #: Query → does it read the person-level table (L3), in plain or hidden ways?

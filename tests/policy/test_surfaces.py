@@ -58,6 +58,21 @@ def _cli_sql() -> list[str]:
     return _file("analyst", "ods_fitness__checkin")
 
 
+def _scratch() -> list[str]:
+    from sharing.serving import scratch
+
+    def kept() -> list[str]:
+        scratch.create("probe", "kept", "SELECT venue_id FROM ods_fitness__checkin")
+        with scratch.connect("probe") as con:
+            return [row[0] for row in con.execute("SELECT venue_id FROM scratch.kept").fetchall()]
+
+    try:
+        return _refused(kept, "TIYU-SCR-0009")
+    finally:
+        if scratch.tables("probe"):
+            scratch.drop("probe", "kept")
+
+
 def _diff() -> list[str]:
     from sharing.serving import changes, describe
 
@@ -115,6 +130,7 @@ PROBES: dict[str, Callable[[], list[Any]]] = {
     "cockpit": lambda: _file("cockpit", "dim_district"),
     "sql_lab": lambda: _file("analyst", "ods_fitness__checkin"),
     "cli_sql": _cli_sql,
+    "scratch": _scratch,
     "cli_diff": _diff,
     "cli_trace": _trace,
     "exchange": _exchange,

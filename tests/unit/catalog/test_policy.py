@@ -6,6 +6,8 @@ import pytest
 
 from catalog import policy
 from catalog.check import run as run_catalog_check
+from catalog.detectors import content as content_detectors
+from catalog.detectors import names as name_detectors
 from catalog.policy import Facet, declaration, exhaustion
 from catalog.policy import explain as explaining
 from catalog.policy.explain import CatalogColumn
@@ -80,7 +82,7 @@ def test_a_file_is_cut_to_the_strictest_surface_that_reads_it():
     assert policy.decide_file("analyst", given, person_level=False).treatment == "plain"
     limit = {"grades": {"L1": "plain"}, "marks": {"N": "plain"}, "kinds": {}}
     assert policy.decide_file("analyst", given, person_level=False, policy=changed(("surfaces.sql_lab.limit", limit))).treatment == "absent"  # fmt: skip
-    unread = changed(("surfaces.sql_lab.audiences", []), ("surfaces.cli_sql.audiences", []))
+    unread = changed(*((f"surfaces.{name}.audiences", []) for name in ("sql_lab", "cli_sql", "scratch")))
     assert policy.decide_file("analyst", given, person_level=False, policy=unread).treatment == "absent"
 
 
@@ -236,10 +238,66 @@ def test_the_catalogue_check_reports_a_policy_that_does_not_hold():
     assert any("社会公众" in problem.message_zh for problem in report.problems)
     with policy.replaced(changed(("kinds.uscc", None), *((f"{place}.kinds.uscc", None) for place in _limits()))):
         report = run_catalog_check(only=["policy"])
-    assert {problem.code for problem in report.problems} == {"policy_kind"}
+    assert {problem.code for problem in report.problems} == {"policy_kind", "policy_detector"}
     clean = run_catalog_check(only=["policy"])
     assert clean.ok
     assert clean.examined["policy_columns"] > 600
+
+
+def detector_kinds() -> set[str]:
+    return {*content_detectors.kinds(), *(kind.kind for kind in name_detectors.kinds())}
+
+
+def test_every_kind_a_detector_recognises_is_known_to_the_policy():
+    declared = policy.current()
+    found = {name: declared.detected_kind(name) for name in detector_kinds()}
+    assert len(found) > 20
+    assert {name: kind for name, kind in found.items() if kind != name and kind is not None} == {
+        "person_name": "name", "home_address": "address", "id_no_15": "id_no",
+    }  # fmt: skip
+    assert {name for name, kind in found.items() if kind is None} == set(declared.attributes)
+    # what is called personal by a detector's name is personal in the policy
+    assert all(declared.kinds[kind].personal for kind in found.values() if kind not in (None, "uscc"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "unknown"),
+    [
+        (("attributes.heart_rate", None), "heart_rate"),
+        (("kinds.name.detected", []), "person_name"),
+        (("kinds.id_no.detected", ["id_no_16"]), "id_no_15"),
+    ],
+)
+def test_a_detector_s_kind_that_the_policy_does_not_know_is_found(edit, unknown):
+    with policy.replaced(changed(edit)):
+        report = run_catalog_check(only=["policy"])
+        with pytest.raises(KeyError):
+            policy.current().detected_kind(unknown)
+    assert {(problem.code, problem.where) for problem in report.problems} == {("policy_detector", unknown)}
+    assert report.examined["policy_detectors"] == len(detector_kinds())
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("kinds.name.detected", ["person_name", "phone"]),
+        ("kinds.phone.detected", ["person_name"]),
+        ("attributes.phone", {"title": "x", "basis": "DESIGN：x"}),
+        ("attributes.person_name", {"title": "x", "basis": "DESIGN：x"}),
+    ],
+)
+def test_one_word_of_a_detector_has_one_meaning(edit):
+    with pytest.raises(ValueError, match="写了不止一次"):
+        changed(edit)
+
+
+@pytest.mark.parametrize(("grade", "mark", "kind"), [(g, m, k) for g in ("L1", "L2", "L3", "L4") for m in "NPS"
+                                                     for k in (None, "id_no", "birth_year", "name", "person_time")])  # fmt: skip
+def test_a_scratch_table_is_masked_as_what_the_analyst_queries(grade, mark, kind):
+    facet = Facet(grade, mark, kind)
+    scratch, queried = policy.decide("analyst", "scratch", facet), policy.decide("analyst", "cli_sql", facet)
+    assert (scratch.treatment, scratch.mask) == (queried.treatment, queried.mask)
+    assert {name for name in policy.current().audiences if policy.allows(name, "scratch")} == {"analyst"}
 
 
 def _limits() -> list[str]:
@@ -272,7 +330,7 @@ def test_explain_says_why():
     (answer,) = explaining.explain("ods_training__activity_sample.heart_rate_bpm", "analyst", "sql_lab")
     assert answer.decision.treatment == "absent"
     assert [step.text_zh for step in answer.decision.why] == ["受众 数据分析师：级别 L4"]
-    assert len(explaining.explain("dwd.dwd_fitness__checkin.person_token", "analyst")) == 5
+    assert len(explaining.explain("dwd.dwd_fitness__checkin.person_token", "analyst")) == 6
     for wrong, code in (("dwd_fitness__checkin.nothing", "TIYU-POL-0005"), ("nothing", "TIYU-POL-0005")):
         with pytest.raises(TiyuError) as caught:
             explaining.explain(wrong, "analyst")
