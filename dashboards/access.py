@@ -17,8 +17,9 @@ import yaml
 REPO = Path(__file__).resolve().parent.parent
 POLICY = REPO / "catalog" / "policy" / "policy.yaml"
 
-SUPERSET_ROLES = {"Admin": "analyst"}
-"""Superset's own roles that read a file. Its Admin runs the platform and, for now, reads what the analyst reads."""
+ADMIN = "Admin"
+"""Superset's own role that may do everything in Superset. It reads no file, and no account of ours holds it: it is lent to
+the set-up while that runs (`bootstrap.initialise`)."""
 
 WINDOWS = {"analyst": "分析数据", "science": "科研数据"}
 """Audience that asks in SQL Lab → name of its database there, a database object of its own."""
@@ -100,11 +101,16 @@ def _access(audience: str, scope: str | None) -> Access:
     return Access(audience, file.format(scope=scope), scope, scopes(audience)[scope])
 
 
+def declared_roles() -> dict[str, dict[str, Any]]:
+    """The roles of the policy as declared: title, audience, kind, and `alone` or `duty` where it says so."""
+    return dict(_declared()["roles"])
+
+
 @lru_cache(maxsize=1)
 def roles() -> dict[str, Access]:
     """Every Superset role that reads a file → what it reads: the roles of the policy whose audience has one."""
     declared = _declared()
-    wanted = {name: role["audience"] for name, role in declared["roles"].items()} | SUPERSET_ROLES
+    wanted = {name: role["audience"] for name, role in declared["roles"].items()}
     found: dict[str, Access] = {}
     for role, audience in wanted.items():
         if not declared["audiences"][audience].get("file"):
@@ -116,12 +122,50 @@ def roles() -> dict[str, Access]:
     return found
 
 
+def policy_role(name: str) -> str | None:
+    """The role of the policy behind a Superset role, with or without a scope; None for Superset's own roles."""
+    declared = _declared()["roles"]
+    if name in declared:
+        return name
+    return next((role for role in declared if name.startswith(f"{role}_") and name in roles()), None)
+
+
+def conflict(held: Iterable[str]) -> str | None:
+    """Why one account may not hold these Superset roles together, in Chinese; None when it may.
+
+    The same rule as `catalog.policy.roles.conflicts` (a test compares them over every subset), for Superset's
+    environment: an administrator holds nothing else, nor does a role that is declared `alone`. Superset's Admin counts as
+    an administrator.
+    """
+    held = set(held)
+    declared = _declared()["roles"]
+    known = sorted({role for name in held if (role := policy_role(name)) is not None})
+    if ADMIN in held and known:
+        return f"{ADMIN} 不得兼任 {'、'.join(declared[name]['title'] for name in known)}"
+    if len(known) < 2:
+        return None
+    single = [name for name in known if declared[name].get("alone")]
+    if _declared()["combination"]["admin_alone"]:
+        single += [name for name in known if declared[name]["kind"] == "admin"]
+    elif len(duties := [name for name in known if declared[name].get("duty")]) > 1:
+        single += duties
+    if not single:
+        return None
+    first = single[0]
+    others = "、".join(declared[name]["title"] for name in known if name != first)
+    return f"{declared[first]['title']} 不得兼任 {others}"
+
+
 def of(held: Iterable[str]) -> Access:
     """What an account with these roles reads.
 
     Several roles are fine when one file holds the rows of all; two districts have no common file. Raises
-    :class:`Refused`, TIYU-COCKPIT-0014 without any role that reads, 0015 when no single file fits.
+    :class:`Refused`, TIYU-COCKPIT-0014 without any role that reads, 0015 when no single file fits, 0017 for roles that the
+    policy does not let one person hold.
     """
+    held = list(held)
+    if reason := conflict(held):
+        raise Refused(f"TIYU-COCKPIT-0017 该账号的角色不能由同一人持有：{reason}。处理办法：请安全管理员只保留一方")
     known = {roles()[name] for name in held if name in roles()}
     if not known:
         raise Refused("TIYU-COCKPIT-0014 该账号没有可读数据的角色。处理办法：请管理员授予一个角色（区级领导须写明区）")

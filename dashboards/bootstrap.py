@@ -8,6 +8,9 @@ a later start only copies.
     python -m dashboards.bootstrap start-from-template --template FILE --port 8088
     python -m dashboards.bootstrap init                       the same on an existing or Postgres metadata database
     python -m dashboards.bootstrap passwords                  set the accounts' passwords from the environment
+
+Superset's own Admin role is lent to an account that cannot sign in, while this runs, and taken back at its end; every start
+takes it from any account that holds it nevertheless.
 """
 
 from __future__ import annotations
@@ -22,15 +25,20 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dashboards import access
+from dashboards import roles as generated_roles
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
 ACCOUNTS = {
-    "admin": ("Admin", "平台", "管理员"),
+    "security_admin": ("security_admin", "安全", "管理员"),
+    "auditor": ("auditor", "审计", "员"),
+    "system_admin": ("system_admin", "系统", "管理员"),
+    "catalogue_editor": ("catalogue_editor", "目录", "编目员"),
     "leader": ("leader", "局", "领导"),
     "leader_xuhui": ("district_leader_310104", "徐汇区", "领导"),
     "analyst": ("analyst", "数据", "分析员"),
@@ -39,8 +47,11 @@ ACCOUNTS = {
 }
 """User name → (role, family name shown, given name shown)."""
 
-REQUIRED_ACCOUNTS = ("admin", "leader", "analyst")
-"""Accounts that must have a password; the others are examples, and unusable until their variable is set."""
+REQUIRED_ACCOUNTS = ("security_admin", "leader", "analyst")
+"""Accounts that must have a password; the others are unusable until their variable is set."""
+
+SETUP_ACCOUNT = "setup"
+"""Owns what is imported; never signs in (inactive, a password nobody knows) and holds no role except while it imports."""
 
 DASHBOARD_AUDIENCES = {"cockpit": ("cockpit", "analyst"), "district": ("district",), "coach": ("coach",)}
 """Slug of a dashboard → audiences whose roles open it."""
@@ -116,7 +127,7 @@ def _roles(security: Any) -> dict[str, Any]:
     readers = [name for name, found in access.roles().items() if found.audience in access.HOMES]
     for name in readers:
         security.set_role(name, security._is_public_pvm, permissions)
-    askers = [name for name, found in access.roles().items() if found.audience in access.WINDOWS and name != "Admin"]
+    askers = [name for name, found in access.roles().items() if found.audience in access.WINDOWS]
     for name in askers:
         security.set_role(
             name,
@@ -135,6 +146,68 @@ def _roles(security: Any) -> dict[str, Any]:
     return roles
 
 
+def _generated_roles(security: Any) -> dict[str, Any]:
+    """Roles of the policy that read no file, with exactly the permissions declared. Raises RuntimeError TIYU-COCKPIT-0019
+    when Superset does not know one of them: better no start than a role that cannot do its work."""
+    made = {}
+    for name, permissions in generated_roles.generated().items():
+        found = {pair: security.find_permission_view_menu(*pair) for pair in permissions}
+        if missing := [f"{permission} on {view}" for (permission, view), one in found.items() if one is None]:
+            raise RuntimeError(
+                f"TIYU-COCKPIT-0019 Superset 中没有这些权限：{'、'.join(missing)}（版本已变化？）。处理办法：检查 dashboards/roles.py"
+            )
+        role = security.find_role(name) or security.add_role(name)
+        role.permissions = list(found.values())
+        made[name] = role
+    return made
+
+
+@contextlib.contextmanager
+def lent_admin(security: Any, db: Any) -> Iterator[Any]:
+    """The set-up account as the current user, with Superset's Admin role for as long as the block runs."""
+    from superset.utils.core import override_user
+
+    account = security.find_user(SETUP_ACCOUNT) or security.add_user(
+        SETUP_ACCOUNT, "安装", "程序", f"{SETUP_ACCOUNT}@cockpit.invalid", [], password=secrets.token_urlsafe(32)
+    )
+    account.active, account.roles = False, [security.find_role(access.ADMIN)]
+    db.session.commit()
+    try:
+        with override_user(account):
+            yield account
+    finally:
+        db.session.rollback()
+        account.roles = []
+        db.session.commit()
+
+
+def withdraw_admin(metadata_uri: str) -> list[str]:
+    """Take Superset's Admin role from every account and group that holds it; returns the accounts' names.
+
+    An account that held nothing else is made inactive. Works on the metadata database directly, as `set_passwords`.
+    """
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(metadata_uri)
+    role = "(SELECT id FROM ab_role WHERE name = :admin)"
+    with engine.begin() as connection:
+
+        def run(statement: str) -> Any:
+            return connection.execute(sqlalchemy.text(statement), {"admin": access.ADMIN})
+
+        held = f"SELECT user_id FROM ab_user_role WHERE role_id IN {role}"
+        names = [row[0] for row in run(f"SELECT username FROM ab_user WHERE id IN ({held}) ORDER BY 1")]
+        others = f"SELECT user_id FROM ab_user_role WHERE role_id NOT IN {role}"
+        off = sqlalchemy.text(f"UPDATE ab_user SET active = :off WHERE id IN ({held}) AND id NOT IN ({others})")
+        connection.execute(off, {"admin": access.ADMIN, "off": False})
+        run(f"DELETE FROM ab_user_role WHERE role_id IN {role}")
+        run(f"DELETE FROM ab_group_role WHERE role_id IN {role}")
+    engine.dispose()
+    if names:
+        log(f"已收回 Superset 自带的 {access.ADMIN} 角色：{'、'.join(names)}（管理职责由三员的角色承担）")
+    return names
+
+
 def _accounts(security: Any) -> None:
     """Create missing accounts without a usable password; keep the role of existing ones as declared."""
     for user, (role_name, last, first) in ACCOUNTS.items():
@@ -146,8 +219,11 @@ def _accounts(security: Any) -> None:
             account.roles = [role]
 
 
-def initialise() -> None:
-    """Bring the configured metadata database to the declared state. Idempotent; keeps users' own saved queries."""
+def initialise(bundle: dict[str, str] | None = None) -> Any:
+    """Bring the configured metadata database to the declared state. Idempotent; keeps users' own saved queries.
+
+    bundle: other assets than the declared ones. Returns the :class:`dashboards.deploy.DeployReport`.
+    """
     started = time.monotonic()
     # Migrations and synchronisation warn hundreds of times about nothing an operator can change.
     logging.disable(logging.WARNING)
@@ -157,13 +233,11 @@ def initialise() -> None:
     with app.app_context():
         import flask_migrate
         from superset import db, security_manager
-        from superset.commands.importers.v1.assets import ImportAssetsCommand
         from superset.extensions import appbuilder
         from superset.models.core import Database
         from superset.models.dashboard import Dashboard
-        from superset.utils.core import override_user
 
-        from dashboards import assets
+        from dashboards import assets, deploy
 
         log("建立元数据库结构 …")
         with contextlib.redirect_stdout(sys.stderr):
@@ -172,13 +246,15 @@ def initialise() -> None:
         appbuilder.add_permissions(update_perms=True)
         security_manager.sync_role_definitions()
         roles = _roles(security_manager)
+        others = _generated_roles(security_manager)
         _accounts(security_manager)
         db.session.commit()
 
-        bundle = assets.build()
-        log(f"导入驾驶舱定义（{len(bundle)} 个文件）…")
-        with override_user(security_manager.find_user("admin")):
-            ImportAssetsCommand(dict(bundle)).run()
+        log("导入驾驶舱定义 …")
+        with lent_admin(security_manager, db):
+            report = deploy.install(bundle)
+        removed = [*report.removed_dashboards, *report.removed_charts, *report.removed_datasets]
+        log(f"  {report.files} 个文件、{report.charts} 个图表" + (f"；移除 {'、'.join(removed)}" if removed else ""))
         windows = {
             audience: db.session.query(Database).filter_by(uuid=uuid).one()
             for audience, uuid in assets.WINDOW_UUIDS.items()
@@ -193,11 +269,24 @@ def initialise() -> None:
             audiences = DASHBOARD_AUDIENCES[declared.slug]
             dashboard.roles = [role for name, role in roles.items() if access.roles()[name].audience in audiences]
         _row_filters(db, roles)
+        _dataset_descriptions(db, security_manager, [others[name] for name in generated_roles.reads_definitions()])
         for user, (role, *_) in ACCOUNTS.items():
             if role in roles and (audience := access.roles()[role].audience) in windows:
                 _saved_queries(db, security_manager.find_user(user), windows[audience], audience)
         db.session.commit()
     log(f"元数据库就绪（{time.monotonic() - started:.0f} 秒）")
+    return report
+
+
+def _dataset_descriptions(db: Any, security: Any, readers: list[Any]) -> None:
+    """Let roles see what our datasets are called and mean; Superset lists a dataset only to who has access to it, and what
+    answers with rows needs a further permission that these roles do not have."""
+    from superset.connectors.sqla.models import SqlaTable
+
+    for table in db.session.query(SqlaTable).filter_by(is_managed_externally=True):
+        allowed = security.add_permission_view_menu("datasource_access", table.perm)
+        for role in readers:
+            security.add_permission_role(role, allowed)
 
 
 def _row_filters(db: Any, roles: dict[str, Any]) -> None:
@@ -325,6 +414,7 @@ def prepare_home(home: Path, template: Path) -> None:
         log("驾驶舱定义有变化，更新已有元数据库 …")
         initialise()
         origin.write_text(wanted + "\n")
+    withdraw_admin(f"sqlite:///{database}")
     set_passwords(f"sqlite:///{database}")
 
 
@@ -381,6 +471,7 @@ def main(argv: list[str] | None = None) -> None:
     _environment(home)
     if options.command == "init":
         initialise()
+    withdraw_admin(metadata_uri)
     if options.command in ("init", "passwords"):
         log(f"已更新 {set_passwords(metadata_uri)} 个账号的口令")
     if options.command == "serve":

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 from flask_caching.backends.filesystemcache import FileSystemCache
 from sqlalchemy.engine.url import URL
 
-from dashboards import access
+from dashboards import access, assignment, roles
 
 DUCKDB_LOCKDOWN: Mapping[str, Any] = {
     "threads": 2,
@@ -342,6 +342,7 @@ def flask_app_mutator(app: Any) -> None:
 
     _login_safe_sessions(app)
     _name_the_scope(app)
+    assignment.install(app)
 
     @app.before_request
     def answer_overrides() -> Any:
@@ -368,4 +369,6 @@ def flask_app_mutator(app: Any) -> None:
             home = access.home_of(held)
             if home:
                 return redirect(f"/superset/dashboard/{home}/")
+            if page := roles.home_of(held):
+                return redirect(page)
         return None

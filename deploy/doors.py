@@ -113,6 +113,40 @@ def coach(base_url: str, user: str, password: str, code: str) -> Door:
     return Door("本队训练（中长跑队教练）", ok and closed and squads == {code}, answers.charts, note)
 
 
+DATALESS = ("security_admin", "auditor", "system_admin", "catalogue_editor")
+"""Accounts that read no data; and Superset's own Admin role is held by nobody."""
+
+
+def dataless(base_url: str, passwords: Mapping[str, str]) -> Door:
+    """The three administrators and the catalogue editor: each can sign in, none gets a figure of the leader's dashboard, whose
+    answers lie in the cache, or a statement through; the security administrator sees no account with Superset's Admin."""
+    leader = Superset(base_url, "leader", passwords["leader"])
+    dashboard = leader.get("/api/v1/dashboard/cockpit")["result"]["id"]
+    charts = leader.get("/api/v1/dashboard/cockpit/charts")["result"]
+    asked = [query_context({**one["form_data"], "slice_id": one["id"], "dashboardId": dashboard}) for one in charts
+             if one["form_data"].get("viz_type") not in {"country_map", "cal_heatmap"}][:5]  # fmt: skip
+    statement = {"sql": "SELECT 1 AS one", "client_id": uuid.uuid4().hex[:11], "schema": "main"}
+    asked_in_sql = [{**statement, "database_id": number} for number in (1, 2)]
+    examined, open_ = 0, []
+    for user in DATALESS:
+        session = Superset(base_url, user, passwords[user])
+        answers = [session.http.post("/api/v1/chart/data", json=body) for body in asked]
+        answers += [session.http.post("/api/v1/sqllab/execute/", json=body) for body in asked_in_sql]
+        examined += len(answers)
+        open_ += [
+            f"{user} {one.url.path} {one.status_code}" for one in answers if one.status_code not in (401, 403, 404)
+        ]
+    accounts = Superset(base_url, "security_admin", passwords["security_admin"]).get(
+        "/api/v1/security/users/?q=(page_size:100)"
+    )["result"]
+    powerful = [one["username"] for one in accounts if "Admin" in {role["name"] for role in one["roles"]}]
+    note = f"{len(DATALESS)} 个账号 {examined} 次请求全被拒绝，{len(accounts)} 个账号无一持有 Superset 的 Admin"
+    if open_ or powerful:
+        note = "；".join([*open_[:3], *(f"{name} 持有 Admin" for name in powerful)])
+    enough = examined >= 4 * len(DATALESS) and len(accounts) >= len(DATALESS)
+    return Door("三员与编目员（不见数据）", enough and not open_ and not powerful, examined, note)
+
+
 @dataclass
 class _Answers:
     """What the charts of a dashboard answered."""

@@ -9,15 +9,13 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-PASSWORDS = (
-    "airflow_admin",
-    "cockpit_admin",
-    "cockpit_leader",
-    "cockpit_leader_xuhui",
-    "cockpit_analyst",
-    "cockpit_science",
-    "cockpit_coach_sq01",
-)
+COCKPIT_ACCOUNTS = (
+    "leader", "leader_xuhui", "analyst", "science", "coach_sq01", "catalogue_editor", "security_admin", "auditor",
+    "system_admin",
+)  # fmt: skip
+"""Accounts of Superset in the demo (`dashboards.bootstrap.ACCOUNTS`)."""
+
+PASSWORDS = ("airflow_admin", *(f"cockpit_{user}" for user in COCKPIT_ACCOUNTS))
 
 
 def load_secrets(home: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from dashboards import bootstrap, deploy, district_map
+from dashboards import bootstrap, district_map
 
 
 def test_sixteen_districts_with_codes_and_clockwise_rings(tmp_path):
@@ -84,9 +84,3 @@ def test_start_without_template_says_what_to_do(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "TIYU-COCKPIT-0008" in message
     assert "bootstrap template" in message
-
-
-def test_deploy_without_a_password_is_a_usage_error(monkeypatch, capsys):
-    monkeypatch.delenv("TIYU_COCKPIT_ADMIN_PASSWORD", raising=False)
-    assert deploy.main(["--url", "http://127.0.0.1:9"]) == 2
-    assert "TIYU-COCKPIT-0007" in capsys.readouterr().err
