@@ -6,6 +6,8 @@ of the policy; where the role's audience has scopes there is one Superset role f
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -193,6 +195,25 @@ def through(door: str, held: Iterable[str]) -> Access:
             f"TIYU-COCKPIT-0016 该账号的角色不能使用数据库 {door}。处理办法：使用自己的看板或请管理员调整角色"
         )
     return found
+
+
+@lru_cache(maxsize=64)
+def _digest(audience: str, _modified: int) -> str:
+    declared = _declared()
+    who = declared["audiences"][audience]
+    parts = {
+        "audience": who,
+        "surfaces": {name: place for name, place in declared["surfaces"].items() if audience in place["audiences"]},
+        "kinds": declared["kinds"],
+        "rows": declared["row_scopes"][who["rows"]],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def policy_digest(audience: str) -> str:
+    """Hash of everything in the policy that decides what an audience's file holds; the same as
+    `sharing.serving.policy.Audience.digest`, which the publisher writes into the file (a test compares them)."""
+    return _digest(audience, POLICY.stat().st_mtime_ns)
 
 
 def labels() -> list[str]:

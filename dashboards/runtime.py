@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -96,6 +97,38 @@ def lock_down(connection: Any, record: Any = None) -> None:
             cursor.execute(statement)
 
 
+STAMP = "SELECT text FROM served.main.catalog_notice WHERE name = '构建指纹'"
+
+
+@lru_cache(maxsize=256)
+def _cut_under(path: Path, _identity: str) -> str:
+    """The digest of the policy a serving file was cut under; empty when the file does not say it."""
+    import duckdb
+
+    # A private instance: one of its own on the file would share the settings of whoever has it open.
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS served (READ_ONLY)")
+        row = connection.execute(STAMP).fetchone()
+    except duckdb.Error:
+        return ""
+    finally:
+        connection.close()
+    return str(row[0]).partition(".")[2] if row else ""
+
+
+def check_policy(found: access.Access) -> None:
+    """Raise :class:`access.Refused` TIYU-COCKPIT-0020 when the file was not cut under the policy in force.
+
+    A file that is not there is no stale file: opening it says so itself.
+    """
+    path = serving_path(found)
+    if path.is_file() and _cut_under(path, serving_stamp(found)) != access.policy_digest(found.audience):
+        raise access.Refused(
+            "TIYU-COCKPIT-0020 数据文件不是按现行展示策略裁切的，暂不提供。处理办法：请运维人员运行 tiyu serve，随后刷新页面"
+        )
+
+
 def mutate_connection(
     uri: URL, params: dict[str, Any], username: str | None, security_manager: Any, source: Any
 ) -> tuple[URL, dict[str, Any]]:
@@ -114,6 +147,7 @@ def mutate_connection(
     held = [role.name for role in user.roles] if user is not None and user.is_active else []
     try:
         found = access.through((uri.database or "").strip("/"), held)
+        check_policy(found)
     except access.Refused as refused:
         raise _forbidden(refused) from None
     connect_args = {"read_only": True, "config": dict(DUCKDB_LOCKDOWN)}
@@ -185,7 +219,9 @@ class ServingCache(FileSystemCache):
 
     def _filename_for(self, key: str, found: access.Access | None) -> str:
         label, stamp = (NOBODY, "none") if found is None else (found.label, serving_stamp(found))
-        return super()._get_filename(f"{label}:{stamp}:{key}")
+        # Figures of a file that was cut under an older policy are not met either.
+        rules = "none" if found is None else access.policy_digest(found.audience)
+        return super()._get_filename(f"{label}:{stamp}:{rules}:{key}")
 
     def delete(self, key: str, mgmt_element: bool = False) -> bool:
         """Forget a key for the readers of every file: who invalidates a figure is not who reads it."""

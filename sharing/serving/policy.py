@@ -6,6 +6,8 @@ in one word (`plain`, `token`, `absent`, or the mask: `hour`, `age_band` …).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +69,19 @@ class Audience:
     def has_tokens(self) -> bool:
         """Whether some identifier becomes a token in this audience's file, so that a key of its own is needed."""
         return "token" in policy.current().audiences[self.name].kinds.values()
+
+    def digest(self) -> str:
+        """Hash of everything in the policy, as it is written, that decides what the file holds. The cockpit, whose environment
+        has no models, computes the same from the declaration (`dashboards.access.policy_digest`)."""
+        written = policy.current().model_dump(mode="json", exclude_unset=True)
+        who = written["audiences"][self.name]
+        parts = {
+            "audience": who,
+            "surfaces": {n: place for n, place in written["surfaces"].items() if self.name in place["audiences"]},
+            "kinds": written["kinds"],
+            "rows": written["row_scopes"][who["rows"]],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything of the policy that decides what the file holds (JSON-able)."""

@@ -33,7 +33,7 @@ from sharing.serving import describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 5
+LAYOUT = 6
 SURFACE = "serving_file"
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
@@ -283,12 +283,14 @@ def _previous(path: Path) -> tuple[str, dict[str, tuple[int, str]]]:
 
 
 def _fingerprint(audience_name: str, who: Audience) -> str:
-    """What besides the data decides a file's content: layout, policy, keys, demo flag."""
+    """What besides the data decides a file's content: layout, policy, keys, demo flag; then the policy alone (`Audience.digest`),
+    behind a point, which Superset compares with the policy in force before it opens the file."""
     from protection import keys
 
     kid = keys.provider().current(audience_name)[0] if who.has_tokens else ""
     parts = [LAYOUT, audience_name, who.fingerprint(), kid, properties.demo_banner(), duckdb.__version__]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    build = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return f"{build}.{who.digest()}"
 
 
 @contextmanager

@@ -9,10 +9,22 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from catalog.policy import replaced
+from dashboards import access
+from sharing.serving import policy as serving_policy
+from tests.policies import changed
+
 pytestmark = pytest.mark.policy
 
 REPO = Path(__file__).resolve().parents[2]
 PYTHON = REPO / ".venv-cockpit" / "bin" / "python"
+
+
+def notice(con, audience, digest=None):
+    """What a serving file says about the policy it was cut under."""
+    text = f"build.{access.policy_digest(audience) if digest is None else digest}"
+    con.execute("CREATE OR REPLACE TABLE catalog_notice AS SELECT 1 AS position, '构建指纹' AS name, ? AS text", [text])
+
 
 #: Runs in the cockpit's environment, the way Superset opens a database: mutator, engine without a pool, raw cursor.
 ATTACK = """
@@ -44,6 +56,7 @@ def test_sql_lab_cannot_write_or_read_beside_the_open_file(tmp_path):
     file = tmp_path / "analyst.duckdb"
     with duckdb.connect(str(file)) as con:
         con.execute("CREATE TABLE numbers AS SELECT range AS a FROM range(3)")
+        notice(con, "analyst")
     attacks = [
         f"COPY (SELECT 1) TO '{file}.wal'",  # Superset does not count COPY as a mutation
         f"COPY (SELECT 1) TO '{file}'",
@@ -111,14 +124,13 @@ print(json.dumps({"routes": routes, "met": met, "kept": kept, "left": left}))
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="the cockpit's environment is not set up")
 def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
-    from dashboards import access
-
     serving = tmp_path / "serving"
     serving.mkdir()
     codes = list(access.scopes("district"))
     for file, code in {"cockpit": "310000", **{f"district_{code}": code for code in codes}}.items():
         with duckdb.connect(str(serving / f"{file}.duckdb")) as con:
             con.execute("CREATE TABLE whose AS SELECT ? AS code", [code])
+            notice(con, file.partition("_")[0])
     result = subprocess.run(
         [str(PYTHON), "-c", ROUTES, str(tmp_path / "cache")],
         cwd=REPO, env={"TIYU_SERVING_ROOT": str(serving), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
@@ -138,3 +150,100 @@ def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
         f"u{code}": f"u{code}" for code in codes if code != "310104"
     }
     assert found["left"] == [], "who invalidates a figure is not who reads it"
+
+
+#: Opens the leader's file again and again, as it is found each time, and looks whether a cached figure is met.
+STALE = """
+import sys, flask, sqlalchemy
+from types import SimpleNamespace as Made
+from dashboards import runtime
+one = Made(is_active=True, is_authenticated=True, roles=[Made(name="leader")])
+people = Made(find_user=lambda name: one)
+cache = runtime.ServingCache(sys.argv[1], threshold=500, default_timeout=600)
+app = flask.Flask("t")
+for line in sys.stdin:
+    try:
+        runtime.mutate_connection(sqlalchemy.engine.make_url("duckdb:///cockpit"), {}, "boss", people, None)
+        answer = "open"
+    except Exception as refused:
+        answer = str(refused)
+    with app.test_request_context():
+        flask.g.user = one
+        met = cache.get("chart")
+        cache.set("chart", "figure")
+    print(answer.split()[0], met, flush=True)
+"""
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="the cockpit's environment is not set up")
+def test_a_file_cut_under_another_policy_is_not_opened(tmp_path):
+    file = tmp_path / "cockpit.duckdb"
+
+    def cut(audience=None, digest=None, *, bare=False):
+        aside = tmp_path / "aside"
+        with duckdb.connect(str(aside)) as con:
+            con.execute("CREATE TABLE numbers AS SELECT 1 AS a")
+            if not bare:
+                notice(con, audience, digest)
+        aside.replace(file)
+
+    with subprocess.Popen(
+        [str(PYTHON), "-c", STALE, str(tmp_path / "cache")], cwd=REPO, env={"TIYU_SERVING_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as cockpit:  # fmt: skip
+
+        def ask():
+            cockpit.stdin.write("now\n")
+            cockpit.stdin.flush()
+            return cockpit.stdout.readline().split()
+
+        answers = {}
+        cut("cockpit")
+        answers["current"], answers["current again"] = ask(), ask()
+        cut("cockpit", "0" * 64)
+        answers["older policy"] = ask()
+        cut("cockpit", "")
+        answers["no policy named"] = ask()
+        cut("analyst")
+        answers["another audience's"] = ask()
+        cut(bare=True)
+        answers["says nothing"] = ask()
+        file.write_bytes(b"not a database")
+        answers["damaged"] = ask()
+        cut("cockpit")
+        answers["published again"] = ask()
+        file.unlink()
+        answers["not there"] = ask()
+        cockpit.stdin.close()
+    assert answers.pop("current") == ["open", "None"]
+    assert answers.pop("current again") == ["open", "figure"]
+    assert answers.pop("published again")[0] == "open"
+    assert answers.pop("not there")[0] == "open", "opening it says so itself"
+    assert {name: answer[0] for name, answer in answers.items()} == dict.fromkeys(answers, "TIYU-COCKPIT-0020")
+    assert len(answers) == 5
+
+
+def test_both_environments_read_the_same_policy():
+    """What the publisher writes into a file is what Superset computes from the declaration, for every audience with a file."""
+    served = serving_policy.served()
+    assert len(served) >= 4
+    assert {name: serving_policy.audience(name).digest() for name in served} == {
+        name: access.policy_digest(name) for name in served
+    }
+    assert len({access.policy_digest(name) for name in served}) == len(served)
+
+
+@pytest.mark.parametrize(
+    ("edit", "moved"),
+    [
+        (("audiences.cockpit.grades.L2", "absent"), {"cockpit"}),
+        (("surfaces.cockpit.limit", {"grades": {}, "marks": {}, "kinds": {}}), {"cockpit", "district"}),
+        (("row_scopes.own_district.without", []), {"district"}),
+        (("roles.leader.title", "领导"), set()),
+    ],
+)
+def test_a_change_of_policy_makes_the_files_it_concerns_stale(edit, moved):
+    before = {name: serving_policy.audience(name).digest() for name in serving_policy.served()}
+    with replaced(changed(edit)):
+        after = {name: serving_policy.audience(name).digest() for name in serving_policy.served()}
+    assert {name for name in before if before[name] != after[name]} == moved

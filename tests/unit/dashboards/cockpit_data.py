@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from dashboards import access
 from tests.unit.dashboards import squad_data
 
 NOTICE = "演示数据，非真实统计"
@@ -157,12 +158,20 @@ def build(folder: Path, *, scoped: bool = False) -> Path:
     for file, scope in scopes.items():
         partial = folder / f"{file}.duckdb.tmp"
         shutil.copyfile(whole, partial)
-        if scope is not None:
-            with duckdb.connect(str(partial)) as connection:
+        with duckdb.connect(str(partial)) as connection:
+            if scope is not None:
                 _cut(connection, *scope)
+            stamp(connection, file.partition("_")[0])
         os.replace(partial, folder / f"{file}.duckdb")
     whole.unlink()
     return folder
+
+
+def stamp(connection: duckdb.DuckDBPyConnection, audience: str) -> None:
+    """Say that the file was cut for this audience under the policy in force."""
+    connection.execute("DELETE FROM main.catalog_notice WHERE name = '构建指纹'")
+    text = f"invented.{access.policy_digest(audience)}"
+    connection.execute("INSERT INTO main.catalog_notice VALUES (9, '构建指纹', ?)", [text])
 
 
 def _cut(connection: duckdb.DuckDBPyConnection, code: str, name: str) -> None:

@@ -58,5 +58,7 @@ def build(folder: Path, *, whole: bool = False) -> Path:
             for table in TABLES if not whole else ():
                 connection.execute(f"DELETE FROM {table} WHERE squad_code <> ?", [code])
             connection.execute("UPDATE catalog_scope SET scope_code = ?, scope_name = ?", [code, name])
+            text = f"invented.{access.policy_digest('coach')}"
+            connection.execute("INSERT INTO catalog_notice VALUES (9, '构建指纹', ?)", [text])
         os.replace(partial, folder / f"coach_{code}.duckdb")
     return folder

@@ -84,7 +84,7 @@ def test_science_staff_reads_the_own_window_alone():
     with pytest.raises(access.Refused, match="TIYU-COCKPIT-0016"):
         access.through("science", ["analyst"])
     for other in ("analyst", "leader", "district_leader_310104", "Admin"):
-        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0015"):
+        with pytest.raises(access.Refused, match="TIYU-COCKPIT-0017"):
             access.of(["science_staff", other])
 
 
