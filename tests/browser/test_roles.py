@@ -27,6 +27,7 @@ pytestmark = [
 
 DATALESS = ("security_admin", "auditor", "system_admin", "catalogue_editor")
 CLOSED = (401, 403, 404)
+CHANGES_OF_ACCOUNTS = "/api/v1/log/?q=(filters:!((col:action,opr:eq,value:users.post)),order_column:dttm,order_direction:desc,page_size:100)"
 
 
 def session(server: Cockpit, user: str) -> doors.Superset:
@@ -47,7 +48,10 @@ class Probe:
     def send(self, by: doors.Superset):
         if self.form is not None:
             return by.http.request(self.method, self.path, data=self.form)
-        return by.http.request(self.method, self.path, json=self.body)
+        body = self.body
+        if body is not None and "client_id" in body:  # Superset keeps a statement under it, once
+            body = {**body, "client_id": uuid.uuid4().hex[:11]}
+        return by.http.request(self.method, self.path, json=body)
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,8 @@ def test_even_superset_s_own_admin_role_reads_no_data(server, known):
         examined += 1
         assert not [word for word in known.words if word in text_of(answer)], probe.name
         refused += "TIYU-COCKPIT-0014" in answer.text
-        if answer.status_code == 200 and not probe.definition:
+        # a stream has answered before it finds that it may not
+        if answer.status_code == 200 and not probe.definition and not answer.text.startswith("__STREAM_ERROR__"):
             open_[probe.name] = answer.text[:200]
     assert open_ == {}
     assert examined == len(known.probes)
@@ -226,7 +231,8 @@ def test_the_security_administrator_gives_roles_as_the_policy_allows(server):
     assert account.http.get("/").url.path == "/users/"
     numbers = role_numbers(account)
     password = uuid.uuid4().hex
-    new = {"username": "newcomer", "first_name": "新", "last_name": "来", "email": "newcomer@cockpit.invalid", "active": True,
+    name = f"newcomer_{uuid.uuid4().hex[:6]}"
+    new = {"username": name, "first_name": "新", "last_name": "来", "email": f"{name}@cockpit.invalid", "active": True,
            "password": password, "roles": [numbers["district_leader_310105"]], "groups": []}  # fmt: skip
     for given, word in (
         (["Admin"], "不是展示策略中的角色"),
@@ -241,8 +247,8 @@ def test_the_security_administrator_gives_roles_as_the_policy_allows(server):
         assert word in answer.json()["message"]
     made = account.http.post("/api/v1/security/users/", json=new)
     assert made.status_code == 201, made.text
-    server.environment[bootstrap.password_variable("newcomer")] = password
-    newcomer = session(server, "newcomer")
+    server.environment[bootstrap.password_variable(name)] = password
+    newcomer = session(server, name)
     assert [row["slug"] for row in newcomer.get("/api/v1/dashboard/")["result"]] == ["district"]
     # taken back: the same session reads no more
     number = made.json()["id"]
@@ -273,14 +279,14 @@ def test_the_security_administrator_gives_roles_as_the_policy_allows(server):
 
 def test_the_auditor_reads_what_was_changed_and_changes_nothing(server):
     account = session(server, "auditor")
-    found = account.get("/api/v1/log/?q=(order_column:dttm,order_direction:desc,page_size:1000)")["result"]
+    found = account.get(CHANGES_OF_ACCOUNTS)["result"]
     changes = [row for row in found if row["action"] == "users.post"]
     if not changes:  # this test alone
         test_the_security_administrator_gives_roles_as_the_policy_allows(server)
-        found = account.get("/api/v1/log/?q=(order_column:dttm,order_direction:desc,page_size:1000)")["result"]
+        found = account.get(CHANGES_OF_ACCOUNTS)["result"]
         changes = [row for row in found if row["action"] == "users.post"]
     noted = [json.loads(row["json"]) for row in changes]
-    accepted = [row for row in noted if row["status"] == 201 and row["account"] == "newcomer"]
+    accepted = [row for row in noted if row["status"] == 201 and row["account"].startswith("newcomer_")]
     assert accepted
     assert accepted[0]["roles"] == ["district_leader_310105"]
     assert [row for row in noted if row["status"] == 422 and "Admin" in row["roles"]]

@@ -13,6 +13,7 @@ import pytest
 
 from catalog.policy import replaced
 from catalog.policy.declaration import Rows
+from dashboards import access
 from lake import ledger, properties, tables
 from lake.errors import TiyuError
 from sharing import serving
@@ -184,6 +185,7 @@ def test_the_file_says_whose_it_is_and_describes_itself(lake):
         assert con.execute("SELECT * FROM main.catalog_scope").fetchall() == [("310104", "徐汇区")]
         notice = dict(con.execute("SELECT name, text FROM main.catalog_notice").fetchall())
         assert "徐汇区" in notice["受众"]
+        assert notice["构建指纹"].partition(".")[2] == access.policy_digest("district"), "what Superset compares"
         assert notice["数据声明"] == "演示数据，非真实统计"
         bare = con.execute(
             "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND comment IS NULL"

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from dashboards import access
 from lake import ledger, properties, tables
 from lake.errors import TiyuError
 from lake.settings import settings
@@ -169,6 +170,7 @@ def test_the_demo_flag_is_part_of_the_file(served):
     notice = dict(con.execute("SELECT name, text FROM catalog_notice").fetchall())
     con.close()
     assert notice["数据声明"] == "演示数据，非真实统计"
+    assert notice["构建指纹"].partition(".")[2] == access.policy_digest("cockpit"), "what Superset compares"
     properties.set("is_demo", "false")
     try:
         assert publish.publish_serving(["cockpit"]).files[0].rebuilt
