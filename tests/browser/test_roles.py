@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import duckdb
 import pytest
 
 from dashboards import assets, bootstrap, cockpit, roles
@@ -85,7 +86,7 @@ def known(server) -> Known:
     """Asks as those who may, so that everything is computed and cached, and notes how."""
     probes: list[Probe] = []
     cached = 0
-    for user, slug in (("leader", "cockpit"), ("leader_xuhui", "district")):
+    for user, slug in (("leader", "cockpit"), ("leader_xuhui", "district"), ("coach_sq01", "coach")):
         reader = session(server, user)
         dashboard = reader.get(f"/api/v1/dashboard/{slug}")["result"]["id"]
         charts = reader.get(f"/api/v1/dashboard/{slug}/charts")["result"]
@@ -154,6 +155,11 @@ def known(server) -> Known:
     probes.append(Probe("查询历史", "GET", "/api/v1/query/", definition=True))
     words = [row[0] for row in server.sql("SELECT DISTINCT venue_name FROM ads.ads_cockpit__venue_day ORDER BY 1")]
     words += [row[0] for row in server.sql("SELECT alert_id FROM ads.ads_supervision__alert ORDER BY 1")]
+    with duckdb.connect(str(server.serving / "coach_SQ01.duckdb"), read_only=True) as squad:
+        words += [
+            row[0]
+            for row in squad.execute("SELECT DISTINCT athlete_token FROM ads.ads_training__squad_week").fetchall()
+        ]
     assert len(words) > 50
     return Known(tuple(probes), tuple(word for word in words if len(word) > 3))
 

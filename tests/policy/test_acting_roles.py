@@ -7,11 +7,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from catalog.policy import holders
+from catalog.policy import holders, replaced
 from cli import main
 from lake.errors import TiyuError
 from sharing import serving
 from sharing.serving import scratch
+from tests.policies import changed
 
 pytestmark = pytest.mark.policy
 
@@ -90,8 +91,9 @@ def test_a_role_without_a_file_for_queries_is_refused(served, give, role):
 
 def test_a_role_whose_audience_has_no_file_is_refused(served):
     """The policy may open the surface before a file is cut: then the file's absence refuses."""
-    with pytest.raises(TiyuError) as caught:
-        serving.connect("coach", surface="serving_file")
+    opened = changed(("surfaces.cli_sql.audiences", ["analyst", "science", "catalogue"]))
+    with replaced(opened), pytest.raises(TiyuError) as caught:
+        serving.connect("catalogue", surface="cli_sql")
     assert caught.value.code == "TIYU-SRV-0002"
 
 

@@ -237,7 +237,7 @@ def test_both_environments_read_the_same_policy():
     ("edit", "moved"),
     [
         (("audiences.cockpit.grades.L2", "absent"), {"cockpit"}),
-        (("surfaces.cockpit.limit", {"grades": {}, "marks": {}, "kinds": {}}), {"cockpit", "district"}),
+        (("surfaces.cockpit.limit", {"grades": {}, "marks": {}, "kinds": {}}), {"cockpit", "district", "coach"}),
         (("row_scopes.own_district.without", []), {"district"}),
         (("roles.leader.title", "领导"), set()),
     ],
