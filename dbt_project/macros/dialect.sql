@@ -56,6 +56,11 @@
   from (select unnest(generate_series(cast('{{ first }}' as timestamp), cast('{{ last }}' as timestamp), interval 1 day)) as day_at)
 {%- endmacro %}
 
+{# Texts of a group joined by a separator, in an order. #}
+{% macro joined_text(text, separator, order) -%}
+  string_agg({{ text }}, '{{ separator }}' order by {{ order }} asc nulls last)
+{%- endmacro %}
+
 {# Text of a whole number with thousands separators; of a number with fixed decimals. #}
 {% macro text_int(number) -%} format('{:,}', cast({{ number }} as bigint)) {%- endmacro %}
 {% macro text_number(number, digits=2) -%} printf('%.{{ digits }}f', cast({{ number }} as double)) {%- endmacro %}

@@ -344,7 +344,7 @@ PORTABLE = {
 }  # fmt: skip
 DIALECT = {
     "at_time_zone", "date_trunc", "timestamp_trunc", "date_diff", "epoch", "epoch_us", "explode", "format", "generate_series", "last_day", "printf", "strftime",
-    "time_to_str", "to_seconds", "to_timestamp", "unix_to_time", "time_to_unix", "unnest", "datediff", "isodow", "interval", "current_date",
+    "time_to_str", "to_seconds", "to_timestamp", "unix_to_time", "time_to_unix", "unnest", "datediff", "isodow", "group_concat", "interval", "current_date",
 }  # fmt: skip
 
 

@@ -71,7 +71,8 @@ def test_every_model_file_is_declared_with_grain_description_and_grades():
 def test_model_sql_is_portable_in_the_ways_we_know():
     """Dialect functions live in macros; every order states its nulls; no cast by ``::``."""
     dialect = re.compile(
-        r"\b(strftime|epoch\w*|date_trunc|datediff|printf|generate_series|to_seconds|interval|qualify|unnest)\b", re.I
+        r"\b(strftime|epoch\w*|date_trunc|datediff|printf|generate_series|to_seconds|interval|qualify|unnest|string_agg)\b",
+        re.I,
     )
     problems, files = [], 0
     for path in sorted(MODELS.rglob("*.sql")):

@@ -44,8 +44,8 @@ yesterday as (
 -- Sources of which yesterday is not all here: their figures are too low and must not be compared.
 missing as (
     select
-        string_agg(title, '、' order by resource asc nulls last) as all_titles,
-        string_agg(title, '、' order by resource asc nulls last)
+        {{ joined_text('title', '、', 'resource') }} as all_titles,
+        {{ joined_text('title', '、', 'resource') }}
         filter (where resource in ('fitness.checkin', 'venue.entry')) as visit_titles
     from {{ ref('ads_cockpit__freshness') }}
     where
