@@ -2,7 +2,8 @@
 
 **State** of an installation, as compared here: the rows of every checked table of the lake, of every serving file, the newest version
 of each open dataset, and the tables that the center holds. Left out is how and when it got there: which batch, file, record and run
-brought a row (`ARRIVAL`), how often the same record was received, which versions were read, the platform's own log (`ops_*`), and
+brought a row (`ARRIVAL`), how often the same record was received, when a source last brought something (a register that did not change
+since day 0 was handed over later to a demo that began later), which versions were read, the platform's own log (`ops_*`), and
 how the newest delivery of a source arrived (`reason`, alert IN-01). Identity keys are the same on both sides, so tokens compare.
 """
 
@@ -32,6 +33,7 @@ ARRIVAL = frozenset(
     {
         "_batch_id", "_record_no", "_source_object", "_ingested_at", "input_versions", "checked_version", "built_at",
         "received_count", "accepted_count", "quarantined_count", "duplicate_count", "reason",
+        "last_success_at",
     }
 )  # fmt: skip
 
