@@ -113,8 +113,13 @@ def coach(base_url: str, user: str, password: str, code: str) -> Door:
     return Door("本队训练（中长跑队教练）", ok and closed and squads == {code}, answers.charts, note)
 
 
-DATALESS = ("security_admin", "auditor", "system_admin", "catalogue_editor")
-"""Accounts that read no data; and Superset's own Admin role is held by nobody."""
+DATALESS = {
+    "catalogue_editor": "目录编辑（编目员，只见数据集说明）",
+    "security_admin": "账号与角色（安全管理员，不见数据）",
+    "auditor": "操作日志（审计员，不见数据）",
+    "system_admin": "服务运行（系统管理员，不见数据）",
+}
+"""Account that reads no data → its door on the start page. Superset's own Admin role is held by nobody."""
 
 
 def dataless(base_url: str, passwords: Mapping[str, str]) -> Door:

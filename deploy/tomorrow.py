@@ -36,8 +36,14 @@ def one_day(demo: Demo) -> bool:
             demo.build_start_page()
             step.note = demo.urls["site"] + "/"
         demo.display.say(f"这一天用了 {time.monotonic() - started:.0f} 秒")
-        demo.results = check(demo, noted_before(demo))
+        good = judged(demo)
         state.note_day(demo.home, demo.present()["number"])
+    return good
+
+
+def judged(demo: Demo) -> bool:
+    """Ask for the effects of the city's present day; True when every one is seen and no other source failed."""
+    demo.results = check(demo, noted_before(demo))
     return all(door.ok for door in demo.results) and not demo.unexpected
 
 
@@ -76,8 +82,7 @@ def started_here(demo: Demo) -> bool:
         return False
     if interrupted:
         demo.display.say("上次没有做完的一天已补完")
-        demo.results = check(demo, noted_before(demo))
-        return all(door.ok for door in demo.results) and not demo.unexpected
+        return judged(demo)
     return one_day(demo)
 
 
