@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from lake import clock, ledger, properties, query, steps, storage, tables
 from lake.errors import TiyuError
 from lake.settings import settings
 from sharing import files
-from sharing.open_data import config, disclosure, formats, pages, versions
+from sharing.open_data import completeness, config, disclosure, formats, pages, versions
 from sharing.open_data.config import DatasetSpec
 
 
@@ -66,7 +67,8 @@ def build_open_data() -> OpenDataReport:
     root = settings().open_root
     with files.exclusive(root / ".lock"):
         shutil.rmtree(root / ".aside", ignore_errors=True)
-        published = [publish(spec) for spec in specs]
+        missing = completeness.missing_sources(specs)
+        published = [publish(spec, missing[spec.name]) for spec in specs]
         written = pages.render_portal(
             [(spec, item.rows, item.versions) for spec, item in zip(specs, published, strict=True)]
         )
@@ -101,22 +103,28 @@ def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
     return frame, version
 
 
-def publish(spec: DatasetSpec) -> Published:
-    """Publish one dataset if its content is new. The caller holds the lock."""
+def publish(spec: DatasetSpec, missing: Sequence[str] = ()) -> Published:
+    """Publish one dataset if its content, or what is missing from it, is new. The caller holds the lock.
+
+    missing: titles of the sources without their newest data (`completeness.missing_sources`).
+    """
     columns_examined = disclosure.check_grades(spec)
     source, source_version = read_checked(spec)
     cells = disclosure.check_aggregate(spec, source)
     banner = properties.demo_banner()
     frame = formats.public_frame(spec, source, banner)
     fingerprint = hashlib.sha256(
-        json.dumps([spec.contract_id, spec.schema_version, banner, spec.licence.id], ensure_ascii=False).encode()
+        json.dumps(
+            [spec.contract_id, spec.schema_version, banner, spec.licence.id, *([list(missing)] if missing else [])],
+            ensure_ascii=False,
+        ).encode()
         + formats.json_bytes(frame)
     ).hexdigest()
     folder = settings().open_root / spec.name
     known = versions.published(spec.name)
     action = "unchanged"
     if not known or known[-1]["fingerprint"] != fingerprint:
-        known = [*known, _publish_new(spec, frame, folder, known, fingerprint, banner)]
+        known = [*known, _publish_new(spec, frame, folder, known, fingerprint, banner, missing)]
         action = "published"
     newest = known[-1]["version"]
     files.replace_link(folder / "latest", newest)
@@ -126,7 +134,13 @@ def publish(spec: DatasetSpec) -> Published:
 
 
 def _publish_new(
-    spec: DatasetSpec, frame: pl.DataFrame, folder: Path, known: list[dict[str, Any]], fingerprint: str, banner: str
+    spec: DatasetSpec,
+    frame: pl.DataFrame,
+    folder: Path,
+    known: list[dict[str, Any]],
+    fingerprint: str,
+    banner: str,
+    missing: Sequence[str],
 ) -> dict[str, Any]:
     today = clock.today()
     name = f"v{today:%Y%m%d}-{fingerprint[:8]}"
@@ -142,6 +156,7 @@ def _publish_new(
         "published_at": clock.as_of().astimezone(clock.SHANGHAI).isoformat(timespec="seconds"),
         "data_date": clock.yesterday().isoformat(),
         "banner": banner,
+        "missing_sources": list(missing),
         "row_count": frame.height,
         "fingerprint": fingerprint,
         "licence": spec.licence.title,

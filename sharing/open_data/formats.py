@@ -21,6 +21,7 @@ from catalog import geo, policy, vocabularies
 from lake.properties import DEMO_BANNER
 from protection import freetext
 from sharing import files
+from sharing.open_data import completeness
 from sharing.open_data.config import DatasetSpec
 from sharing.outputs import Column
 
@@ -303,7 +304,7 @@ def datapackage(
         "name": spec.name.replace("_", "-"),
         "id": f"{spec.name}@{version['version']}",
         "title": spec.title_zh,
-        "description": " ".join(filter(None, [version["banner"], spec.description])),
+        "description": _description(spec, version),
         "version": version["version"],
         "created": version["published_at"],
         "keywords": list(spec.keywords),
@@ -313,6 +314,10 @@ def datapackage(
         "homepage_notice": spec.canonical["notice"],
         "resources": resources,
     }
+
+
+def _description(spec: DatasetSpec, version: dict[str, Any]) -> str:
+    return " ".join(filter(None, [version["banner"], completeness.note(version["missing_sources"]), spec.description]))
 
 
 def dcat(spec: DatasetSpec, version: dict[str, Any], sizes: dict[str, tuple[int, str]]) -> dict[str, Any]:
@@ -330,7 +335,7 @@ def dcat(spec: DatasetSpec, version: dict[str, Any], sizes: dict[str, tuple[int,
         "@type": "dcat:Dataset",
         "dct:identifier": f"{spec.name}@{version['version']}",
         "dct:title": {"@language": "zh", "@value": spec.title_zh},
-        "dct:description": {"@language": "zh", "@value": " ".join(filter(None, [version["banner"], spec.description]))},
+        "dct:description": {"@language": "zh", "@value": _description(spec, version)},
         "dct:publisher": {"@type": "foaf:Organization", "foaf:name": spec.publisher["name"]},
         "dct:license": {"@id": "LICENSE.txt"},
         "dct:accessRights": spec.open_type_zh,
@@ -373,7 +378,7 @@ def write_version(
 ) -> dict[str, Any]:
     """Write all files of one version into an empty folder and return its completed ``version.json``.
 
-    ``version`` holds version, published_at, data_date, banner, row_count, fingerprint, changes.
+    ``version`` holds version, published_at, data_date, banner, missing_sources, row_count, fingerprint, changes.
     """
     folder.mkdir(parents=True)
     banner = version["banner"]
@@ -384,6 +389,7 @@ def write_version(
         ("说明", spec.description),
         ("版本", version["version"]),
         ("数据截至", version["data_date"]),
+        *([("数据缺口", completeness.note(version["missing_sources"]))] if version["missing_sources"] else []),
         ("许可", spec.licence.title),
         ("正式开放", spec.canonical["notice"]),
         ("纠错", f"{spec.publisher['contact_text']}：{spec.publisher['contact']}"),

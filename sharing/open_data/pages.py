@@ -10,7 +10,7 @@ import polars as pl
 from lake import properties
 from lake.settings import settings
 from sharing import files
-from sharing.open_data import charts, formats
+from sharing.open_data import charts, completeness, formats
 from sharing.open_data import versions as published
 from sharing.open_data.config import DatasetSpec
 from sharing.sites import theme
@@ -39,6 +39,7 @@ def write_version_page(spec: DatasetSpec, version: dict[str, Any], folder: Path)
         title=f"{spec.title_zh} {version['version']}",
         spec=spec,
         version=version,
+        gap=completeness.note(version["missing_sources"]),
         files=rows,
         canonical=spec.canonical,
     )
@@ -102,10 +103,14 @@ def _dataset_page(
         description=spec.description,
         spec=spec,
         newest=newest,
+        gap=completeness.note(newest["missing_sources"]),
         canonical=spec.canonical,
         publisher=spec.publisher,
         files=listed,
-        versions=[{**v, "changes_zh": published.describe_changes(v)} for v in reversed(versions)],
+        versions=[
+            {**v, "changes_zh": published.describe_changes(v), "gap": completeness.note(v["missing_sources"])}
+            for v in reversed(versions)
+        ],
         newest_first=newest_first,
         preview=preview,
         preview_columns=theme.columns({c.name: c.title_zh for c in columns}, preview),

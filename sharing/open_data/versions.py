@@ -10,6 +10,7 @@ from typing import Any
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 from sharing import files
+from sharing.open_data import completeness
 
 _VERSION = re.compile(r"^v\d{8}-[0-9a-f]{8}(-\d+)?$")
 
@@ -25,6 +26,7 @@ def changelog(title: str, versions: list[dict[str, Any]]) -> str:
             "",
             f"- 发布时间：{version['published_at'][:19].replace('T', ' ')}　数据截至：{version['data_date']}　{version['row_count']} 行",
             f"- {describe_changes(version)}",
+            *([f"- {completeness.note(version['missing_sources'])}"] if version["missing_sources"] else []),
             "",
         ]
     return "\n".join(lines)
@@ -50,7 +52,9 @@ def published(dataset: str) -> list[dict[str, Any]]:
     for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
         if entry.is_dir() and not entry.is_symlink() and _VERSION.match(entry.name):
             check(entry)
-            versions.append(json.loads((entry / "version.json").read_text(encoding="utf-8")))
+            version = json.loads((entry / "version.json").read_text(encoding="utf-8"))
+            version.setdefault("missing_sources", [])  # a version from before the field existed
+            versions.append(version)
     return sorted(versions, key=lambda item: item["sequence"])
 
 

@@ -21,7 +21,7 @@ from catalog.policy import Facet
 from lake import ledger, properties
 from lake.errors import TiyuError
 from sharing import outputs
-from sharing.open_data import build, charts, disclosure, formats, versions
+from sharing.open_data import build, charts, completeness, disclosure, formats, versions
 from sharing.outputs import Column
 from tests.unit.open_data import synthetic
 
@@ -89,6 +89,75 @@ def test_content_that_goes_back_is_a_version_of_its_own(home):
     assert len(published) == 3
     assert published[2]["version"] == published[0]["version"] + "-2"
     assert [v["changes"]["added"] for v in published] == [60, 0, 1]
+
+
+FRESHNESS = {"title": "一码健身入场", "state": "late", "last_success_at": dt.datetime(2026, 11, 18, 4, tzinfo=dt.UTC)}
+
+
+def freshness(*rows: dict[str, object]) -> None:
+    """Fill the freshness table as the platform does, one row a source, and let it pass."""
+    synthetic.put("ops_ingest__freshness", pl.DataFrame([{**FRESHNESS, **row} for row in rows]))
+
+
+def test_a_version_made_without_a_source_says_so_and_is_followed_by_a_whole_one(home):
+    freshness({"resource": "fitness.checkin"}, {"resource": "event.filing", "title": "赛事备案"})
+    build.build_open_data()
+    directory, (visits,) = versions.published("venue_directory"), versions.published("daily_visits")
+    assert visits["missing_sources"] == ["一码健身入场"], "event.filing is no source of this dataset"
+    assert directory[0]["missing_sources"] == []
+    note = "未收到「一码健身入场」的最新数据，本版本不完整"
+    folder = latest(home, "daily_visits")
+    for name in ("CHANGELOG.md", "index.html", "datapackage.json", "dcat.jsonld", "../index.html"):
+        assert note in (folder / name).read_text(encoding="utf-8"), name
+    cells = openpyxl.load_workbook(folder / "daily_visits.xlsx").worksheets
+    assert any(note in str(cell.value) for sheet in cells for row in sheet.iter_rows() for cell in row)
+    assert note not in (home / "open" / "venue_directory" / "index.html").read_text(encoding="utf-8")
+    assert "缺 一码健身入场" in (home / "open" / "index.html").read_text(encoding="utf-8")
+
+    freshness({"resource": "fitness.checkin", "state": "fresh"})
+    assert [d.action for d in build.build_open_data().datasets] == ["unchanged", "published"]
+    first, second = versions.published("daily_visits")
+    assert (first["missing_sources"], second["missing_sources"]) == (["一码健身入场"], [])
+    assert (second["changes"]["added"], second["changes"]["changed"]) == (0, 0)
+    page = (home / "open" / "daily_visits" / "index.html").read_text(encoding="utf-8")
+    assert page.count(note) == 1, "in the list of versions only"
+    assert note not in (latest(home, "daily_visits") / "datapackage.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("row", "missing"),
+    [
+        ({"state": "fresh"}, False),
+        ({"state": "late"}, True),
+        ({"state": "failed"}, True),
+        ({"state": "failed", "last_success_at": dt.datetime(2026, 11, 19, 16, tzinfo=dt.UTC)}, False),
+        ({"state": "failed", "last_success_at": dt.datetime(2026, 11, 19, 15, 59, tzinfo=dt.UTC)}, True),
+    ],
+)
+def test_a_source_counts_as_missing_until_it_brings_something_that_day(home, row, missing):
+    """The business day began at 2026-11-19 16:00 UTC."""
+    freshness({"resource": "venue.entry", **row})
+    assert completeness.missing_sources(list(synthetic.specs()))["daily_visits"] == (
+        ["一码健身入场"] if missing else []
+    )
+
+
+def test_a_version_from_before_the_field_existed_is_read_as_whole(home):
+    build.build_open_data()
+    folder = latest(home, "daily_visits").resolve()
+    old = json.loads((folder / "version.json").read_text(encoding="utf-8"))
+    del old["missing_sources"]
+    (folder / "version.json").write_bytes(formats.pretty(old))
+    listed = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name not in ("checksums.sm3", "checksums.sha256", "index.html")
+    ]
+    (folder / "checksums.sm3").write_text(
+        "".join(f"{build.files.sm3_file(path)} *{path.name}\n" for path in listed), encoding="utf-8"
+    )
+    assert [d.action for d in build.build_open_data().datasets] == ["unchanged", "unchanged"]
+    assert versions.published("daily_visits")[0]["missing_sources"] == []
 
 
 def test_an_altered_version_stops_the_line(home):
