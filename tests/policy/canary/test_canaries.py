@@ -38,8 +38,9 @@ MAY_SHOW: dict[str, frozenset[str]] = {
 }
 #: Science staff study heart rates of persons whom they know by a token of their own, without place, name and exact time.
 MAY_SHOW |= dict.fromkeys(("serving_file.science", "sql_lab.science"), frozenset({"heart_rate"}))
-#: A coach recognises the own squad by number and family name; the lake keeps no more of a name.
-MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach"), frozenset({"masked_name"}))
+#: A coach recognises the own squad by number and family name (the lake keeps no more of a name) and needs to know when a
+#: training began.
+MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach"), frozenset({"masked_name", "moment"}))
 #: The lake itself is no surface: tracks and instants are kept there as they came, persons as tokens, names masked.
 LAKE = frozenset({"heart_rate", "home", "moment", "token_id_no", "token_phone", "token_athlete_no", "masked_name"})
 
@@ -85,12 +86,14 @@ def test_no_canary_in_the_state_folder(ran, searched):
     assert sealed.files >= 15
     # objects are encrypted; the list of a batch names them as the ledger does
     assert not sealed.except_for({"token_athlete_no"})
-    apart = {"lake", "archive", "keys"}
+    served = searched.tree(ran.home / "serving")
+    assert not served.except_for(frozenset().union(*MAY_SHOW.values())), "each file alone is searched as a surface"
+    apart = {"lake", "archive", "keys", "serving"}
     rest = searched.tree(ran.home, skip=lambda path: path.relative_to(ran.home).parts[0] in apart)
     assert rest.files > 20
     # the ledger names the objects of an athlete by the athlete's token
     assert not rest.except_for({"token_athlete_no", *MAY_SHOW["error_message"]})
-    print(f"lake: {inside}\narchive: {sealed}\nrest: {rest}")
+    print(f"lake: {inside}\narchive: {sealed}\nserving: {served}\nrest: {rest}")
 
 
 def test_what_was_examined_is_reported(examined, capsys):
@@ -414,13 +417,24 @@ def _no_seal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(envelope, "open_sealed", lambda source, name="": source)
 
 
+def _no_cleaning(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(freetext, "cleaned", lambda texts, audience, surface: texts)
+
+
+def _no_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leaks, "look", lambda *values: leaks.Found())
+
+
+def _no_hiding(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(freetext, "hidden", lambda texts: texts)
+
+
 #: What is switched off on the way in → source delivered again, how it is switched off, what is then found where.
 DOORS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str, set[str]]] = {
     "tokens": ("fitness.checkin", _no_tokens, "lake", {"id_no", "phone"}),
     "name mask": ("event.filing", lambda patch: identity("name", patch), "lake", {"name"}),
     "phone mask in the quarantine": ("fitness.checkin", lambda patch: identity("phone", patch), "lake", {"phone"}),
     "identity number mask in the quarantine": ("fitness.checkin", lambda patch: identity("id_no", patch), "lake", {"id_no"}),
-    "numbers in wrong fields of the quarantine": ("fitness.checkin", _no_number_search, "lake", {"phone"}),
     "names of objects": (
         "training.activity",
         lambda patch: patch.setattr(naming, "protect_name", lambda contract, name: name),
@@ -430,7 +444,7 @@ DOORS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str, set[str]]
     "names of devices": ("training.activity", lambda patch: patch.setattr(xml, "_product", lambda text: text), "lake", {"name"}),
     "numbers in free texts": (
         "event.filing",
-        lambda patch: patch.setattr(freetext, "hidden", lambda texts: texts),
+        _no_hiding,
         "lake",
         {"phone"},
     ),
@@ -442,13 +456,14 @@ DOORS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None], str, set[str]]
         {"phone"},
     ),
     "the seal of the archive": ("training.activity", _no_seal, "archive", {"heart_rate", "home", "name"}),
-    "identity numbers in free fields": (
-        "venue.entry",
-        lambda patch: patch.setattr(leaks, "look", lambda *values: leaks.Found()),
-        "lake",
-        {"id_no"},
-    ),
 }  # fmt: skip
+
+
+#: Guarded twice, each guard alone being enough: source, the two guards, what is found in the lake when both are off.
+TWICE: dict[str, tuple[str, tuple[Callable[[pytest.MonkeyPatch], None], ...], set[str]]] = {
+    "numbers in wrong fields of the quarantine": ("fitness.checkin", (_no_number_search, _no_cleaning), {"phone"}),
+    "identity numbers in free fields": ("venue.entry", (_no_look, _no_hiding), {"id_no"}),
+}
 
 
 def second_delivery(spare: lake.Ran, resource: str, folder: Path) -> Callable[[], None]:
@@ -483,7 +498,24 @@ def test_the_way_in_leaks_without_one_protection(spare, searched, tmp_path, monk
     assert items <= set(found.found), (door, found.found)
 
 
-@pytest.mark.parametrize("resource", sorted({door[0] for door in DOORS.values()}))
+@pytest.mark.parametrize("off", [(0,), (1,), (0, 1)], ids=["first", "second", "both"])
+@pytest.mark.parametrize("door", sorted(TWICE))
+def test_what_is_guarded_twice_leaks_only_without_both_guards(spare, searched, tmp_path, monkeypatch, door, off):
+    resource, guards, items = TWICE[door]
+    deliver = second_delivery(spare, resource, tmp_path)
+    before = {path for path in spare.home.rglob("*") if path.is_file() and path.suffix != ".db"}
+    for number in off:
+        guards[number](monkeypatch)
+    with suppress(TiyuError):  # the first guard of the free fields stops the batch
+        deliver()
+    found = searched.tree(spare.home / "lake", skip=lambda path: path in before)
+    if len(off) == len(guards):
+        assert items <= set(found.found), (door, found.found)
+    else:
+        assert not items & set(found.found), (door, found.found)
+
+
+@pytest.mark.parametrize("resource", sorted({source for source, *_ in (*DOORS.values(), *TWICE.values())}))
 def test_the_same_deliveries_leak_nothing_while_all_is_on(spare, searched, tmp_path, resource):
     """The other side of the tests above: it is the switch that makes the leak."""
     deliver = second_delivery(spare, resource, tmp_path)
