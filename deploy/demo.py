@@ -387,7 +387,7 @@ class Demo:
                 self.set_clock()
         self.start_center()
         expected = self.expected_dags()
-        self.wait_for("Airflow", client.healthy, 120)
+        self.wait_for("Airflow", client.healthy, 300)
         self.wait_for("DAG 解析", lambda: expected <= client.dag_ids(), 60)
         client.ensure_pools(_pools())
         client.ensure_connections(self.connections(ports, world))

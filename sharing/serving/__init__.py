@@ -37,6 +37,8 @@ LOCK_DOWN = (
     "SET lock_configuration = true",
 )
 
+#: The row of `catalog_notice` that says what a file was built from.
+FINGERPRINT = "构建指纹"
 #: Where a bare table name is looked up, so that `ods_venue__booking` and `ods.ods_venue__booking` both work.
 SCHEMAS = ("ads", "dws", "dwd", "dim", "ods")
 
@@ -56,8 +58,8 @@ def connect(
     """Open an audience's serving file for a surface: read-only, no file system or network, configuration locked.
 
     `beside`: alias → further DuckDB files attached read-only. Raises TIYU-SRV-0002 for an unknown audience, 0004 for a
-    missing or unknown scope, 0006 when the policy does not open the surface to the audience, and TIYU-SRV-0003 when the file
-    has not been published yet.
+    missing or unknown scope, 0006 when the policy does not open the surface to the audience, TIYU-SRV-0003 when the file
+    has not been published yet, and 0007 when it was cut under another policy than the one in force.
     """
     if not display_policy.allows(audience, surface):
         raise TiyuError(
@@ -79,6 +81,12 @@ def connect(
     con = duckdb.connect(":memory:", config=config)
     con.execute("SET enable_progress_bar = false")  # it would go to standard output, into the answer
     con.execute(f"ATTACH {quote_literal(str(file))} AS {audience} (READ_ONLY)")
+    if cut_under(con, audience) != policy.audience(audience).digest():
+        con.close()
+        raise TiyuError(
+            "TIYU-SRV-0007", "数据文件不是按现行展示策略裁切的，暂不提供", "运行 tiyu serve 后重试", EXIT_UNAVAILABLE,
+            audience=audience,
+        )  # fmt: skip
     for alias, other in (beside or {}).items():
         con.execute(f"ATTACH {quote_literal(str(other))} AS {alias} (READ_ONLY)")
     present = {
@@ -92,6 +100,15 @@ def connect(
     for statement in LOCK_DOWN:
         con.execute(statement)
     return con
+
+
+def cut_under(con: duckdb.DuckDBPyConnection, catalog: str) -> str:
+    """The digest of the policy that an attached serving file was cut under (`Audience.digest`); empty when it names none."""
+    try:
+        row = con.execute(f"SELECT text FROM {catalog}.main.catalog_notice WHERE name = '{FINGERPRINT}'").fetchone()
+    except duckdb.Error:
+        return ""
+    return str(row[0]).partition(".")[2] if row else ""
 
 
 __all__ = ["LOCK_DOWN", "READER_CONFIG", "SCHEMAS", "connect", "file_of"]

@@ -29,7 +29,7 @@ from lake.settings import settings
 from protection import freetext, masking
 from quality.engine import ranges_of, rows_sql
 from sharing.files import exclusive
-from sharing.serving import describe, policy
+from sharing.serving import FINGERPRINT, describe, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
@@ -274,7 +274,7 @@ def _previous(path: Path) -> tuple[str, dict[str, tuple[int, str]]]:
     try:
         con.execute(f"ATTACH {quote_literal(str(path))} AS previous (READ_ONLY)")
         rows = con.execute("SELECT table_name, delta_version, shape FROM previous.main.catalog_versions").fetchall()
-        stamp = con.execute("SELECT text FROM previous.main.catalog_notice WHERE name = '构建指纹'").fetchall()
+        stamp = con.execute(f"SELECT text FROM previous.main.catalog_notice WHERE name = '{FINGERPRINT}'").fetchall()
     except duckdb.Error:
         return "", {}  # damaged, or written by another storage version: build a new one
     finally:
@@ -484,7 +484,7 @@ def _write_catalog(
         "受众": title,
         "业务截至": clock.as_of().astimezone(clock.SHANGHAI).strftime("%Y-%m-%d %H:%M 上海时间"),
         "时间口径": "所有 _at 列为上海时间；part_date 与 _date 列为上海日历日",
-        "构建指纹": stamp,
+        FINGERPRINT: stamp,
     }
     rows = [{"position": n, "name": key, "text": text} for n, (key, text) in enumerate(notices.items(), 1)]
     _catalog_table(con, "catalog_notice", describe.CATALOG_NOTICE, rows)

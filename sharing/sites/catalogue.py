@@ -258,5 +258,6 @@ def _first_query(entry: Entry, visible: dict[str, Any]) -> str | None:
         return None
     table = entry.tables[0].name
     latest = visible[table].latest_part_date if table in visible else None
-    where = f"\nwhere part_date = date '{latest.isoformat()}'" if latest else ""
+    # the running day is never whole, and bookings lie ahead of it
+    where = f"\nwhere part_date = date '{min(latest, clock.yesterday()).isoformat()}'" if latest else ""
     return f"select *\nfrom {entry.layer}.{table}{where}\nlimit 20"

@@ -6,7 +6,7 @@ Each function returns plain data, or None when there is nothing yet: a door with
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -222,10 +222,16 @@ def _news_of_alerts(lake: Lake) -> list[dict[str, Any]]:
             "door": "alert",
             "tone": SEVERITY_TONES.get(row["severity"], "off"),
             "who": "领导",
-            "text": f"新预警：{row['subject_name']}，{row['observed_text']}；{row['owner_name']}请于 {theme.cell(row['deadline_at'])} 前处置",
+            "text": f"新预警：{row['subject_name']}，{row['observed_text']}；{row['owner_name']}{until(row['deadline_at'])}",
         }
         for row in rows
     ]
+
+
+def until(deadline_at: datetime) -> str:
+    """The deadline of an open alert in words, and whether it has passed by the business clock."""
+    passed = deadline_at < clock.as_of()
+    return f"应于 {theme.cell(deadline_at)} 前处置，已超期" if passed else f"请于 {theme.cell(deadline_at)} 前处置"
 
 
 def _news_of_figures() -> list[dict[str, Any]]:
@@ -329,6 +335,7 @@ def alert(lake: Lake) -> dict[str, Any] | None:
     row = rows[0]
     row["severity_zh"] = vocabularies.name_of("alert_severity", row["severity"])
     row["tone"] = SEVERITY_TONES.get(row["severity"], "off")
+    row["until"] = until(row["deadline_at"]) if row["status"] == "open" else f"时限 {theme.cell(row['deadline_at'])}"
     return {"open_count": int(row["open_count"]), "newest": row}
 
 

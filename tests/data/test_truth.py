@@ -138,6 +138,22 @@ def test_the_planned_incidents_are_the_alerts(built):
     assert alerts["owner_name"].null_count() == alerts["deadline_at"].null_count() == 0
 
 
+def test_the_sentence_about_alerts_says_whether_the_deadline_has_passed(built):
+    """Of every scope: the first open alert's deadline, against the business clock."""
+    sentences = checked("ads_cockpit__headline").filter(pl.col("position") == 3)
+    told = sentences.filter(pl.col("sentence").str.contains("前处置"))
+    assert told.height > 3
+    day_and_time = pl.col("sentence").str.extract(r"[请应]于 (\d\d-\d\d \d\d:\d\d) 前处置")
+    deadline = (pl.lit("2026-") + day_and_time).str.to_datetime("%Y-%m-%d %H:%M")
+    as_of = pl.col("as_of_at").dt.convert_time_zone("Asia/Shanghai").dt.replace_time_zone(None)
+    judged = told.with_columns(
+        (deadline < as_of).alias("late"), pl.col("sentence").str.contains("，已超期").alias("said")
+    )
+    assert judged["late"].null_count() == 0
+    assert judged.filter(pl.col("late") != pl.col("said")).is_empty(), judged["sentence"].to_list()
+    assert judged["late"].any(), "nothing is late in this city: the test sees one side only"
+
+
 def test_squads_have_their_members_and_the_sessions_of_their_time_in_the_squad(built):
     from protection import tokens
     from simulation.city import build_city

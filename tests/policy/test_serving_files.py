@@ -11,12 +11,14 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from catalog import policy
 from dashboards import access
 from lake import ledger, properties, tables
 from lake.errors import TiyuError
 from lake.settings import settings
 from sharing import serving
 from sharing.serving import publish, saved, trace, window
+from tests import policies
 
 pytestmark = pytest.mark.policy
 
@@ -48,6 +50,29 @@ def test_versions_read_are_recorded_and_checked_ones(served):
     checked = ledger.checked_versions()
     assert len(recorded) >= 8
     assert recorded == {name: checked[name] for name in recorded}
+
+
+def test_a_file_cut_under_another_policy_is_not_opened(served, monkeypatch):
+    """The same rule as in Superset: the policy in force decides, not the one the file was cut under."""
+    stricter = policies.changed(("audiences.analyst.grades.L2", "masked"))
+    with monkeypatch.context() as patch:
+        patch.setattr(policy, "current", lambda: stricter)
+        with pytest.raises(TiyuError, match="TIYU-SRV-0007"):
+            serving.connect("analyst")
+        serving.connect("cockpit").close()  # that change says nothing of this file
+    serving.connect("analyst").close()
+
+
+def test_a_file_that_names_no_policy_is_not_opened(served):
+    path = serving.file_of("cockpit")
+    con = duckdb.connect(str(path))
+    con.execute(f"DELETE FROM main.catalog_notice WHERE name = '{serving.FINGERPRINT}'")
+    con.close()
+    try:
+        with pytest.raises(TiyuError, match="TIYU-SRV-0007"):
+            serving.connect("cockpit")
+    finally:
+        publish.publish_serving(full=True)
 
 
 def test_every_table_and_column_has_a_chinese_comment(served):

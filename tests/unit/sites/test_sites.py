@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
-from lake import properties
+from lake import clock, properties
 from lake.settings import settings
 from sharing.exchange import run
 from sharing.exchange.codes import CHECKS, RECEIVER_CHECKS
 from sharing.exchange.config import load
 from sharing.open_data import build, versions
-from sharing.sites import catalogue, serve, spec_page, start_page
+from sharing.sites import catalogue, live, serve, spec_page, start_page
 from tests.browser import sites_data
 
 ENDPOINTS = {
@@ -99,6 +100,15 @@ def test_building_again_changes_nothing(filled):
     before = {p: p.stat().st_mtime_ns for p in (filled / "site").rglob("*") if p.is_file()}
     start_page.build_start_page(ENDPOINTS)
     assert {p: p.stat().st_mtime_ns for p in (filled / "site").rglob("*") if p.is_file()} == before
+
+
+def test_a_deadline_that_has_passed_is_called_so(filled):
+    now = clock.as_of()
+    assert live.until(now + timedelta(minutes=1)).endswith(" 前处置")
+    assert live.until(now).startswith("请于 ")
+    late = live.until(now - timedelta(minutes=1))
+    assert late.startswith("应于 ")
+    assert late.endswith("，已超期")
 
 
 def test_an_unbalanced_source_is_shown_as_such(filled, monkeypatch):

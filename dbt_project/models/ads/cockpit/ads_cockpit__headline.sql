@@ -193,7 +193,13 @@ attention as (
             when open_alerts.alert_id is null then '当前没有未关闭的预警'
             else concat(
                     open_alerts.subject_name, '：', open_alerts.observed_text, '（', open_alerts.threshold_text, '），责任单位 ',
-                    open_alerts.owner_name, '，请于 ', {{ shanghai_text('open_alerts.deadline_at') }}, ' 前处置；另有 ',
+                    open_alerts.owner_name,
+                    case
+                        when open_alerts.deadline_at < {{ as_of() }}
+                            then concat('，应于 ', {{ shanghai_text('open_alerts.deadline_at') }}, ' 前处置，已超期')
+                        else concat('，请于 ', {{ shanghai_text('open_alerts.deadline_at') }}, ' 前处置')
+                    end,
+                    '；另有 ',
                     {{ text_int('open_alerts.open_count - 1') }}, ' 条未关闭预警'
                 )
         end as sentence
