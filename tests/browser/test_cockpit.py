@@ -23,7 +23,7 @@ import pytest
 from dashboards import access, assets, bootstrap, coach, cockpit, model
 from deploy import doors
 from tests.browser import rest
-from tests.browser.cockpit_server import LIMIT_S, PYTHON, REPO, SUPERUSER, Cockpit, hold, invent, run
+from tests.browser.cockpit_server import LIMIT_S, PYTHON, REPO, SUPERUSER, Cockpit, admins, hold, invent, run
 from tests.unit.dashboards import cockpit_data, squad_data
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -239,8 +239,11 @@ def test_a_new_serving_file_is_seen_without_any_call(server):
     assert chart_data(server, "sport_share") == before
 
 
-def test_passwords_that_match_are_left_alone(server):
+def test_passwords_that_match_are_left_alone_and_superset_s_admin_role_is_taken_back(server):
+    server.password(SUPERUSER)
+    assert admins(server) == [SUPERUSER]
     done = run(["passwords"], server.environment)
+    assert admins(server) == []
     assert done.returncode == 0
     assert "已更新 0 个账号" in done.stderr
 

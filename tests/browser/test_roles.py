@@ -33,7 +33,7 @@ CHANGES_OF_ACCOUNTS = "/api/v1/log/?q=(filters:!((col:action,opr:eq,value:users.
 
 
 def session(server: Cockpit, user: str) -> doors.Superset:
-    return doors.Superset(server.url, user, server.environment[bootstrap.password_variable(user)])
+    return doors.Superset(server.url, user, server.password(user))
 
 
 @dataclass(frozen=True)
