@@ -85,18 +85,35 @@ def _is_number(value: Any) -> bool:
 def _is_own(given: list[str]) -> bool:
     """Whether the account of this request changes its own roles."""
     from flask import request
-    from flask_login import current_user
 
-    target = request.path.removeprefix(ACCOUNTS).strip("/")
-    if target != str(getattr(current_user, "id", "")):
+    account = _account()
+    if account is None or request.path.removeprefix(ACCOUNTS).strip("/") != str(account.id):
         return False
-    return sorted(given) != sorted(role.name for role in current_user.roles)
+    return sorted(given) != sorted(role.name for role in account.roles)
+
+
+def _account() -> Any:
+    """The account of this request, by its session or by the token it carries; None when it has neither.
+
+    Superset looks at a token only behind these checks. A token that is not valid is left for it to refuse.
+    """
+    from flask_jwt_extended import verify_jwt_in_request
+    from flask_jwt_extended.exceptions import JWTExtendedException
+    from flask_login import current_user
+    from jwt.exceptions import PyJWTError
+    from superset import security_manager
+
+    if not current_user.is_authenticated:
+        try:
+            verify_jwt_in_request(optional=True)
+        except (JWTExtendedException, PyJWTError):
+            return None
+    return security_manager.current_user
 
 
 def _log(status: int) -> None:
     """Who changed which account or role and with what result; no password, no other value of the request."""
     from flask import request
-    from flask_login import current_user
     from superset.extensions import event_logger
 
     body = request.get_json(silent=True)
@@ -110,4 +127,4 @@ def _log(status: int) -> None:
         "active": body.get("active") if isinstance(body.get("active"), bool) else None,
     }
     action = f"{request.path.split('/')[4]}.{request.method.lower()}"
-    event_logger.log(getattr(current_user, "id", None), action, None, None, None, None, records=[record])
+    event_logger.log(getattr(_account(), "id", None), action, None, None, None, None, records=[record])

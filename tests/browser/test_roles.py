@@ -20,6 +20,7 @@ import pytest
 
 from dashboards import assets, bootstrap, cockpit, roles
 from deploy import doors
+from tests.browser import rest
 from tests.browser.cockpit_server import PYTHON, SUPERUSER, Cockpit, hold
 
 pytestmark = [
@@ -284,6 +285,25 @@ def test_the_security_administrator_gives_roles_as_the_policy_allows(server):
         "the old forms": account.http.get("/users/add", follow_redirects=False),
     }
     assert {name: one.status_code for name, one in closed.items() if one.status_code not in (*CLOSED, 302, 405)} == {}
+
+
+def test_the_guard_knows_who_asks_with_a_token(server):
+    """The same account without a page: the token says whose it is, before Superset looks at it."""
+    by_token = server.client("security_admin")
+    own = next(row["id"] for row in by_token.listing("security/users") if row["username"] == "security_admin")
+    numbers = {row["name"]: row["id"] for row in by_token.listing("security/roles")}
+    with pytest.raises(rest.Refused, match=r"PUT .* 422 .*TIYU-COCKPIT-0018"):  # a role that others may be given
+        by_token.call("PUT", f"/api/v1/security/users/{own}", {"roles": [numbers["analyst"]]})
+    name = f"bytoken_{uuid.uuid4().hex[:6]}"
+    new = {"username": name, "first_name": "新", "last_name": "来", "email": f"{name}@cockpit.invalid", "active": False,
+           "password": uuid.uuid4().hex, "groups": []}  # fmt: skip
+    with pytest.raises(rest.Refused, match=r"422 .*TIYU-COCKPIT-0018"):
+        by_token.call("POST", "/api/v1/security/users/", {**new, "roles": [numbers["auditor"], numbers["analyst"]]})
+    by_token.call("POST", "/api/v1/security/users/", {**new, "roles": [numbers["analyst"]]})
+    with sqlite3.connect(server.home / "superset.db", timeout=60) as metadata:
+        lines = metadata.execute("SELECT user_id, json FROM logs WHERE action = 'users.post'").fetchall()
+    noted = [(who, json.loads(text)["status"]) for who, text in lines if json.loads(text)["account"] == name]
+    assert sorted(noted) == [(own, 201), (own, 422)]
 
 
 def test_the_auditor_reads_what_was_changed_and_changes_nothing(server):
