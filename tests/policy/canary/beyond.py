@@ -141,10 +141,10 @@ def pages(ran: Ran) -> None:
         browser.close()
 
 
-def drawn(ran: Ran, name: str, page: object) -> None:
+def drawn(ran: Ran, name: str, page: object, place: str = "page") -> None:
     """Keep a page as the browser holds it after its scripts ran: markup and visible text."""
-    ran.write("page", f"{name}.html", page.content())  # type: ignore[attr-defined]
-    ran.write("page", f"{name}.txt", page.inner_text("body"))  # type: ignore[attr-defined]
+    ran.write(place, f"{name}.html", page.content())  # type: ignore[attr-defined]
+    ran.write(place, f"{name}.txt", page.inner_text("body"))  # type: ignore[attr-defined]
 
 
 # ------------------------------------------------------------------ Superset
@@ -187,8 +187,8 @@ def started(base: Path, serving: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def superset(ran: Ran) -> None:
-    """Superset on the serving files: all charts of leader and district, an analyst's queries over persons in SQL Lab, the
-    cockpit in Chromium; then its metadata, its caches and its log, and what it answered.
+    """Superset on the serving files: all charts of leader, district and coach, an analyst's queries over persons in SQL Lab,
+    every tab of the three dashboards in Chromium; then its metadata, its caches and its log, and what it answered.
 
     At the end one file is exchanged for one cut without the policy's tokens and asked again: what is then left behind goes to a
     folder of its own (`superset without tokens`), which the search must find canaries in.
@@ -199,14 +199,15 @@ def superset(ran: Ran) -> None:
     serving = base / "serving"
     shutil.copytree(ran.home / "serving", serving, ignore=shutil.ignore_patterns(".*"))
     with started(base / "server", serving) as (address, passwords):
-        for user, slug in (("leader", "cockpit"), ("leader_xuhui", "district")):
+        for user, slug in DASHBOARDS:
             answers = doors._dashboard(doors.Superset(address, user, passwords[user]), slug)
-            assert answers.charts >= 10
+            assert answers.charts >= (5 if slug == "coach" else 10)
             assert not answers.broken, answers.broken
-            ran.write("superset", f"answers-{slug}.txt", answers.text)
+            ran.write(SHOWN_TO[slug], f"answers-{slug}.txt", answers.text)
         asked = _sql_lab(ran, "superset", address, passwords["analyst"])
         assert asked == len(PERSON_TABLES)
-        _cockpit_page(ran, address, passwords["leader"])
+        for user, slug in DASHBOARDS:
+            _tabs(ran, address, user, passwords[user], slug)
         _keep(ran, "superset", base / "server")
         leaking = _cut_without_tokens(base / "leaking")
         os.replace(leaking, serving / "analyst.duckdb")
@@ -215,6 +216,9 @@ def superset(ran: Ran) -> None:
 
 
 LEAKING = "superset without tokens"
+DASHBOARDS = (("leader", "cockpit"), ("leader_xuhui", "district"), ("coach_sq01", "coach"))
+#: Where it is kept what a dashboard shows: a coach may see more than the others, so his is searched by his own measure.
+SHOWN_TO = {"cockpit": "page", "district": "page", "coach": "cockpit.coach"}
 
 
 def _keep(ran: Ran, place: str, server: Path) -> None:
@@ -264,29 +268,34 @@ def _cut_without_tokens(home: Path) -> Path:
     return file
 
 
-def _cockpit_page(ran: Ran, address: str, password: str) -> None:
-    """The leader's dashboard in Chromium, once its first tab has drawn its charts."""
+def _tabs(ran: Ran, address: str, user: str, password: str, slug: str) -> None:
+    """A dashboard in Chromium as one account sees it: every tab, once it has drawn its charts."""
     from playwright.sync_api import sync_playwright
 
+    from dashboards import assets
+
+    dashboard = next(one for one in assets.dashboards() if one.slug == slug)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 2400})
         page.set_default_timeout(300_000)
         page.goto(f"{address}/login/")
-        page.fill("[data-test='username-input']", "leader")
+        page.fill("[data-test='username-input']", user)
         page.fill("[data-test='password-input']", password)
         page.keyboard.press("Enter")
         page.wait_for_url(lambda url: "/login/" not in url)
-        page.goto(f"{address}/superset/dashboard/cockpit/")
-        page.wait_for_function(DRAWN)
-        drawn(ran, "cockpit", page)
+        page.goto(f"{address}/superset/dashboard/{slug}/")
+        for tab in dashboard.pages:
+            page.locator("[role=tab]", has_text=tab.title).first.click()
+            page.wait_for_function(DRAWN, arg=sum(len(row) for row in tab.rows))
+            drawn(ran, f"{slug}-{tab.key}", page, SHOWN_TO[slug])
         browser.close()
 
 
 #: Every chart of the open tab has its content and none is loading.
-DRAWN = """() => {
+DRAWN = """charts => {
   const seen = [...document.querySelectorAll("[data-test='chart-grid-component']")].filter(e => e.offsetParent !== null);
-  return seen.length > 2 && seen.every(e => !e.querySelector("[data-test='loading-indicator'], .loading")
+  return seen.length >= charts && seen.every(e => !e.querySelector("[data-test='loading-indicator'], .loading")
          && e.querySelector("[data-test='slice-container']"));
 }"""
 

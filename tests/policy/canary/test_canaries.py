@@ -39,8 +39,8 @@ MAY_SHOW: dict[str, frozenset[str]] = {
 #: Science staff study heart rates of persons whom they know by a token of their own, without place, name and exact time.
 MAY_SHOW |= dict.fromkeys(("serving_file.science", "sql_lab.science"), frozenset({"heart_rate"}))
 #: A coach recognises the own squad by number and family name (the lake keeps no more of a name) and needs to know when a
-#: training began.
-MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach"), frozenset({"masked_name", "moment"}))
+#: training began. Superset's cache keeps what it answered him.
+MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach", "superset"), frozenset({"masked_name", "moment"}))
 #: The lake itself is no surface: tracks and instants are kept there as they came, persons as tokens, names masked.
 LAKE = frozenset({"heart_rate", "home", "moment", "token_id_no", "token_phone", "token_athlete_no", "masked_name"})
 
