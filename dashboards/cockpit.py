@@ -336,6 +336,19 @@ D_NOTES = Chart("district_notes", "阅读说明", "handlebars", MAP_NOTE,
                 cards("notes_district", MAP_NOTE, order="as_of_text", limit=1), "")  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------ pages
+VENUE_PAGE = Page("venue", "场馆", (
+    ((BANNER, 12, 8),),
+    ((ENTRIES_BIG, 4, 36), (FULFILMENT_BIG, 4, 36), (LOAD_BIG, 4, 36)),
+    ((BOOKING_RATES, 7, 50), (SPORT_SHARE, 5, 50)),
+    ((VENUE_LOAD, 12, 88),),
+))  # fmt: skip
+ABOUT_ROWS = (
+    ((BANNER, 12, 8),),
+    ((FRESHNESS_TABLE, 12, 44),),
+    ((DEFINITIONS, 12, 120),),
+)
+"""What the city's dashboard and a district's have in common, each cut to what its reader may see."""
+
 COCKPIT = Dashboard(
     slug="cockpit",
     title="体育数据驾驶舱",
@@ -348,12 +361,7 @@ COCKPIT = Dashboard(
             ((MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((DISTRICT_RANK, 5, 70), (ALERT_QUEUE, 7, 70)),
         )),
-        Page("venue", "场馆", (
-            ((BANNER, 12, 8),),
-            ((ENTRIES_BIG, 4, 36), (FULFILMENT_BIG, 4, 36), (LOAD_BIG, 4, 36)),
-            ((BOOKING_RATES, 7, 50), (SPORT_SHARE, 5, 50)),
-            ((VENUE_LOAD, 12, 88),),
-        )),
+        VENUE_PAGE,
         Page("event", "赛事", (
             ((BANNER, 12, 8),),
             ((POPULATIONS, 12, 55),),
@@ -367,9 +375,7 @@ COCKPIT = Dashboard(
             ((CHECKIN_TREND, 7, 60), (ACTIVE_RANK, 5, 60)),
         )),
         Page("about", "说明", (
-            ((BANNER, 12, 8),),
-            ((FRESHNESS_TABLE, 12, 44),),
-            ((DEFINITIONS, 12, 120),),
+            *ABOUT_ROWS,
             ((NOTES, 7, 48), (GOVERNANCE, 5, 48)),
         )),
     ),
@@ -387,12 +393,7 @@ DISTRICT = Dashboard(
             ((D_MAP, 5, 60), (VISITS_TREND, 7, 60)),
             ((D_VENUE_RANK, 5, 70), (D_ALERTS, 7, 70)),
         )),
-        Page("venue", "场馆", (
-            ((BANNER, 12, 8),),
-            ((ENTRIES_BIG, 4, 36), (FULFILMENT_BIG, 4, 36), (LOAD_BIG, 4, 36)),
-            ((BOOKING_RATES, 7, 50), (SPORT_SHARE, 5, 50)),
-            ((VENUE_LOAD, 12, 88),),
-        )),
+        VENUE_PAGE,
         Page("event", "赛事", (
             ((BANNER, 12, 8),),
             ((D_POPULATIONS, 12, 55),),
@@ -406,9 +407,7 @@ DISTRICT = Dashboard(
             ((CHECKIN_TREND, 7, 55), (D_ACTIVE, 5, 55)),
         )),
         Page("about", "说明", (
-            ((BANNER, 12, 8),),
-            ((FRESHNESS_TABLE, 12, 44),),
-            ((DEFINITIONS, 12, 120),),
+            *ABOUT_ROWS,
             ((D_NOTES, 12, 36),),
         )),
     ),
