@@ -498,6 +498,17 @@ def settle(page, charts: int) -> None:
     page.wait_for_timeout(800)
 
 
+def opened(page, dashboard: model.Dashboard, shots: str | None = None) -> Iterator[model.Page]:
+    """Each tab of a dashboard, once it has its charts; pictures go to TIYU_COCKPIT_SCREENSHOTS under `shots`, if given."""
+    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
+    for index, tab in enumerate(dashboard.pages):
+        page.locator("[role=tab]", has_text=tab.title).first.click()
+        settle(page, sum(len(row) for row in tab.rows))
+        if folder and shots:
+            page.screenshot(path=f"{folder}/{shots}{index}-{tab.key}.png", full_page=True)
+        yield tab
+
+
 @needs_chromium
 def test_leader_opens_every_tab(server, page):
     errors, outside, answers = watch(page, server)
@@ -507,10 +518,7 @@ def test_leader_opens_every_tab(server, page):
     assert not re.search(r"Sign in|Not In|Username|Password", page.inner_text("body"))
     sign_in(page, server, "leader")
     page.wait_for_url(f"{server.url}/superset/dashboard/cockpit/**")  # a leader's first page is the cockpit
-    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
-    for index, tab in enumerate(cockpit.COCKPIT.pages):
-        page.locator("[role=tab]", has_text=tab.title).first.click()
-        settle(page, sum(len(row) for row in tab.rows))
+    for tab in opened(page, cockpit.COCKPIT, "tab"):
         text = page.inner_text("body")
         for row in tab.rows:
             for chart, _, _ in row:
@@ -519,8 +527,6 @@ def test_leader_opens_every_tab(server, page):
         if server.synthetic:
             assert cockpit_data.NOTICE in text
         assert page.locator("[role=alert]:visible").count() == 0
-        if folder:
-            page.screenshot(path=f"{folder}/tab{index}-{tab.key}.png", full_page=True)
     assert errors == []
     assert outside == []
     assert len(answers) >= len(cockpit.COCKPIT.charts())
@@ -536,9 +542,7 @@ def test_nothing_is_cut_off(server, page):
     sign_in(page, server, "leader")
     page.wait_for_url(f"{server.url}/superset/dashboard/cockpit/**")
     examined = 0
-    for tab in cockpit.COCKPIT.pages:
-        page.locator("[role=tab]", has_text=tab.title).first.click()
-        settle(page, sum(len(row) for row in tab.rows))
+    for tab in opened(page, cockpit.COCKPIT):
         found = page.evaluate(
             """() => { const cut = []; let seen = 0;
               for (const e of document.querySelectorAll('.handlebars > div, .ty-tile, .ty-name, .ty-value, .ty-say, .header-title')) {
@@ -746,15 +750,10 @@ def test_a_district_leader_opens_every_tab_and_reads_the_own_district(server, pa
     page.goto(f"{server.url}/login/")
     sign_in(page, server, "leader_xuhui")
     page.wait_for_url(f"{server.url}/superset/dashboard/district/**")
-    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
-    for index, tab in enumerate(cockpit.DISTRICT.pages):
-        page.locator("[role=tab]", has_text=tab.title).first.click()
-        settle(page, sum(len(row) for row in tab.rows))
-        if folder:
-            page.screenshot(path=f"{folder}/district{index}-{tab.key}.png", full_page=True)
+    for tab in opened(page, cockpit.DISTRICT, "district"):
         text = page.inner_text("body")
         assert "本区" not in text.replace("只含本区", "").replace("不在本区的数据文件中", "")
-        if index == 0:
+        if tab.key == "overview":
             assert page.locator("text=徐汇区核心指标").count() == 1
             assert "徐汇区体育数据驾驶舱" in page.title() + page.content()
         assert not [name for code, name in CODES.items() if code != "310104" and name in text], tab.title
@@ -827,12 +826,7 @@ def test_a_coach_opens_every_tab_and_reads_the_own_squad(server, page):
     page.goto(f"{server.url}/login/")
     sign_in(page, server, "coach_sq01")
     page.wait_for_url(f"{server.url}/superset/dashboard/coach/**")
-    folder = os.environ.get("TIYU_COCKPIT_SCREENSHOTS")
-    for index, tab in enumerate(coach.COACH.pages):
-        page.locator("[role=tab]", has_text=tab.title).first.click()
-        settle(page, sum(len(row) for row in tab.rows))
-        if folder:
-            page.screenshot(path=f"{folder}/coach{index}-{tab.key}.png", full_page=True)
+    for tab in opened(page, coach.COACH, "coach"):
         text = page.inner_text("body")
         assert "中长跑队" in text
         assert not [name for code, name in access.scopes("coach").items() if code != "SQ01" and name in text], tab.title
