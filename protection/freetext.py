@@ -49,6 +49,13 @@ def hidden(texts: pl.Series) -> pl.Series:
     return _each(texts, lambda text: redaction.redact(text, patterns=PATTERNS, replacement=lambda kind, value: GONE))
 
 
+def holds_identifier(texts: pl.Series) -> bool:
+    """Whether some text holds an identifier as it is outside: a number, mail address or plate, but not a token of ours."""
+    outside = tuple(one for one in PATTERNS if one[0] != "person_token")
+    changed = _each(texts, lambda text: redaction.redact(text, patterns=outside, replacement=lambda kind, value: GONE))
+    return bool((changed != texts).any())
+
+
 def without_names(texts: pl.Series, names: pl.Series) -> pl.Series:
     """The texts without the names of persons that the same delivery says are names.
 

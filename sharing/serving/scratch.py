@@ -402,15 +402,19 @@ def _read_csv(file: Path) -> pl.DataFrame:
 
 
 def _refuse_personal(frame: pl.DataFrame, file: Path) -> None:
-    """Raw identity or telephone numbers do not leave the archive, and do not come in by the back door either."""
-    from protection import masking
+    """Identifiers of persons do not leave the archive, and do not come in by the back door either. Tokens may: they join."""
+    from protection import freetext, masking
 
     texts = frame.select(pl.all().cast(pl.String, strict=False))
     hit = texts.select(masking.has_personal_number(pl.col(name)).any().alias(name) for name in texts.columns).row(0)
-    named = [name for name, found in zip(texts.columns, hit, strict=True) if found]
+    named = [
+        column.name
+        for column, found in zip(texts.get_columns(), hit, strict=True)
+        if found or freetext.holds_identifier(column)
+    ]
     if named:
         raise TiyuError(
-            "TIYU-SCR-0007", "文件里有证件号或电话号码，不能上传", "删去这些列；需要按人关联时请数据管理岗按契约接入", EXIT_USAGE,
+            "TIYU-SCR-0007", "文件里有证件号、电话、银行卡、邮箱或车牌号，不能上传", "删去这些列；需要按人关联时请数据管理岗按契约接入", EXIT_USAGE,
             file=file.name, columns="、".join(named),
         )  # fmt: skip
 

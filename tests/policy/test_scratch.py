@@ -54,9 +54,13 @@ def test_a_policy_that_became_stricter_holds_for_what_was_kept(mine):
                 act()
             assert caught.value.code == "TIYU-SCR-0009"
         assert scratch.drop(mine, "kept").name == "kept"
+        with pytest.raises(TiyuError, match="TIYU-SRV-0007"):  # the file itself is of the policy before
+            scratch.create(mine, "more", "SELECT district_name FROM dim_district")
+        publish_serving(["analyst"])
         assert scratch.create(mine, "more", "SELECT district_name FROM dim_district").grade <= "L2"
-        with pytest.raises(TiyuError):
+        with pytest.raises(TiyuError, match="TIYU-SQL-0001"):  # no longer in the file
             scratch.create(mine, "again", "SELECT person_token FROM ods_fitness__checkin")
+    publish_serving(["analyst"])
     scratch.connect(mine).close()
 
 
@@ -106,7 +110,17 @@ def test_what_is_not_declared_has_the_highest_grade_and_l4_is_refused(mine, tmp_
         assert caught.value.code == "TIYU-SCR-0005"
 
 
-@pytest.mark.parametrize("value", ["990199199001014578", "１９９１２３４５６７８", "电话 199 1234 5678"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "990199199001014578",
+        "１９９１２３４５６７８",
+        "电话 199 1234 5678",
+        "卡 6222021234567890128",
+        "问 someone@example.invalid",
+        "车 沪A12345",
+    ],
+)
 def test_raw_personal_numbers_do_not_come_in_by_the_back_door(mine, tmp_path, value):
     file = tmp_path / "p.csv"
     file.write_text(f"n,remark\n1,ok\n2,{value}\n", "utf-8")
@@ -115,6 +129,13 @@ def test_raw_personal_numbers_do_not_come_in_by_the_back_door(mine, tmp_path, va
     assert caught.value.code == "TIYU-SCR-0007"
     assert value not in str(caught.value)
     assert scratch.tables(mine) == []
+
+
+def test_tokens_and_plain_codes_may_be_uploaded_to_join(mine, tmp_path):
+    file = tmp_path / "t.csv"
+    token = "id_no_k1a2b3_" + "a2" * 13
+    file.write_text(f"person_token,venue_id,note\n{token},V310104-001,沪A 馆\n", "utf-8")
+    assert scratch.upload(mine, file, "t", "L3").grade == "L3"
 
 
 @pytest.mark.parametrize("content", [b"", b"x,y\n", b"\xff\xfe\x00\x81\xff"])

@@ -41,21 +41,25 @@ def _file(audience: str, table: str) -> list[str]:
         con.close()
 
 
-def _refused(call: Callable[[], list[Any]], code: str) -> list[Any]:
-    """What a call gives; nothing when it refuses with a code."""
+def _refused(call: Callable[[], list[Any]], *codes: str) -> list[Any]:
+    """What a call gives; nothing when it refuses with one of these codes."""
     try:
         return call()
     except TiyuError as error:
-        if error.code != code:
+        if error.code not in codes:
             raise
         return []
 
 
 def _cli_sql() -> list[str]:
+    """What a file cut now would hold, and whether the one that is there opens: it is of another policy, if that changed."""
     from sharing import serving
 
-    serving.connect("analyst", surface="cli_sql").close()
-    return _file("analyst", "ods_fitness__checkin")
+    def opened() -> list[str]:
+        serving.connect("analyst", surface="cli_sql").close()
+        return ["opened"]
+
+    return _file("analyst", "ods_fitness__checkin") + _refused(opened, "TIYU-SRV-0007")
 
 
 def _scratch() -> list[str]:
@@ -67,7 +71,7 @@ def _scratch() -> list[str]:
             return [row[0] for row in con.execute("SELECT venue_id FROM scratch.kept").fetchall()]
 
     try:
-        return _refused(kept, "TIYU-SCR-0009")
+        return _refused(kept, "TIYU-SCR-0009", "TIYU-SRV-0007")
     finally:
         if scratch.tables("probe"):
             scratch.drop("probe", "kept")
