@@ -88,15 +88,30 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        if found := storage.fault(error):
-            raise found from None
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> TiyuError:
+    """What is said when the archive cannot be written: TIYU-ARC-0003, or the disk's own fault where it is one."""
+    return storage.fault(error) or TiyuError(
+        "TIYU-ARC-0003",
+        "无法写入原始归档",
+        "检查磁盘空间与目录权限后重跑；来源数据未受影响",
+        EXIT_UNAVAILABLE,
+        reason=error.strerror or type(error).__name__,
+    )
+
+
+def require() -> None:
+    """Raise TIYU-ARC-0004 unless the archive's folder is there."""
+    if not settings().archive_root.is_dir():
         raise TiyuError(
-            "TIYU-ARC-0003",
-            "无法写入原始归档",
-            "检查磁盘空间与目录权限后重跑；来源数据未受影响",
+            "TIYU-ARC-0004",
+            "归档目录不存在",
+            "检查归档所在的磁盘是否挂载、TIYU_HOME 是否正确，然后重跑",
             EXIT_UNAVAILABLE,
-            reason=error.strerror or type(error).__name__,
-        ) from error
+            folder=settings().archive_root.name,
+        )
 
 
 def _is_whole(resource: str, sha256: str) -> bool:
@@ -130,14 +145,7 @@ def clean_partials(resource: str) -> int:
 def open_object(resource: str, sha256: str) -> BinaryIO:
     """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing) or TIYU-ARC-0002 (damaged)."""
     path = object_path(resource, sha256)
-    if not settings().archive_root.is_dir():
-        raise TiyuError(
-            "TIYU-ARC-0004",
-            "归档目录不存在",
-            "检查归档所在的磁盘是否挂载、TIYU_HOME 是否正确，然后重跑",
-            EXIT_UNAVAILABLE,
-            resource=resource,
-        )
+    require()
     try:
         file = open(path, "rb")  # noqa: SIM115 - the stream owns it
     except FileNotFoundError:

@@ -16,12 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lake import storage
+from ingestion import archive
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
 
 _BATCH = ("batch_id", "resource", "contract_version", "run_id", "watermark", "as_of_at", "started_at", "supersedes")
 _OBJECT = ("seq", "sha256", "name", "media_type", "size")
+REMEDY = "从备份把这份清单放回 archive 下原位；台账尚在时数据不受影响，只是台账丢失后不能据此重建"
+"""What to do about one damaged list."""
 
 
 def _folder(resource: str) -> Path:
@@ -49,15 +51,7 @@ def write(
     except OSError as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-        if found := storage.fault(error):
-            raise found from None
-        raise TiyuError(
-            "TIYU-ARC-0003",
-            "无法写入原始归档",
-            "检查磁盘空间与目录权限后重跑；来源数据未受影响",
-            EXIT_UNAVAILABLE,
-            reason=error.strerror or type(error).__name__,
-        ) from error
+        raise archive.unwritable(error) from error
 
 
 def _text(value: Any) -> Any:
@@ -80,19 +74,40 @@ def carried_over(batch: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
     file = _folder(batch["resource"]) / f"{batch['batch_id']}.json"
     if not file.is_file():
         return batch["watermark"], {}
-    content = json.loads(file.read_text("utf-8"))
+    content = read(batch["resource"], batch["batch_id"])
     return content["watermark"], content["signatures"]
+
+
+def names(resource: str) -> list[str]:
+    """Batches of a resource that have a list."""
+    return sorted(file.stem for file in _folder(resource).glob("b_*.json"))
+
+
+def read(resource: str, batch_id: str) -> dict[str, Any]:
+    """The list of a batch as it was written. Raises TIYU-ARC-0005 when it is damaged."""
+    try:
+        content: dict[str, Any] = json.loads((_folder(resource) / f"{batch_id}.json").read_text("utf-8"))
+        if content["batch_id"] != batch_id or set(_OBJECT) - set.intersection(
+            *map(set, content["objects"] or [_OBJECT])
+        ):
+            raise ValueError("other content")
+    except (ValueError, KeyError, TypeError) as error:
+        raise TiyuError(
+            "TIYU-ARC-0005", "批次清单已损坏，台账丢失时无法据此重建", REMEDY, EXIT_UNAVAILABLE,
+            resource=resource, batch=batch_id, reason=type(error).__name__,
+        ) from None  # fmt: skip
+    return content
 
 
 def read_all(resource: str) -> list[dict[str, Any]]:
     """The lists of a resource that no other list supersedes, in the order the batches came in; times are parsed,
-    and ``done`` says whether the ledger had closed the batch."""
+    and ``done`` says whether the ledger had closed the batch. Raises TIYU-ARC-0005 for a damaged one."""
     found = []
-    for file in sorted(_folder(resource).glob("b_*.json")):
-        content = json.loads(file.read_text("utf-8"))
+    for batch_id in names(resource):
+        content = read(resource, batch_id)
         for name in ("as_of_at", "started_at"):
             content[name] = datetime.fromisoformat(content[name]) if content[name] else None
-        content["done"] = file.with_suffix(".done").exists()
+        content["done"] = (_folder(resource) / f"{batch_id}.done").exists()
         found.append(content)
     replaced = {content["supersedes"] for content in found}
     return sorted(
@@ -101,4 +116,4 @@ def read_all(resource: str) -> list[dict[str, Any]]:
     )
 
 
-__all__ = ["carried_over", "mark_done", "read_all", "write"]
+__all__ = ["REMEDY", "carried_over", "mark_done", "names", "read", "read_all", "write"]
