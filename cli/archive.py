@@ -31,12 +31,9 @@ def register(app: typer.Typer) -> None:
         from ingestion import archive, batch_list
         from ingestion.inspection import Inspected, inspect
 
-        last: list[str] = []
-
         def progress(resource: str, done: int, count: int) -> None:
             if not as_json and (done == count or done % 1000 == 0):
-                last[:] = [f"{resource} {done:,}/{count:,}"]
-                typer.echo(last[0], err=True)
+                typer.echo(f"{resource} {done:,}/{count:,}", err=True)
 
         report: list[Inspected] = inspect(resources, progress)
         if not as_json:
@@ -45,9 +42,9 @@ def register(app: typer.Typer) -> None:
         bad = [(item.resource, name, code) for item in report for name, code in item.damaged.items()]
         ok = bool(objects) and not bad
         codes = {code for _, _, code in bad}
-        remedies = [archive.REMEDY] * bool(codes & set(archive.DAMAGED)) + [batch_list.REMEDY] * (
-            "TIYU-ARC-0005" in codes
-        )
+        remedies = [archive.REMEDY] if codes & set(archive.DAMAGED) else []
+        if "TIYU-ARC-0005" in codes:
+            remedies.append(batch_list.REMEDY)
         verdict = "全部完好" if ok else f"{len(bad)} 个缺失或损坏" if bad else "归档是空的，不算通过"
         emit(
             {"ok": ok, "objects": objects, "resources": [asdict(item) for item in report]},

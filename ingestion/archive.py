@@ -114,18 +114,37 @@ def require() -> None:
         )
 
 
+def verify(resource: str, sha256: str) -> int:
+    """Read an object through, keeping nothing; returns its plain size. Raises TIYU-ARC-0001/0002 like `read_object`."""
+    with open_object(resource, sha256) as stream:
+        reader = _HashingReader(stream)
+        while reader.read(1 << 20):
+            pass
+    if reader.hash.hexdigest() != sha256:
+        raise _other_content(resource, sha256)
+    return reader.size
+
+
+def _other_content(resource: str, sha256: str) -> TiyuError:
+    return TiyuError(
+        "TIYU-ARC-0002",
+        "归档对象已损坏或被改动",
+        REMEDY,
+        EXIT_UNAVAILABLE,
+        object=f"{resource}/{sha256}",
+        reason="hash",
+    )
+
+
 def _is_whole(resource: str, sha256: str) -> bool:
     """Whether an object opens and is what its name says; asked only when the same content arrives again."""
-    digest = hashlib.sha256()
     try:
-        with open_object(resource, sha256) as stream:
-            while data := stream.read(1 << 20):
-                digest.update(data)
+        verify(resource, sha256)
     except TiyuError as error:
         if error.code in DAMAGED:
             return False
         raise
-    return digest.hexdigest() == sha256
+    return True
 
 
 def sync() -> None:
@@ -160,14 +179,7 @@ def read_object(resource: str, sha256: str) -> bytes:
     with open_object(resource, sha256) as stream:
         data = stream.read()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise TiyuError(
-            "TIYU-ARC-0002",
-            "归档对象已损坏或被改动",
-            REMEDY,
-            EXIT_UNAVAILABLE,
-            object=f"{resource}/{sha256}",
-            reason="hash",
-        )
+        raise _other_content(resource, sha256)
     return data
 
 

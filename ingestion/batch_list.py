@@ -87,9 +87,7 @@ def read(resource: str, batch_id: str) -> dict[str, Any]:
     """The list of a batch as it was written. Raises TIYU-ARC-0005 when it is damaged."""
     try:
         content: dict[str, Any] = json.loads((_folder(resource) / f"{batch_id}.json").read_text("utf-8"))
-        if content["batch_id"] != batch_id or set(_OBJECT) - set.intersection(
-            *map(set, content["objects"] or [_OBJECT])
-        ):
+        if content["batch_id"] != batch_id or any(set(_OBJECT) - set(item) for item in content["objects"]):
             raise ValueError("other content")
     except (ValueError, KeyError, TypeError) as error:
         raise TiyuError(

@@ -98,7 +98,7 @@ def test_an_archive_without_objects_is_not_called_whole(home):
 
 
 def test_a_folder_or_source_that_is_not_there_is_said(filled):
-    with pytest.raises(TiyuError, match="TIYU-ARC-0006"):
+    with pytest.raises(TiyuError, match="TIYU-CAT-0002"):
         inspect(["venue.none"])
     shutil.rmtree(settings().archive_root)
     with pytest.raises(TiyuError, match="TIYU-ARC-0004"):
