@@ -29,7 +29,6 @@ from catalog.contracts.model import (
     GRADES,
     PROTECTED_KINDS,
     Contract,
-    DeclaredRule,
     Kind,
     ObjectSpec,
     PropertySpec,
@@ -40,6 +39,7 @@ from catalog.contracts.model import (
     TiyuRoot,
     TiyuServer,
 )
+from catalog.contracts.row_rules import DeclaredRule
 from catalog.problems import DeclarationError
 from lake.errors import TiyuError
 

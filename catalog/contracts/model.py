@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
+
+from catalog.contracts.connector_options import Connector
+from catalog.contracts.decoder_options import Decoder
+from catalog.contracts.row_rules import DeclaredRule, Severity
+from catalog.contracts.strict import Strict
 
 Grade = Literal["L1", "L2", "L3", "L4"]
 PiMark = Literal["N", "P", "S"]
 Kind = Literal["source", "exchange", "open"]
 IdentifierKind = Literal["name", "phone", "id_no", "athlete_no", "uscc"]
-Severity = Literal["quarantine", "warn"]
 Cycle = Literal["realtime", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly"]
 
 GRADES: tuple[str, ...] = ("L1", "L2", "L3", "L4")
@@ -35,171 +38,6 @@ CYCLE_HOURS: dict[str, int] = {
     "quarterly": 24 * 92,
     "yearly": 24 * 366,
 }
-
-
-class Strict(BaseModel):
-    """Base of every declaration: camelCase in YAML, snake_case in Python, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=False, frozen=True)
-
-
-# ------------------------------------------------------------------ rules
-class RuleBase(Strict):
-    """What every declared row rule has.
-
-    id: last part of the rule id; default is ``{column}.{kind}``. when: SQL condition that limits the rule to some rows
-    (other rows are fine). severity ``quarantine`` refuses the row, ``warn`` only counts it.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")] | None = None
-    severity: Severity = "quarantine"
-    message_zh: str
-    when: str | None = None
-
-
-class NotNullRule(RuleBase):
-    kind: Literal["not_null"]
-    column: str
-
-
-class RangeRule(RuleBase):
-    kind: Literal["range"]
-    column: str
-    min: float | None = None
-    max: float | None = None
-    min_exclusive: bool = False
-    max_exclusive: bool = False
-
-    @model_validator(mode="after")
-    def _has_a_bound(self) -> RangeRule:
-        if self.min is None and self.max is None:
-            raise ValueError("a range needs min or max")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("range min is above max")
-        return self
-
-
-class InListRule(RuleBase):
-    kind: Literal["in_list"]
-    column: str
-    code_list: str | None = None
-    values: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> InListRule:
-        if (self.code_list is None) == (not self.values):
-            raise ValueError("in_list needs exactly one of codeList and values")
-        return self
-
-
-class PatternRule(RuleBase):
-    kind: Literal["pattern"]
-    column: str
-    pattern: str
-
-
-class CompareRule(RuleBase):
-    kind: Literal["compare"]
-    left: str
-    op: Literal["<", "<=", "=", "!=", ">=", ">"]
-    right: str
-
-
-class ReferenceRule(RuleBase):
-    kind: Literal["reference"]
-    column: str
-    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    target_column: str | None = None
-
-
-class CheckDigitRule(RuleBase):
-    kind: Literal["check_digit"]
-    column: str
-    standard: Literal["GB11643", "GB32100"]
-
-
-class PhoneRule(RuleBase):
-    kind: Literal["phone"]
-    column: str
-
-
-class ExpressionRule(RuleBase):
-    kind: Literal["expression"]
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.]*$")]
-    sql: str
-    columns: list[str] = Field(min_length=1)
-
-
-DeclaredRule = Annotated[
-    NotNullRule
-    | RangeRule
-    | InListRule
-    | PatternRule
-    | CompareRule
-    | ReferenceRule
-    | CheckDigitRule
-    | PhoneRule
-    | ExpressionRule,
-    Field(discriminator="kind"),
-]
-
-
-# ------------------------------------------------------------------ servers
-class FileDropConnector(Strict):
-    """Files laid into a folder: `pattern` is a glob relative to the connection's folder."""
-
-    kind: Literal["file_drop"]
-    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-    pattern: str
-
-
-class RestCursorConnector(Strict):
-    """A paged JSON interface with a cursor and a high-water mark; `sinceParam` is exclusive."""
-
-    kind: Literal["rest_cursor"]
-    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
-    path: Annotated[str, Field(pattern=r"^/")]
-    since_param: str = "updated_since"
-    cursor_param: str = "cursor"
-    limit_param: str = "limit"
-    limit: Annotated[int, Field(gt=0, le=100_000)] = 1000
-    items_path: str = "items"
-    next_cursor_path: str = "next_cursor"
-    high_water_path: str = "high_water"
-
-
-class CsvDecoder(Strict):
-    kind: Literal["csv"]
-    encoding: Literal["utf-8", "gb18030"] = "utf-8"
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-
-
-class NdjsonDecoder(Strict):
-    kind: Literal["ndjson"]
-
-
-class JsonItemsDecoder(Strict):
-    kind: Literal["json_items"]
-    items_path: str = "items"
-
-
-class XlsxDecoder(Strict):
-    kind: Literal["xlsx"]
-    sheet: str
-    header_row: Annotated[int, Field(ge=1)] = 1
-
-
-class ActivityDecoder(Strict):
-    """FIT, TCX and GPX activity files. `pathFields` is a regular expression with named groups over the object's name."""
-
-    kind: Literal["activity"]
-    path_fields: str | None = None
-
-
-Connector = Annotated[FileDropConnector | RestCursorConnector, Field(discriminator="kind")]
-Decoder = Annotated[
-    CsvDecoder | NdjsonDecoder | JsonItemsDecoder | XlsxDecoder | ActivityDecoder, Field(discriminator="kind")
-]
 
 
 class TiyuServer(Strict):
@@ -261,10 +99,10 @@ class TiyuObject(Strict):
     """
 
     part_date: str | None = None
-    dedup: list[str] = []
+    dedup: list[str] = Field(default_factory=list)
     late: Late | None = None
     drift: Drift = Drift()
-    rules: list[DeclaredRule] = []
+    rules: list[DeclaredRule] = Field(default_factory=list)
     parent: Parent | None = None
 
     @model_validator(mode="after")
@@ -328,7 +166,7 @@ class OutputSpec(Strict):
     count_column: str | None = None
     licence: str | None = None
     receiver: str | None = None
-    keywords: list[str] = []
+    keywords: list[str] = Field(default_factory=list)
     theme: str | None = None
     canonical_place: str | None = None
 
