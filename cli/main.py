@@ -21,6 +21,7 @@ from lake.errors import EXIT_INTERNAL, TiyuError
 #: Command modules in the order `tiyu --help` shows them; each has ``register(app)``.
 COMMANDS = (
     "ingest",
+    "stream",
     "reconcile",
     "archive",
     "status",

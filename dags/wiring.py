@@ -71,7 +71,8 @@ def _custom(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def sources() -> list[Source]:
-    """Every declared source, in the order of its references (what others refer to comes first).
+    """Every declared source that a schedule fetches, in the order of its references (what others refer to comes first). A stream
+    is none of them: ``tiyu stream`` receives it all the time (design §8).
 
     Reads only the few words it needs: a DAG file is parsed again for every task, and the strict models of the catalogue cost more
     than the task itself. ``tiyu catalog check`` and the verbs validate the contract in full.
@@ -89,13 +90,16 @@ def sources() -> list[Source]:
             if rule.get("kind") == "reference" and rule.get("table", "").startswith("ods_")
         }
         servers = raw.get("servers") or [{}]
+        connector = _custom(servers[0]).get("connector") or {}
+        if connector.get("kind") == "mqtt":
+            continue
         found.append(
             Source(
                 resource=raw["id"],
                 title=str(raw.get("name") or raw["id"]),
                 tables=tuple(f"ods_{raw['id'].partition('.')[0]}__{item['name']}" for item in objects),
                 update_cycle=str(root["updateCycle"]["cycle"]),
-                connection=str((_custom(servers[0]).get("connector") or {}).get("connection", "")),
+                connection=str(connector.get("connection", "")),
                 references=tuple(sorted(referenced)),
                 owner=_owner(raw),
             )

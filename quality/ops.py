@@ -113,7 +113,8 @@ def freshness() -> list[dict[str, Any]]:
     received = accepted + quarantined + duplicate. The instant of comparison is the business clock's. ``reason`` says in
     Chinese why something is missing, in closed words (`problem_zh`): the last run's error, how long nothing has come, or that
     files of the newest delivery were refused as a whole (``refused_count`` of them, delivered at ``refused_at``); None when
-    nothing is.
+    nothing is. A stream that nothing was ever received of is left out: it is set up where there is a broker, by starting
+    `tiyu stream`, and owes nothing before.
     """
     from catalog import contracts
 
@@ -122,6 +123,8 @@ def freshness() -> list[dict[str, Any]]:
     for contract in contracts.load_all("source").values():
         batches = [batch for batch in ledger.batches(contract.id) if batch["status"] != "archived"]
         runs = ledger.runs(contract.id)
+        if contract.is_stream and not runs:
+            continue
         good = [batch for batch in batches if batch["status"] in ("accepted", "partial")]
         last_success = max((batch["as_of_at"] or batch["finished_at"] for batch in good), default=None)
         latest = max((batch["last_part_date"] for batch in good if batch["last_part_date"]), default=None)

@@ -32,4 +32,18 @@ class RestCursorConnector(Strict):
     high_water_path: str = "high_water"
 
 
-Connector = Annotated[FileDropConnector | RestCursorConnector, Field(discriminator="kind")]
+class MqttConnector(Strict):
+    """Messages of a broker, received by `tiyu stream`; one message is one record.
+
+    clientId: name of the persistent session, unique at the broker, and of the spool. topics: filters (`+`, `#`). topicField:
+    member that gets the topic of a message, where the payload does not hold it.
+    """
+
+    kind: Literal["mqtt"]
+    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    client_id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,40}$")]
+    topics: Annotated[list[str], Field(min_length=1)]
+    topic_field: str | None = None
+
+
+Connector = Annotated[FileDropConnector | MqttConnector | RestCursorConnector, Field(discriminator="kind")]

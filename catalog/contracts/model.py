@@ -332,6 +332,11 @@ class Contract(Spec):
         return next(o for o in self.objects if o.is_root)
 
     @property
+    def is_stream(self) -> bool:
+        """Whether `tiyu stream` receives the source all the time, instead of a schedule fetching it."""
+        return self.server is not None and self.server.connector == "mqtt"
+
+    @property
     def cycle_hours(self) -> int:
         return CYCLE_HOURS[self.update_cycle]
 

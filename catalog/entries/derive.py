@@ -150,7 +150,7 @@ class Builder:
                 continue
             category, name = DECODER_FORMAT.get(contract.server.decoder, ("file", contract.server.decoder))
             options = contract.server.options
-            where = options.get("pattern") or options.get("path") or options.get("topic") or ""
+            where = options.get("pattern") or options.get("path") or ", ".join(options.get("topics") or ())
             self._contract(
                 contract,
                 kind="source",

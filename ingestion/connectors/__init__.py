@@ -9,12 +9,13 @@ from typing import Any
 from ingestion.connectors.base import Connector, FetchedObject, snake_case
 from ingestion.connectors.connection import Connection, parse_connection, uri_from_environment
 from ingestion.connectors.file_drop import FileDrop
+from ingestion.connectors.mqtt import Mqtt
 from ingestion.connectors.rest_cursor import RestCursor
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["Connection", "Connector", "FetchedObject", "create", "parse_connection", "uri_from_environment"]
 
-REGISTRY: dict[str, type] = {FileDrop.name: FileDrop, RestCursor.name: RestCursor}
+REGISTRY: dict[str, type] = {FileDrop.name: FileDrop, Mqtt.name: Mqtt, RestCursor.name: RestCursor}
 
 
 def create(

@@ -1,6 +1,6 @@
 """Connection URIs: ``TIYU_CONN_<NAME>`` holds where a source is and the credential for it.
 
-Forms: ``file:///absolute/folder`` and ``http(s)://[user]:TOKEN@host[:port][/base]``. The credential is kept out of
+Forms: ``file:///absolute/folder``, ``http(s)://[user]:TOKEN@host[:port][/base]`` and ``mqtt(s)://[user:PASSWORD@]host[:port]``. The credential is kept out of
 ``repr``, of error messages and of logs.
 """
 
@@ -26,6 +26,8 @@ class Connection:
     path: Path | None = None
     user: str = ""
     secret: str = field(default="", repr=False)
+    host: str = ""
+    port: int | None = None
 
 
 def uri_from_environment(name: str, environ: Mapping[str, str] | None = None) -> str:
@@ -55,4 +57,9 @@ def parse_connection(uri: str) -> Connection:
         return Connection(
             parts.scheme, endpoint, user=unquote(parts.username or ""), secret=unquote(parts.password or "")
         )
+    if parts.scheme in ("mqtt", "mqtts") and parts.hostname:
+        endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port else "")
+        user, secret = unquote(parts.username or ""), unquote(parts.password or "")
+        port = port or (8883 if parts.scheme == "mqtts" else 1883)
+        return Connection(parts.scheme, endpoint, user=user, secret=secret, host=parts.hostname, port=port)
     raise TiyuError("TIYU-ING-0104", "数据源连接的协议不支持", _HINT, EXIT_USAGE, scheme=parts.scheme or None)

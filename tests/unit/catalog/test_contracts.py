@@ -93,6 +93,7 @@ def test_load_all_and_unknown_id():
         "venue.register",
         "venue.booking",
         "venue.entry",
+        "venue.flow_count",
         "event.filing",
         "training.activity",
         "training.athlete",
