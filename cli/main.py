@@ -22,6 +22,7 @@ from lake.errors import EXIT_INTERNAL, TiyuError
 COMMANDS = (
     "ingest",
     "stream",
+    "compact",
     "reconcile",
     "archive",
     "status",

@@ -124,6 +124,7 @@ def pools() -> dict[str, str]:
     named["writer_layers"] = "one writer of the dim, dwd, dws and ads tables"
     named["writer_serving"] = "one writer of the serving files"
     named["writer_exchange"] = "one writer of the delivery outbox"
+    named["writer_maintenance"] = "one upkeep of the tables at a time"
     named["writer_open"] = "one writer of the open datasets"
     return named
 

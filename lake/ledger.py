@@ -685,6 +685,17 @@ def checked_history_of(table_name: str) -> list[dict[str, Any]]:
     return [{**row, "as_of_at": row["as_of_at"] or row["checked_at"]} for row in rows]
 
 
+def forget_checked_versions(table_name: str, versions: Iterable[int]) -> None:
+    """No longer keep these checked versions, never the present one: a vacuum may then remove their files."""
+    gone = sorted(set(versions) - {checked_version(table_name)})
+    with transaction() as connection:
+        for one in (checked_history, checked_as_of):
+            for first in range(0, len(gone), 500):
+                connection.execute(
+                    sa.delete(one).where(one.c.table_name == table_name, one.c.version.in_(gone[first : first + 500]))
+                )
+
+
 # --- replayed quarantine ----------------------------------------------------------------------------------------
 
 

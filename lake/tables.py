@@ -28,7 +28,8 @@ from lake.settings import settings
 LAYERS = ("ods", "dim", "dwd", "dws", "ads", "ops")
 PART_DATES = "tiyu.part_dates"
 BATCH_ID = "tiyu.batch_id"
-_WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+"""How every data file is written."""
 _ATTEMPTS = 6
 
 Data: TypeAlias = pa.Table | pa.RecordBatchReader | pl.DataFrame
@@ -99,7 +100,7 @@ def _metadata(metadata: Mapping[str, Any] | None, part_dates: Iterable[date] | N
     return result
 
 
-def _retry(name: str, commit: Callable[[], int]) -> int:
+def retry(name: str, commit: Callable[[], int]) -> int:
     """Run a commit, reloading the table and trying again when a concurrent writer won the race.
 
     Delta's own messages may preview the refused rows, so they never leave this function.
@@ -138,7 +139,7 @@ def _once(name: str, data: Any, commit: Callable[[], int]) -> int:
     """Commit with retries, except for a stream: a reader is consumed by the first attempt, so losing a race is final
     (the caller, who holds the table's writer pool, runs the step again)."""
     if not isinstance(data, pa.RecordBatchReader):
-        return _retry(name, commit)
+        return retry(name, commit)
 
     def single() -> int:
         try:
@@ -154,7 +155,7 @@ def _once(name: str, data: Any, commit: Callable[[], int]) -> int:
                 table=name,
             ) from None
 
-    return _retry(name, single)
+    return retry(name, single)
 
 
 def _part_dates_of(data: Data) -> list[date] | None:
@@ -226,10 +227,10 @@ def _append(
         table = open_table(name)
         if table.transaction_version(app_id) is not None:
             return table.version()
-        write_deltalake(table, rows(), mode="append", writer_properties=_WRITER, commit_properties=properties)
+        write_deltalake(table, rows(), mode="append", writer_properties=WRITER, commit_properties=properties)
         return table.version()
 
-    return _retry(name, commit)
+    return retry(name, commit)
 
 
 def has_batch(name: str, batch_id: str) -> bool:
@@ -293,7 +294,7 @@ def replace_table(
             mode="overwrite",
             schema_mode="overwrite" if exists(name) else None,
             partition_by=list(partition_by) or None,
-            writer_properties=_WRITER,
+            writer_properties=WRITER,
             commit_properties=properties,
             storage_options=_storage_options(),
         )
@@ -334,7 +335,7 @@ def replace_window(
             arrow,
             mode="overwrite",
             predicate=f"{column} >= '{start.isoformat()}' AND {column} <= '{end.isoformat()}'",
-            writer_properties=_WRITER,
+            writer_properties=WRITER,
             commit_properties=properties,
             storage_options=_storage_options(),
         )
@@ -377,7 +378,7 @@ def merge(
                 predicate,
                 source_alias="s",
                 target_alias="t",
-                writer_properties=_WRITER,
+                writer_properties=WRITER,
                 commit_properties=properties,
             )
             .when_matched_update_all()
@@ -386,7 +387,7 @@ def merge(
         )
         return table.version()
 
-    return _retry(name, commit)
+    return retry(name, commit)
 
 
 def delete(name: str, predicate: str, *, part_dates: Iterable[date], metadata: Mapping[str, Any] | None = None) -> int:
@@ -395,10 +396,10 @@ def delete(name: str, predicate: str, *, part_dates: Iterable[date], metadata: M
 
     def commit() -> int:
         table = open_table(name)
-        table.delete(predicate, writer_properties=_WRITER, commit_properties=properties)
+        table.delete(predicate, writer_properties=WRITER, commit_properties=properties)
         return table.version()
 
-    return _retry(name, commit)
+    return retry(name, commit)
 
 
 def history(name: str, after: int | None = None, upto: int | None = None) -> list[dict[str, Any]]:

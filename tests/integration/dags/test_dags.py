@@ -33,6 +33,8 @@ TASKS = {
     "exchange_answers": ["receive", "mend"],
     "open_data": ["build"],
     "backfill": ["read", "gate", "layers"],
+    "compaction": ["compact"],
+    "cleaning": ["compact"],
 }
 #: Started by a person, never by a clock.
 BY_HAND = {"backfill"}
@@ -56,7 +58,7 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_exactly_the_expected_dags(bag: Any) -> None:
     assert not bag.import_errors
     assert set(bag.dags) == set(TASKS)
-    assert len(bag.dags) == 14
+    assert len(bag.dags) == 16
 
 
 def test_every_source_contract_has_its_dag(bag: Any) -> None:
@@ -100,7 +102,7 @@ def test_every_task_has_owner_timeout_retries_and_a_single_writer_pool(bag: Any)
     assert examined == sum(map(len, TASKS.values()))
     # one writer per table: no two sources share a pool
     assert len({wiring_source.pool for wiring_source in wiring.sources()}) == len(RESOURCES)
-    assert len(pools) == len(RESOURCES) + 5
+    assert len(pools) == len(RESOURCES) + 6
 
 
 def test_every_dag_has_a_runbook_line_and_a_chinese_name(bag: Any) -> None:
@@ -119,7 +121,7 @@ def test_schedules(bag: Any) -> None:
     for dag_id in TASKS.keys() - BY_HAND:
         wanted = (
             "CronTriggerTimetable"
-            if dag_id.startswith("ingest_") or dag_id == "exchange_answers"
+            if dag_id.startswith("ingest_") or dag_id in {"exchange_answers", "compaction", "cleaning"}
             else "AssetOrTimeSchedule"
         )
         assert kinds[dag_id] == wanted, dag_id
