@@ -450,8 +450,7 @@ class Demo:
 
     def expected_dags(self) -> set[str]:
         """DAG ids that the demo runs: one per source that a schedule fetches, and five more."""
-        scheduled = [name for name, item in contracts.load_all("source").items() if not item.is_stream]
-        names = {f"ingest_{name.replace('.', '_')}" for name in scheduled}
+        names = {f"ingest_{name.replace('.', '_')}" for name in contracts.fetched()}
         return names | {"layers", "serve", "exchange", "exchange_answers", "open_data"}
 
     def endpoints(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ __all__ = [
     "PropertySpec",
     "RuleSpec",
     "ServerSpec",
+    "fetched",
     "load",
     "load_all",
     "read_contract",
@@ -459,6 +460,11 @@ def load_all(kind: Kind | None = None, *, folder: Path = FOLDER) -> dict[str, Co
     """
     contracts = _load(yamlfile.fingerprint(folder, "*.odcs.yaml"))
     return {name: c for name, c in sorted(contracts.items()) if kind is None or c.kind == kind}
+
+
+def fetched(*, folder: Path = FOLDER) -> dict[str, Contract]:
+    """The source contracts that a schedule fetches, by id: all but the streams, which `tiyu stream` receives all the time."""
+    return {name: contract for name, contract in load_all("source", folder=folder).items() if not contract.is_stream}
 
 
 def load(contract_id: str, *, folder: Path = FOLDER) -> Contract:

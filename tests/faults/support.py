@@ -19,8 +19,8 @@ from catalog import contracts
 from deploy.processes import MARK, marked
 
 ROOT = Path(__file__).resolve().parents[2]
-RESOURCES = sorted(contracts.load_all("source"), key=lambda name: (name != "venue.register", name))
-"""Every source of the contracts; the register first, as in the demo."""
+RESOURCES = sorted(contracts.fetched(), key=lambda name: (name != "venue.register", name))
+"""Every source that is fetched; the register first, as in the demo."""
 # Columns that say when or in which run something happened, not what is true.
 TECHNICAL = frozenset({"_ingested_at", "input_versions", "last_success_at", "due_at", "checked_at", "run_id"})
 

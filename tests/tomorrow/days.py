@@ -27,7 +27,7 @@ from simulation.center.state import State
 from simulation.generate import generate
 from simulation.sizes import Size
 
-RESOURCES = sorted(contracts.load_all("source"), key=lambda name: (name != "venue.register", name))
+RESOURCES = sorted(contracts.fetched(), key=lambda name: (name != "venue.register", name))
 """Every source of the contracts; the register first, as in the demo."""
 ARRIVAL = frozenset(
     {

@@ -22,10 +22,10 @@ from tests.policy.canary.persons import CONTACT, PERSONS, STRAY, VISITOR, Person
 
 
 def resources() -> list[str]:
-    """Every source there is a contract for, those that others refer to first."""
+    """Every source that is fetched, those that others refer to first."""
     from catalog import contracts
 
-    left = {name: contract.root for name, contract in contracts.load_all("source").items()}
+    left = {name: contract.root for name, contract in contracts.fetched().items()}
     ordered: list[str] = []
     while left:
         waiting = {root.table for root in left.values()}

@@ -45,8 +45,7 @@ def test_another_city_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_expected_dags_are_those_of_the_contracts(tmp_path: Path) -> None:
     names = demo(tmp_path).expected_dags()
-    scheduled = {name for name, item in contracts.load_all("source").items() if not item.is_stream}
-    assert len(names) == len(scheduled) + 5
+    assert len(names) == len(contracts.fetched()) + 5
     assert not [name for name in names if "flow_count" in name], "a stream has no DAG"
     assert {"ingest_venue_register", "layers", "serve", "exchange", "open_data"} <= names
 
