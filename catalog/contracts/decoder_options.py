@@ -30,6 +30,10 @@ class XlsxDecoder(Strict):
     header_row: Annotated[int, Field(ge=1)] = 1
 
 
+class ParquetDecoder(Strict):
+    kind: Literal["parquet"]
+
+
 class ActivityDecoder(Strict):
     """FIT, TCX and GPX activity files. `pathFields` is a regular expression with named groups over the object's name."""
 
@@ -38,5 +42,6 @@ class ActivityDecoder(Strict):
 
 
 Decoder = Annotated[
-    CsvDecoder | NdjsonDecoder | JsonItemsDecoder | XlsxDecoder | ActivityDecoder, Field(discriminator="kind")
+    CsvDecoder | NdjsonDecoder | JsonItemsDecoder | XlsxDecoder | ParquetDecoder | ActivityDecoder,
+    Field(discriminator="kind"),
 ]

@@ -1,6 +1,6 @@
 """How data is read: one module per file format, chosen by name in the contract.
 
-Row formats (``csv``, ``ndjson``, ``json_items``, ``xlsx``) give text exactly as sent, one string column per source
+Row formats (``csv``, ``ndjson``, ``json_items``, ``xlsx``, ``parquet``) give text exactly as sent, one string column per source
 field; the pipeline types it. ``activity`` gives typed tables. No decoder writes to a disk.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ingestion.decoders import csv_rows, json_items, ndjson, xlsx
+from ingestion.decoders import csv_rows, json_items, ndjson, parquet, xlsx
 from ingestion.decoders.base import (
     BATCH_BYTES,
     CHUNK_BYTES,
@@ -28,7 +28,13 @@ from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["DecodeIssue", "Decoded", "batch_bytes", "decode", "decode_many"]
 
-_ROW_DECODERS: dict[str, Any] = {"csv": csv_rows, "ndjson": ndjson, "json_items": json_items, "xlsx": xlsx}
+_ROW_DECODERS: dict[str, Any] = {
+    "csv": csv_rows,
+    "ndjson": ndjson,
+    "json_items": json_items,
+    "xlsx": xlsx,
+    "parquet": parquet,
+}
 
 
 def decode(
