@@ -1,83 +1,188 @@
-"""Decoder ``csv``: RFC 4180 text with a header, UTF-8 or GB18030.
+"""Decoder ``csv``: delimited text with a header.
 
-Options: ``encoding`` (``utf-8`` default, ``gb18030``) · ``delimiter`` (default ``,``) · ``optional_columns`` source
-names that may be absent. ``_record_no`` counts records after the header, blank lines not counted. An empty field is
-null. A quoted field may span lines; in an object where that reading gives broken records (a stray quote), each line is
-a record of its own, so that one stray quote costs one record and not the rest of the file.
+Options (contract: `catalog.contracts.decoder_options.CsvDecoder`): ``encoding`` as declared, a byte-order mark that
+contradicts it refuses the object · ``delimiter``, ``quote`` (one ASCII character, ``""`` for none), ``escape`` ·
+``header_row`` line of the header, lines above it are titles (default: the first line that is not blank) · ``unit_row``
+source column → text that must stand in the row below the header, which is no record · ``skip_rows`` further rows below
+the header that are no records · ``footer_rows`` that many last rows, ``footer_pattern`` last rows whose text matches,
+``skip_pattern`` any row whose text matches, are no records · ``ragged``: ``issue`` (default) or ``pad``, fields missing
+at a row's end are null · ``empty_object``: ``refuse`` (default) or ``accept``, an object without a byte has no records ·
+``header_aliases``, ``header_match``, ``optional_columns`` see `ingestion.decoders.header`.
+
+``_record_no`` counts records after the header, blank lines not counted. An empty field is null. Lines end with LF, CRLF
+or, where no LF stands outside quotes, CR. A quoted field may span lines; in an object where that reading gives broken
+records (a stray quote), each line is a record of its own, so that one stray quote costs one record and not the rest of
+the file. Columns without a name at the right are left out when all their cells are empty.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from ingestion.decoders.base import (
-    PREVIEW_BYTES,
-    Decoded,
-    DecodeIssue,
-    Layout,
-    empty_table,
-    extra_fields,
-    missing_fields,
-    refusal,
-)
+from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, empty_table, refusal
+from ingestion.decoders.header import HEADER_OPTIONS, resolve_header
 from ingestion.decoders.lines import Ints, Lines, blank, gather_ranges, split_lines, undecodable
 from ingestion.decoders.ndjson import with_origin
+from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "encoding": str,
     "delimiter": str,
-    "optional_columns": list,
+    "quote": str,
+    "escape": (str, type(None)),
+    "header_row": (int, type(None)),
+    "unit_row": dict,
+    "skip_rows": int,
+    "footer_rows": int,
+    "footer_pattern": (str, type(None)),
+    "skip_pattern": (str, type(None)),
+    "ragged": str,
+    "empty_object": str,
+    **HEADER_OPTIONS,
 }
-_ENCODINGS = {"utf-8": "utf-8", "utf8": "utf-8", "utf-8-sig": "utf-8", "gb18030": "gb18030", "gbk": "gb18030"}
+_GOOD, _BAD_ENCODING, _BAD_QUOTE, _FIELD_COUNT, _QUOTE_USE = range(5)
+
+
+class _Dialect:
+    """The options of one contract, checked once. Error: TIYU-ING-0202."""
+
+    def __init__(self, options: dict[str, Any]):
+        wanted = str(options.get("encoding", "utf-8")).lower().replace("_", "-")
+        if wanted not in ENCODINGS:
+            raise _bad_option("encoding", "契约中的文件编码不支持", f"可用：{'、'.join(sorted(ENCODINGS))}")
+        self.encoding = ENCODINGS[wanted]
+        self.delimiter = options.get("delimiter", ",")
+        self.quote = options.get("quote", '"')
+        self.escape = options.get("escape") or ""
+        marks = [self.delimiter, *filter(None, (self.quote, self.escape))]
+        if not all(len(mark) == 1 and mark.isascii() and mark not in "\r\n" for mark in marks):
+            raise _bad_option("delimiter", "分隔符、引号与转义符都必须是一个 ASCII 字符", "请修改契约")
+        if len(set(marks)) < len(marks):
+            raise _bad_option("delimiter", "分隔符、引号与转义符不能相同", "请修改契约")
+        # the second byte of a GB18030 character may be a digit or a character from @ on
+        self.rewrite = any(mark >= "@" or mark.isdigit() for mark in marks)
+        self.header_row = options.get("header_row")
+        self.unit_row: dict[str, str] = options.get("unit_row") or {}
+        self.skip_rows = options.get("skip_rows", 0) + bool(self.unit_row)
+        self.footer_rows = options.get("footer_rows", 0)
+        try:
+            self.footer = re.compile(options["footer_pattern"]) if options.get("footer_pattern") else None
+            self.skip = options.get("skip_pattern")
+            pc.match_substring_regex(pa.array([""]), self.skip or "x")
+        except (re.error, pa.ArrowInvalid):
+            raise _bad_option("skip_pattern", "契约中的行匹配式不是合法的正则表达式", "请修改契约") from None
+        self.pads = options.get("ragged") == "pad"
+        self.accepts_empty = options.get("empty_object") == "accept"
+        self.options = options
+
+    @property
+    def quote_byte(self) -> int:
+        return ord(self.quote) if self.quote else -1
+
+    def reader(self, text: str) -> Any:
+        return csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=self.delimiter,
+            quotechar=self.quote or None,
+            quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
+            escapechar=self.escape or None,
+            strict=True,
+        )
+
+
+def _bad_option(option: str, message_zh: str, hint_zh: str) -> TiyuError:
+    return TiyuError("TIYU-ING-0202", message_zh, hint_zh, 2, option=option)
 
 
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:
     """Decode a chunk of CSV objects.
 
     Refused as a whole: no header or one that cannot be read (TIYU-ING-0213), a missing column (0210), a column the
-    contract does not know (0211), a repeated column (0214). A record with another number of fields, a broken quote or
-    undecodable bytes is an issue.
+    contract does not know (0211), a repeated column (0214), a unit row that says something else (0221), a byte-order
+    mark that contradicts the contract (0223). A record with another number of fields, a broken quote or undecodable
+    bytes is an issue.
     """
-    encoding = _encoding(options)
-    delimiter = options.get("delimiter", ",")
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
-        raise TiyuError("TIYU-ING-0202", "分隔符必须是一个 ASCII 字符", "请修改契约", 2, option="delimiter")
-    lines = split_lines([content for _, _, content in objects], encoding)
-    records = _Records(lines, ord(delimiter), undecodable(lines, encoding), len(objects))
-
+    dialect = _Dialect(options)
     refusals: dict[str, TiyuError] = {}
-    headers: list[tuple[str, ...] | None] = []
-    for number, (sha, name, _) in enumerate(objects):
+    texts: list[PlainText] = []
+    for sha, name, content in objects:
         try:
-            headers.append(_header(records, number, name, encoding, delimiter, layout))
+            texts.append(
+                plain_text(
+                    content,
+                    name,
+                    dialect.encoding,
+                    rewrite=dialect.rewrite,
+                    first_line=dialect.header_row or 1,
+                    quote=dialect.quote_byte,
+                )
+            )
         except TiyuError as error:
             refusals[sha] = error
-            headers.append(None)
+            texts.append(PlainText(b"", 1, "utf-8"))
+    encoding = "gb18030" if dialect.encoding == "gb18030" and not dialect.rewrite else "utf-8"
+    lines = split_lines([text.body for text in texts], encoding, with_marks=False)
+    records = _Records(lines, dialect, undecodable(lines, encoding), len(objects))
+
+    headers: list[tuple[str, ...] | None] = []
+    for number, (sha, name, content) in enumerate(objects):
+        header = None
+        if sha not in refusals and not (dialect.accepts_empty and not content):
+            try:
+                header = _header(records, number, name, encoding, dialect, layout)
+            except TiyuError as error:
+                refusals[sha] = error
+        headers.append(header)
     width = np.array([len(header) if header else -1 for header in headers], dtype=np.int64)
+    named = np.array([_named(header) if header else -1 for header in headers], dtype=np.int64)
     records.settle(width)
 
     issues: list[DecodeIssue] = []
     record_no = records.ordinal()
-    data = records.is_data & (width[records.object_no] >= 0)
-    good = data & ~records.is_bad & ~records.is_odd & (records.field_count == width[records.object_no])
+    own_width, own_named = width[records.object_no], named[records.object_no]
+    data = records.is_data & (own_width >= 0)
+    count = records.field_count
+    fits = (count <= own_width) & (count >= own_named)
+    if dialect.pads:
+        fits |= count <= own_width * 2 + 16  # further fields must be empty; a row of thousands is no row of this table
+    fault = np.full(len(count), _GOOD, dtype=np.int8)
+    fault[~fits] = _FIELD_COUNT
+    fault[records.is_odd] = _BAD_QUOTE
+    fault[records.is_bad] = _BAD_ENCODING
     tables: list[pa.Table] = []
     for header in dict.fromkeys(item for item in headers if item):
         group = np.array([item == header for item in headers], dtype=bool)
-        keep = np.flatnonzero(good & group[records.object_no])
-        table, broken = _parse(records, keep, header, encoding, delimiter, layout)
-        good[keep[broken]] = False
-        keep = np.delete(keep, broken)
-        tables.append(with_origin(table, record_no[keep], records.object_no[keep], objects))
-    for index in np.flatnonzero(data & ~good):
-        issues.append(_issue(records, int(index), int(record_no[index]), int(width[records.object_no[index]]), objects))
+        sound = data & (fault == _GOOD) & group[records.object_no]
+        for fields in np.unique(count[sound]):
+            keep = np.flatnonzero(sound & (count == fields))
+            table, broken, overfull = _parse(records, keep, header, int(fields), encoding, dialect, layout)
+            fault[keep[broken]] = _QUOTE_USE
+            fault[keep[overfull]] = _FIELD_COUNT
+            keep = np.delete(keep, np.concatenate([broken, overfull]))
+            tables.append(with_origin(table, record_no[keep], records.object_no[keep], objects))
+    for index in np.flatnonzero(data & (fault != _GOOD)):
+        number = int(records.object_no[index])
+        issues.append(
+            _issue(
+                records,
+                int(index),
+                int(fault[index]),
+                int(record_no[index]),
+                int(width[number]),
+                texts[number],
+                objects,
+            )
+        )
 
     counts = np.bincount(records.object_no[data], minlength=len(objects))
     root_counts = {sha: int(counts[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
@@ -88,13 +193,17 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
 class _Records:
     """Records of a chunk: ranges of lines, with the number of fields of each."""
 
-    def __init__(self, lines: Lines, delimiter: int, bad_line: npt.NDArray[np.bool_], object_count: int):
+    def __init__(self, lines: Lines, dialect: _Dialect, bad_line: npt.NDArray[np.bool_], object_count: int):
         self.lines = lines
         self.object_count = object_count
-        self._blank = blank(lines) & ~bad_line
+        self._dialect = dialect
+        white = b" \t\r".replace(dialect.delimiter.encode(), b"")
+        self._blank = blank(lines, white) & ~bad_line
         self._bad_line = bad_line
-        self._delimiters = np.flatnonzero(lines.data == delimiter).astype(np.int64)
-        self._quotes = np.flatnonzero(lines.data == 34).astype(np.int64)
+        self._skipped_line = _matching(lines, dialect.skip) if dialect.skip else None
+        escaped = _escaped(lines, dialect.escape)
+        self._delimiters = _places(lines, ord(dialect.delimiter), escaped)
+        self._quotes = _places(lines, dialect.quote_byte, escaped)
         starts_record = np.ones(len(lines.start), dtype=bool)
         if len(self._quotes) and len(lines.start):
             seen = np.searchsorted(self._quotes, lines.end)  # quotes before each line's end …
@@ -121,13 +230,40 @@ class _Records:
             quoted = (np.searchsorted(self._quotes, self._delimiters) - quotes_before[of_delimiter]) & 1
             of_delimiter = of_delimiter[quoted == 0]
         self.field_count = np.bincount(of_delimiter, minlength=len(self.first)) + 1
-        visible = np.flatnonzero(~single_blank)
-        owners, position = np.unique(self.object_no[visible], return_index=True)
-        self.header = np.full(self.object_count, -1, dtype=np.int64)
-        self.header[owners] = visible[position]
-        self.is_data = ~single_blank
-        self.is_data[visible[position]] = False
         self._starts_record = starts_record
+        self._mark_data(np.flatnonzero(~single_blank))
+
+    def _mark_data(self, visible: Ints) -> None:
+        """Which of the records that are not blank are data: not the header, nor what stands right below it, nor the
+        foot, nor rows that the contract leaves out."""
+        dialect = self._dialect
+        self.header = np.full(self.object_count, -1, dtype=np.int64)
+        owner = self.object_no[visible]
+        owners, first, size = np.unique(owner, return_index=True, return_counts=True)
+        self.header[owners] = visible[first]
+        self.below_header = self.header.copy()
+        has_row = size > 1
+        self.below_header[owners] = np.where(has_row, visible[np.minimum(first + 1, len(visible) - 1)], -1)
+        self.is_data = np.zeros(len(self.first), dtype=bool)
+        if not len(visible):
+            return
+        rank = np.arange(len(visible)) - np.repeat(first, size)
+        from_end = np.repeat(size, size) - 1 - rank
+        data = (rank > dialect.skip_rows) & (from_end >= dialect.footer_rows)
+        if self._skipped_line is not None:
+            data &= ~self._skipped_line[self.first[visible]]
+        if dialect.footer is not None:
+            for start, length in zip(first, size, strict=True):
+                for at in range(start + length - 1, start, -1):
+                    text = self.text(int(visible[at])).decode("utf-8" if self.lines_are_utf8 else "gb18030", "replace")
+                    if not dialect.footer.search(text):
+                        break
+                    data[at] = False
+        self.is_data[visible[data]] = True
+
+    @property
+    def lines_are_utf8(self) -> bool:
+        return self._dialect.encoding != "gb18030" or self._dialect.rewrite
 
     def settle(self, width: Ints) -> None:
         """Cut an object line by line where reading quoted line breaks gives broken records."""
@@ -154,56 +290,95 @@ class _Records:
         return self.lines.buffer[int(self.start[index]) : int(self.end[index])]
 
 
-def _encoding(options: dict[str, Any]) -> str:
-    wanted = str(options.get("encoding", "utf-8")).lower().replace("_", "-")
-    if wanted not in _ENCODINGS:
-        raise TiyuError(
-            "TIYU-ING-0202", "契约中的文件编码不支持", f"可用：{'、'.join(sorted(_ENCODINGS))}", 2, option="encoding"
-        )
-    return _ENCODINGS[wanted]
+def _matching(lines: Lines, pattern: str) -> npt.NDArray[np.bool_]:
+    """Which lines match a regular expression (a line that is no text matches none)."""
+    offsets = np.append(lines.start, len(lines.buffer)).astype(np.int64)
+    found = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(lines.start), [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(lines.buffer)]
+    )
+    return pc.match_substring_regex(found, pattern).to_numpy(zero_copy_only=False)
+
+
+def _escaped(lines: Lines, escape: str) -> npt.NDArray[np.bool_] | None:
+    """Which bytes are taken literally because an escape character stands before them."""
+    if not escape:
+        return None
+    is_escape = lines.data == ord(escape)
+    places = np.flatnonzero(is_escape)
+    escaped = np.zeros(len(lines.data) + 1, dtype=bool)
+    if len(places):
+        run_start = np.concatenate([[True], np.diff(places) > 1])
+        in_run = np.arange(len(places)) - np.maximum.accumulate(np.where(run_start, np.arange(len(places)), 0))
+        escaped[places[in_run % 2 == 0] + 1] = True
+    return escaped[:-1]
+
+
+def _places(lines: Lines, byte: int, escaped: npt.NDArray[np.bool_] | None) -> Ints:
+    if byte < 0:
+        return np.zeros(0, dtype=np.int64)
+    found = lines.data == byte
+    return np.flatnonzero(found if escaped is None else found & ~escaped).astype(np.int64)
 
 
 def _header(
-    records: _Records, number: int, name: str, encoding: str, delimiter: str, layout: Layout
+    records: _Records, number: int, name: str, encoding: str, dialect: _Dialect, layout: Layout
 ) -> tuple[str, ...]:
     index = int(records.header[number])
     hint = "请数据源单位核对文件编码和表头后重新报送；文件已留存，未入库任何一行"
     if index < 0:
-        raise refusal("TIYU-ING-0213", "文件没有表头", hint, object_name=name)
+        raise refusal("TIYU-ING-0213", "文件没有表头", hint, object_name=name, header_row=dialect.header_row or 1)
     try:
-        text = records.text(index).decode(encoding)
-        names = next(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True), [])
+        names = _fields(records, index, encoding, dialect)
     except (UnicodeDecodeError, csv.Error):
         raise refusal("TIYU-ING-0213", "文件的表头无法解读", hint, object_name=name, encoding=encoding) from None
-    return check_header(tuple(item.strip("﻿ \t　") for item in names), name, layout)
+    named = _named(names)
+    header = resolve_header(tuple(names[:named]), name, layout, dialect.options)
+    if dialect.unit_row:
+        _check_unit_row(records, number, name, encoding, dialect, header)
+    return header + ("",) * (len(names) - named)
 
 
-def check_header(names: tuple[str, ...], object_name: str, layout: Layout) -> tuple[str, ...]:
-    """The header against the contract: TIYU-ING-0210 missing, 0211 unknown, 0214 repeated columns."""
-    missing = [item for item in layout.fields if item not in names and item not in layout.optional_fields]
-    if missing:
-        raise missing_fields(object_name, missing)
-    repeated = sorted({item for item in layout.fields if names.count(item) > 1})
-    if repeated:
-        raise refusal(
-            "TIYU-ING-0214",
-            f"文件的列重复出现：{'、'.join(repeated)}",
-            "请数据源单位每列只保留一个后重新报送",
-            object_name=object_name,
-        )
-    extra = [item or "（无名列）" for item in names if item not in layout.fields]
-    if extra and not layout.allow_extra:
-        raise extra_fields(object_name, extra)
-    return names
+def _fields(records: _Records, index: int, encoding: str, dialect: _Dialect) -> list[str]:
+    found = list(dialect.reader(records.text(index).decode(encoding)))
+    if len(found) != 1:
+        raise csv.Error("line break outside quotes")
+    return list(found[0])
+
+
+def _named(header: tuple[str, ...] | list[str]) -> int:
+    """How many columns a header has, without those at the right that bear no name."""
+    return next((n for n in range(len(header), 0, -1) if header[n - 1].strip("\ufeff \t\u3000")), 0)
+
+
+def _check_unit_row(
+    records: _Records, number: int, name: str, encoding: str, dialect: _Dialect, header: tuple[str, ...]
+) -> None:
+    """TIYU-ING-0221: the row below the header does not say what the contract says it does, so units may have changed."""
+    index = int(records.below_header[number])
+    try:
+        found = _fields(records, index, encoding, dialect) if index >= 0 else []
+    except (UnicodeDecodeError, csv.Error):
+        found = []
+    told = dict(zip(header, (item.strip("\ufeff \t\u3000") for item in found), strict=False))
+    differs = [column for column, expected in dialect.unit_row.items() if told.get(column) != expected]
+    if differs:
+        raise unit_row_differs(name, differs)
 
 
 def _parse(
-    records: _Records, keep: Ints, header: tuple[str, ...], encoding: str, delimiter: str, layout: Layout
-) -> tuple[pa.Table, Ints]:
-    """Fields of records that look sound, as text. Gives the rows, and which of ``keep`` turned out broken."""
+    records: _Records,
+    keep: Ints,
+    header: tuple[str, ...],
+    field_count: int,
+    encoding: str,
+    dialect: _Dialect,
+    layout: Layout,
+) -> tuple[pa.Table, Ints, Ints]:
+    """Fields of records that look sound and have ``field_count`` fields, as text. Gives the rows, and which of ``keep``
+    turned out to be broken, and which to have text beyond the named columns."""
     none = np.zeros(0, dtype=np.int64)
     if not len(keep):
-        return empty_table(layout.fields), none
+        return empty_table(layout.fields), none, none
     raw, _ = gather_ranges(records.lines, records.bounds, keep)
     text = raw if encoding == "utf-8" else raw.decode(encoding).encode()
     odd_rows = 0
@@ -213,15 +388,19 @@ def _parse(
         odd_rows += 1
         return "skip"
 
-    names = [f"c{number}" for number in range(len(header))]
+    names = [f"c{number}" for number in range(field_count)]
     try:
         table = pacsv.read_csv(
             pa.BufferReader(text),
             read_options=pacsv.ReadOptions(column_names=names, block_size=max(1 << 20, min(len(text) + 1, 1 << 23))),
             parse_options=pacsv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=bool((records.first[keep] != records.last[keep]).any()),
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote or False,
+                escape_char=dialect.escape or False,
+                newlines_in_values=bool((records.first[keep] != records.last[keep]).any())
+                or text.count(b"\r") != text.count(b"\r\n"),
                 invalid_row_handler=on_invalid,
+                ignore_empty_lines=field_count > 1,
             ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -235,25 +414,43 @@ def _parse(
         table = None
     broken = none
     if table is None or odd_rows or table.num_rows != len(keep):
-        table, broken = _parse_slowly(records, keep, names, encoding, delimiter)
-    position = {name: number for number, name in reversed(list(enumerate(header)))}
+        table, broken = _parse_slowly(records, keep, names, encoding, dialect)
+    named = _named(header)
+    overfull = np.zeros(table.num_rows, dtype=bool)
+    for column in names[named:]:
+        overfull |= pc.is_valid(table[column]).to_numpy()
+    beyond = none
+    if overfull.any():
+        beyond = np.delete(np.arange(len(keep)), broken)[overfull]
+        table = table.filter(pa.array(~overfull))
+    position = {name: number for number, name in reversed(list(enumerate(header[:field_count]))) if name}
     columns = {
         field: table[names[position[field]]] if field in position else pa.nulls(table.num_rows, pa.string())
         for field in layout.fields
     }
-    return pa.table(columns), broken
+    return pa.table(columns), broken, beyond
+
+
+def unit_row_differs(object_name: str, columns: list[str]) -> TiyuError:
+    """TIYU-ING-0221: the row below the header says something else of these columns than the contract."""
+    return refusal(
+        "TIYU-ING-0221",
+        f"表头下一行（单位行）与契约不一致的列：{'、'.join(columns)}",
+        "请与数据源单位核对计量单位是否改变，再修改契约的 unitRow 与单位；文件已留存，未入库任何一行",
+        object_name=object_name,
+        columns="、".join(columns),
+    )
 
 
 def _parse_slowly(
-    records: _Records, keep: Ints, names: list[str], encoding: str, delimiter: str
+    records: _Records, keep: Ints, names: list[str], encoding: str, dialect: _Dialect
 ) -> tuple[pa.Table, Ints]:
     """Record by record, for the rare object whose quotes two readers understand differently."""
     rows: list[list[str | None]] = []
     broken: list[int] = []
     for position, index in enumerate(keep):
         try:
-            text = io.StringIO(records.text(int(index)).decode(encoding), newline="")
-            found = list(csv.reader(text, delimiter=delimiter, strict=True))
+            found = list(dialect.reader(records.text(int(index)).decode(encoding)))
         except csv.Error:
             found = []
         if len(found) == 1 and len(found[0]) == len(names):
@@ -265,18 +462,30 @@ def _parse_slowly(
 
 
 def _issue(
-    records: _Records, index: int, record_no: int, width: int, objects: list[tuple[str, str, bytes]]
+    records: _Records,
+    index: int,
+    fault: int,
+    record_no: int,
+    width: int,
+    text: PlainText,
+    objects: list[tuple[str, str, bytes]],
 ) -> DecodeIssue:
-    if records.is_bad[index]:
-        rule_id, reason = "decode.bad_encoding", "该行含有无法按约定编码解读的字节"
-    elif records.is_odd[index]:
-        rule_id, reason = "decode.bad_quote", "该行的引号不成对"
-    elif records.field_count[index] != width:
+    lines = records.lines
+    first, last = int(records.first[index]), int(records.last[index])
+    line = int(lines.line_no[first]) + text.line - 1
+    if fault == _BAD_ENCODING:
+        rule_id, reason = "decode.bad_encoding", "含有无法按约定编码解读的字节"
+    elif fault == _BAD_QUOTE:
+        rule_id, reason = "decode.bad_quote", "引号不成对"
+    elif fault == _FIELD_COUNT:
         found = int(records.field_count[index])
-        rule_id, reason = "decode.field_count", f"该行字段数不符：应有 {width} 个，实有 {found} 个"
+        rule_id, reason = "decode.field_count", f"字段数不符：应有 {width} 个，实有 {found} 个"
+    elif b"\r" in records.text(index):
+        rule_id, reason = "decode.bad_quote", "含有引号以外的回车符，或引号用法不符合 CSV 规范"
     else:
-        rule_id, reason = "decode.bad_quote", "该行的引号用法不符合 CSV 规范"
-    start, _ = records.lines.byte_range(int(records.first[index]))
-    _, end = records.lines.byte_range(int(records.last[index]))
-    sha = objects[int(records.object_no[index])][0]
-    return DecodeIssue(record_no, start, end, rule_id, reason, records.text(index)[:PREVIEW_BYTES], sha)
+        rule_id, reason = "decode.bad_quote", "引号用法不符合 CSV 规范"
+    number = int(records.object_no[index])
+    base = int(lines.base[number])
+    start, end = text.place(int(lines.start[first]) - base), text.place(int(lines.end[last]) - base)
+    preview = records.text(index)[:PREVIEW_BYTES]
+    return DecodeIssue(record_no, start, end, rule_id, f"第 {line} 行{reason}", preview, objects[number][0])

@@ -42,9 +42,11 @@ class Lines:
         return self.buffer[int(self.start[index]) : int(self.end[index])]
 
 
-def split_lines(contents: list[bytes], encoding: str) -> Lines:
-    """Split objects at LF or CRLF. Safe on raw bytes of UTF-8 and GB18030: 0x0A is never part of a character."""
-    mark = _BOMS.get(encoding, b"")
+def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True) -> Lines:
+    """Split objects at LF or CRLF. Safe on raw bytes of UTF-8 and GB18030: 0x0A is never part of a character.
+
+    with_marks: objects may begin with a byte-order mark, which is left out."""
+    mark = _BOMS.get(encoding, b"") if with_marks else b""
     skipped = np.array([len(mark) if mark and item.startswith(mark) else 0 for item in contents], dtype=np.int64)
     pieces: list[bytes] = []
     base = np.zeros(len(contents), dtype=np.int64)
@@ -94,12 +96,12 @@ def _decodes(raw: bytes, encoding: str) -> bool:
     return True
 
 
-def blank(lines: Lines) -> npt.NDArray[np.bool_]:
-    """Which lines hold nothing but spaces, tabs and carriage returns."""
+def blank(lines: Lines, white: bytes = b" \t\r") -> npt.NDArray[np.bool_]:
+    """Which lines hold nothing but ``white``: spaces, tabs (unless they separate fields) and carriage returns."""
     first_byte = lines.data[lines.start] if len(lines.start) else lines.data[:0]
-    candidate = np.isin(first_byte, np.frombuffer(b" \t\r\n", dtype=np.uint8))
+    candidate = np.isin(first_byte, np.frombuffer(white + b"\n", dtype=np.uint8))
     for index in np.flatnonzero(candidate):  # a line that begins with white space is rare
-        candidate[index] = not lines.text_range(index).strip(b" \t\r")
+        candidate[index] = not lines.text_range(index).strip(white)
     return candidate
 
 

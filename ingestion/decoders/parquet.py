@@ -1,6 +1,6 @@
 """Decoder ``parquet``: one Parquet file, read row group by row group; each column becomes text, as in every row format.
 
-Options: ``optional_columns``. ``_record_no`` is the 1-based row. Text of a value: integers and decimals in full; floats
+Options: ``header_aliases``, ``header_match``, ``optional_columns`` (see `ingestion.decoders.header`). ``_record_no`` is the 1-based row. Text of a value: integers and decimals in full; floats
 in shortest round-trip form (``nan`` and ``inf`` stay words, which no numeric column accepts); booleans ``true`` and
 ``false``; dates ``YYYY-MM-DD``; times of day ``HH:MM:SS[.ffffff]``; instants ``YYYY-MM-DD HH:MM:SS[.ffffff]``, followed
 by ``Z`` where the file says that they are instants (Parquet keeps them in UTC); null and the empty text are null.
@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingestion.decoders.base import MAX_EXPANDED_BYTES, Decoded, Layout, empty_table, refusal
-from ingestion.decoders.csv_rows import check_header
+from ingestion.decoders.header import HEADER_OPTIONS, resolve_header
 from ingestion.decoders.ndjson import with_origin
 from lake.errors import TiyuError
 
-OPTIONS: dict[str, type | tuple[type, ...]] = {"optional_columns": list}
+OPTIONS: dict[str, type | tuple[type, ...]] = {**HEADER_OPTIONS}
 
 #: Rows taken at once. A page of equal values takes a few bytes in the file, so what rows unfold to is bounded here.
 BATCH_ROWS = 16_384
@@ -37,7 +37,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     root_counts: dict[str, int] = {}
     for number, (sha, name, content) in enumerate(objects):
         try:
-            table = _read(content, name, layout)
+            table = _read(options, content, name, layout)
         except TiyuError as error:
             refusals[sha] = error
             continue
@@ -48,7 +48,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     return Decoded({layout.table: rows}, [], sum(root_counts.values()), root_counts, refusals)
 
 
-def _read(content: bytes, name: str, layout: Layout) -> pa.Table:
+def _read(options: dict[str, Any], content: bytes, name: str, layout: Layout) -> pa.Table:
     if content[-4:] == b"PARE":
         raise refusal(
             "TIYU-ING-0218", "Parquet 文件已加密，无法读取", "请数据源单位以不加密的文件报送", object_name=name
@@ -65,10 +65,10 @@ def _read(content: bytes, name: str, layout: Layout) -> pa.Table:
         raise _damaged(name, error) from None
     if expanded > MAX_EXPANDED_BYTES or rows * max(len(names), 1) > MAX_CELLS:
         raise _too_large(name, expanded)
-    check_header(names, name, layout)
-    wanted = [field for field in layout.fields if field in names]
-    for field in wanted:
-        kind = file.schema_arrow.field(field).type
+    delivered = dict(zip(resolve_header(names, name, layout, options), names, strict=True))
+    wanted = {field: delivered[field] for field in layout.fields if field in delivered}
+    for field, column in wanted.items():
+        kind = file.schema_arrow.field(column).type
         if not _has_text(kind):
             raise refusal(
                 "TIYU-ING-0219",
@@ -80,7 +80,7 @@ def _read(content: bytes, name: str, layout: Layout) -> pa.Table:
     parts: list[pa.Table] = []
     size = 0
     try:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(wanted.values()), use_threads=False):
             size += sum(_unfolded_bytes(column) for column in batch.columns)
             if size > MAX_EXPANDED_BYTES:
                 raise _too_large(name, size)
@@ -88,7 +88,7 @@ def _read(content: bytes, name: str, layout: Layout) -> pa.Table:
             parts.append(
                 pa.table(
                     {
-                        field: as_text(columns[field]) if field in columns else pa.nulls(len(batch), pa.string())
+                        field: as_text(columns[wanted[field]]) if field in wanted else pa.nulls(len(batch), pa.string())
                         for field in layout.fields
                     }
                 )

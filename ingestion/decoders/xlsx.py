@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.decoders.base import MAX_EXPANDED_BYTES, Decoded, DecodeIssue, Layout, empty_table, refusal
-from ingestion.decoders.csv_rows import check_header
+from ingestion.decoders.header import check_header
 from ingestion.decoders.ndjson import with_origin
 from lake.errors import TiyuError
 
