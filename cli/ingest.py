@@ -35,7 +35,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Fetch, archive, check and store what is pending; print the balanced account.
 
-        Exit code 1 when an object was refused as a whole (it is archived, quarantined and an alert is open).
+        Exit code 1 when an object was refused as a whole or a batch rule held the batch (all is archived and quarantined,
+        an alert is open).
         """
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -69,8 +70,20 @@ def register(app: typer.Typer) -> None:
                     [{"文件": r.object_name, "代码": r.code, "原因": r.message} for r in report.refusals],
                     "整体拒收的文件",
                 )
-        if report.refusals:
+            noted = [item for batch in report.batches for item in batch.batch_findings if not item.ok]
+            if noted:
+                print_table(
+                    [{"批次规则": f.rule_id, "处理": _FINDING_ZH[f.outcome], "说明": f.message_zh} for f in noted],
+                    "批次规则",
+                )
+            mended = [item for batch in report.batches for item in batch.corrected_by_rule.items()]
+            if mended:
+                print_table([{"更正": rule, "条数": count} for rule, count in mended], "按契约更正")
+        if report.refusals or any(batch.status == "held" for batch in report.batches):
             raise typer.Exit(1)
+
+
+_FINDING_ZH = {"stop": "整批扣下", "warn": "提示"}
 
 
 def _sentence(report) -> str:

@@ -25,6 +25,7 @@ BATCH_ZH = {
     "partial": "部分入库",
     "refused": "拒收",
     "withdrawn": "已撤回",
+    "held": "扣下待定",
 }
 """What a screen calls the state of a batch; JSON keeps the ledger's word."""
 

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
                     "对象": item.objects,
                     "批次": "、".join(item.batches[:2])
                     + (f" 等 {len(item.batches)} 个" if len(item.batches) > 2 else ""),
-                    "整批撤回": "是" if item.withdrawn else "",
+                    "整批撤回或扣下": "是" if item.withdrawn else "",
                     "原因": item.reason,
                 }
                 for item in groups
@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
         resource: Annotated[str, typer.Argument(help="Source resource, for example venue.booking.")],
         batch: Annotated[
             list[str] | None,
-            typer.Option(help="Only this batch (repeatable). A withdrawn batch is replayed only when named."),
+            typer.Option(help="Only this batch (repeatable). A withdrawn or held batch is replayed only when named."),
         ] = None,
         as_json: AsJson = False,
     ) -> None:
@@ -96,7 +96,7 @@ def register(app: typer.Typer) -> None:
                 f"检查 {report.examined:,} 条：入库 {report.accepted:,}、重复 {report.duplicate:,}、仍隔离 {report.still_refused:,}"
                 + (f"；涉及分区 {days}{more}" if days else "")
                 + (
-                    f"；另有 {report.left_withdrawn:,} 条属于已撤回的批次，用 --batch 指明才重放"
+                    f"；另有 {report.left_withdrawn:,} 条属于已撤回或扣下的批次，用 --batch 指明才重放"
                     if report.left_withdrawn
                     else ""
                 )

@@ -90,6 +90,25 @@ def type_predicate(prop: PropertySpec) -> str:
     return f"({text_of(prop)} is null or {quote_name(prop.name)} is not null)"
 
 
+_KIND_ZH = {
+    "BIGINT": "整数",
+    "INTEGER": "整数",
+    "DOUBLE": "数值",
+    "BOOLEAN": "是否（是、否、true、false、1、0）",
+    "DATE": "日期",
+    "TIMESTAMPTZ": "日期时间",
+}
+
+
+def type_reason(prop: PropertySpec) -> str:
+    """What the type rule says of a refused value, in Chinese: the column as the source calls it and what is wanted."""
+    wanted = _KIND_ZH.get(prop.type, "定点小数" if prop.type.startswith("DECIMAL") else prop.type)
+    if prop.code_list:
+        wanted = f"代码表 {prop.code_list} 中的值"
+    named = prop.title_zh if prop.source_name in (None, prop.title_zh) else f"{prop.title_zh}（{prop.source_name}）"
+    return f"{named}不是有效的{wanted}"
+
+
 def typed_select(obj: ObjectSpec, relation: str) -> str:
     """A select that adds, to every delivered row, the typed columns (raw identifiers as ``raw__<source name>``).
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from catalog.contracts import Contract, ObjectSpec
 from catalog.schemas import ods_schema
-from ingestion import archive, batch_list, decoders, leaks, naming, split
+from ingestion import archive, batch_list, batch_rules, corrections, decoders, delivery, leaks, naming, split
 from ingestion.decoders.base import Decoded
 from ingestion.dedup import deduplicate
 from lake import ledger, steps, tables
@@ -56,6 +56,8 @@ class BatchResult:
     quarantined_by_rule: dict[str, int] = field(default_factory=dict)
     warned_by_rule: dict[str, int] = field(default_factory=dict)
     rules_examined: dict[str, int] = field(default_factory=dict)
+    corrected_by_rule: dict[str, int] = field(default_factory=dict)
+    batch_findings: list[batch_rules.Finding] = field(default_factory=list)
     tables: dict[str, int] = field(default_factory=dict)
 
 
@@ -65,7 +67,8 @@ class Judged:
 
     accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table, one part per
     decoded chunk, read with :func:`child_rows`. refused: the other records (issues, rule, masked preview). decoded:
-    records per object. result: names and counts of rules.
+    records per object. result: names and counts of rules. corrected: records that a declared correction mended. facts: what
+    batch rules need to know.
     """
 
     accepted: pl.DataFrame
@@ -73,6 +76,8 @@ class Judged:
     refused: pl.DataFrame
     decoded: dict[str, int]
     result: BatchResult
+    corrected: pl.DataFrame
+    facts: pl.DataFrame
 
 
 def is_activity(contract: Contract) -> bool:
@@ -104,6 +109,7 @@ def judge(
     decoded_counts: dict[str, int] = {}
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
+    corrected, facts = [pl.DataFrame(schema=corrections.SCHEMA)], [batch_rules.empty()]
     leaked: list[leaks.Leak] = []
     con = split.connect_for(contract)
     readable = [item for item in objects if item["sha256"] not in poison]
@@ -132,6 +138,8 @@ def judge(
                 part = split.split_text(con, contract, root, as_of)
         leaked += part.leaks
         accepted.append(part.accepted.select(accepted[0].columns))
+        corrected.append(part.corrected)
+        facts.append(part.facts)
         refused.append(_issue_frame(part.refused))
         for rule_id, count in part.examined.items():
             result.rules_examined[rule_id] = result.rules_examined.get(rule_id, 0) + count
@@ -146,6 +154,8 @@ def judge(
         pl.concat(refused, how="vertical_relaxed"),
         decoded_counts,
         result,
+        pl.concat(corrected),
+        pl.concat(facts),
     )
 
 
@@ -227,13 +237,33 @@ def process(
     if not kept.conflicts.is_empty():
         refusals = pl.concat([refusals, conflicts_as_refusals(contract, kept.conflicts)])
     result = judged.result
+    result.batch_findings = delivery.examine(contract, batch, objects, judged, refusals)
+    stops = delivery.holding(batch, result.batch_findings)
+    unique = kept.unique
+    held = bool(stops) and not unique.is_empty()
+    if held:
+        refusals = pl.concat([refusals, _held_as_refusals(unique, stops)])
+        unique = unique.clear()
     with steps.step("ods"):
+        delivery.note_corrections(contract, batch, judged, batch["batch_id"])
         write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
-        result.tables = write_rows(contract, batch, kept.unique, judged.children, batch["batch_id"])
+        result.tables = write_rows(contract, batch, unique, judged.children, batch["batch_id"])
     with steps.step("ledger"):
-        _account(result, batch, objects, judged.decoded, kept.unique, refusals, kept.duplicates)
+        delivery.note_findings(contract, batch, result, stops)
+        _account(result, batch, objects, judged.decoded, unique, refusals, kept.duplicates, held=held)
+        delivery.tell(contract, batch, result, stops)
     batch_list.mark_done(contract.id, batch["batch_id"])
     return result
+
+
+def _held_as_refusals(rows: pl.DataFrame, held: list[batch_rules.Finding]) -> pl.DataFrame:
+    """Quarantine rows for the records of a batch that does not enter."""
+    return _issue_frame(
+        rows.select("_source_object", "_record_no").with_columns(
+            rule_id=pl.lit(held[0].rule_id),
+            reason=pl.lit("整批扣下：" + "；".join(item.message_zh for item in held)),
+        )
+    )
 
 
 def require_layout(contract: Contract) -> None:
@@ -336,6 +366,7 @@ def _plain(
 ) -> Iterator[tuple[str, str, bytes]]:
     """sha256, name and plain bytes of objects. One that is damaged or missing is entered into ``damaged`` and left out;
     without such a place its error is raised."""
+    objects = [item for item in objects if not batch_rules.is_control(contract.root, item["name"])]
     for number, item in enumerate(objects, 1):
         if progress:
             progress(contract.id, number, len(objects))
@@ -486,8 +517,13 @@ def _account(
     unique: pl.DataFrame,
     refusals: pl.DataFrame,
     duplicates: pl.DataFrame,
+    *,
+    held: bool = False,
 ) -> None:
-    """Balance the batch and close it; raises TIYU-ING-0006 when a record is unaccounted for."""
+    """Balance the batch and close it; raises TIYU-ING-0006 when a record is unaccounted for.
+
+    ``held``: the batch does not enter (`ingestion.delivery`).
+    """
 
     def per_object(frame: pl.DataFrame) -> dict[str, int]:
         return dict(frame.group_by("_source_object").len().iter_rows())
@@ -495,6 +531,8 @@ def _account(
     accepted, quarantined, duplicate = per_object(unique), per_object(refusals), per_object(duplicates)
     outcomes = []
     reasons = {r.sha256: r.code for r in result.refusals}
+    if held:
+        reasons = {item["sha256"]: delivery.HELD.code for item in objects} | reasons
     for item in objects:
         sha = item["sha256"]
         counts = (decoded.get(sha, 0), accepted.get(sha, 0), quarantined.get(sha, 0), duplicate.get(sha, 0))
@@ -529,6 +567,8 @@ def _account(
     result.quarantined_by_rule = dict(sorted(refusals.group_by("rule_id").len().iter_rows()))
     states = {o["status"] for o in outcomes}
     result.status = "refused" if states == {"refused"} else "accepted" if states == {"accepted"} else "partial"
+    if held:
+        result.status = "held"
     ledger.finish_batch(
         batch["batch_id"],
         {

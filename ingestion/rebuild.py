@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import archive, batch_list, pipeline
+from ingestion.delivery import HELD
 from ingestion.locks import resource_lock
 from lake import clock, ledger, migrations, query, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
@@ -123,6 +124,7 @@ class _Resource:
         self.days: dict[str, tuple[date, date]] = {}
         self.refused: dict[str, Counter[str]] = {}
         self.codes: dict[tuple[str, str], str] = {}
+        self.held: set[str] = set()
 
     def add(self, table: sa.Table, *values: dict[str, Any]) -> None:
         self.rows.setdefault(table, []).extend(values)
@@ -197,6 +199,13 @@ class _Resource:
                 " q.record_no = 0 AND q.rule_id LIKE 'TIYU-%' AS whole, q.rule_id FROM all_refused AS q WHERE q.resource = ?",
                 [self.contract.id],
             )
+            rules = [rule.rule_id for rule in self.contract.root.batch_rules]
+            self.held = {
+                batch_id
+                for (batch_id,) in con.execute(
+                    "SELECT DISTINCT batch_id FROM refused WHERE list_contains(?::VARCHAR[], rule_id)", [rules]
+                ).fetchall()
+            }
             known = [content["batch_id"] for content in self.lists]
             con.execute("CREATE TEMP TABLE known AS SELECT unnest(?::VARCHAR[]) AS batch_id", [known])
             # decided: stored by a replay; of an object once refused as a whole that has rows now; of a superseded batch
@@ -244,7 +253,8 @@ class _Resource:
         """Enter one batch; returns whether it is finished."""
         batch_id = content["batch_id"]
         stored, refused = self.stored.get(batch_id, Counter()), self.refused.get(batch_id, Counter())
-        withdrawn = not stored and withdrawal_recorded(batch_id)
+        held = not stored and batch_id in self.held
+        withdrawn = not stored and not held and withdrawal_recorded(batch_id)
         finished = content["done"] or withdrawn or bool(stored) or tables.has_batch(self.root, batch_id)
         objects = [{**item, "resource": self.contract.id, "batch_id": batch_id} for item in content["objects"]]
         decoded = pipeline.count_records(self.contract, objects) if finished else {}
@@ -263,7 +273,7 @@ class _Resource:
                     resource=self.contract.id,
                     object=item["name"],
                 )
-            code = self.codes.get((batch_id, sha256))
+            code = self.codes.get((batch_id, sha256)) or (HELD.code if held else None)
             status = (
                 "archived"
                 if not finished
@@ -277,7 +287,7 @@ class _Resource:
                 {**item, "status": status, "reason": code, **{f"{name}_count": value for name, value in counts.items()}}
             )
         states = {outcome["status"] for outcome in outcomes}
-        status = "withdrawn" if withdrawn else states.pop() if len(states) == 1 else "partial"
+        status = "held" if held else "withdrawn" if withdrawn else states.pop() if len(states) == 1 else "partial"
         totals = {
             f"{name}_count": sum(outcome[f"{name}_count"] for outcome in outcomes)
             for name in ("decoded", "accepted", "quarantined", "duplicate")

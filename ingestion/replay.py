@@ -23,7 +23,7 @@ import polars as pl
 
 from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import pipeline
+from ingestion import delivery, pipeline
 from ingestion.dedup import deduplicate
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
@@ -35,12 +35,14 @@ from quality.gate import ALERT_RULE, withdraw_batches
 
 SURFACE = "quarantine"
 _DONE = ("accepted", "partial", "refused")
+_ASIDE = ("withdrawn", "held")
+"""States of a batch that a person has to decide about: taken back, or not let in."""
 
 
 @dataclass
 class Refused:
-    """Records of a resource that one rule refused. `batches` names where they came in, `withdrawn` whether the
-    quality gate or an operator took the whole batch back."""
+    """Records of a resource that one rule refused. `batches` names where they came in, `withdrawn` whether the whole batch
+    was taken back by the quality gate or an operator, or not let in by a batch rule."""
 
     resource: str
     rule_id: str
@@ -108,7 +110,7 @@ def refused(resource: str | None = None, *, limit: int = 20) -> tuple[list[Refus
     con = query.connect()
     try:
         quarantine.register_open(con)
-        withdrawn = [row["batch_id"] for row in ledger.batches(resource, "withdrawn")]
+        withdrawn = [row["batch_id"] for row in ledger.batches(resource) if row["status"] in _ASIDE]
         chosen = "(SELECT *, list_contains($withdrawn, batch_id) AS w FROM open_quarantine WHERE $resource IS NULL OR resource = $resource)"
         values = {"withdrawn": withdrawn, "resource": resource}
         groups = con.execute(
@@ -155,21 +157,21 @@ def _known(resource: str, batch_ids: Iterable[str], states: Sequence[str]) -> No
 def replay(resource: str, batch_ids: Sequence[str] = ()) -> ReplayReport:
     """Try the quarantined records of a resource again and return the account.
 
-    A withdrawn batch is replayed only when it is named: taking it back was a decision about the batch. It comes back
-    unseen and the quality gate judges it again.
+    A withdrawn or held batch is replayed only when it is named: that is the decision about the batch. It comes in
+    unseen and the quality gate judges it; its batch rules are not asked again.
     Raises TIYU-ING-0001, 0005 (reference data not checked yet), 0010 (unknown batch).
     """
     contract = _contract(resource)
     report = ReplayReport(resource, f"replay_{uuid.uuid4().hex[:16]}")
     days: set[date] = set()
     with resource_lock(resource):
-        _known(resource, batch_ids, (*_DONE, "withdrawn"))
+        _known(resource, batch_ids, (*_DONE, *_ASIDE))
         waiting = _open_records(resource)
         for batch in ledger.batches(resource):
             mine = waiting.filter(pl.col("batch_id") == batch["batch_id"])
             if mine.is_empty() or batch["status"] == "archived" or (batch_ids and batch["batch_id"] not in batch_ids):
                 continue
-            if batch["status"] == "withdrawn" and not batch_ids:
+            if batch["status"] in _ASIDE and not batch_ids:
                 report.left_withdrawn += mine.height
                 continue
             done = _replay_batch(contract, batch, mine, report.replay_id, days)
@@ -178,6 +180,9 @@ def replay(resource: str, batch_ids: Sequence[str] = ()) -> ReplayReport:
                 setattr(report, name, getattr(report, name) + getattr(done, name))
             if batch["status"] == "withdrawn" and done.accepted:
                 ledger.close_alert(ALERT_RULE, "batch", batch["batch_id"])
+            if batch["status"] == "held":
+                ledger.release_batch(batch["batch_id"])
+                ledger.close_alert(delivery.HELD_ALERT, "batch", batch["batch_id"])
         if report.accepted and not _refused_objects(resource):
             ledger.close_alert("IN-01", "resource", resource)
     report.part_dates = sorted(days)
@@ -189,7 +194,7 @@ def _refused_objects(resource: str) -> bool:
     return any(
         entry["status"] == "refused"
         for batch in ledger.batches(resource)
-        if batch["status"] != "withdrawn"
+        if batch["status"] not in _ASIDE
         for entry in ledger.objects(batch["batch_id"])
     )
 
@@ -277,6 +282,7 @@ def _store(
     Every row names its batch, object and record, so what is there is known; the key of the commits is this attempt.
     """
     key = f"{batch['batch_id']}:{replay_id}"
+    delivery.note_corrections(contract, batch, judged, key)
     pipeline.write_quarantine(contract, batch, refusals, objects, key)
     missing = unique.join(_stored(contract.root.table, batch, unique), on=["_source_object", "_record_no"], how="anti")
     children: dict[str, list[Any]] = {}
@@ -374,7 +380,7 @@ def _settle(
         for name in ("decoded", "accepted", "quarantined", "duplicate")
     }
     states = {outcome["status"] for outcome in outcomes}
-    if batch["status"] != "withdrawn" or totals["accepted_count"]:
+    if batch["status"] not in _ASIDE or totals["accepted_count"]:
         done.status = states.pop() if len(states) == 1 else "partial"
     part_dates = [
         day

@@ -11,7 +11,8 @@ new contract from the beginning:
 4. the batches are processed like any archived batch.
 
 A crash after 2 is finished by running this again, or by the next ingest. Readers see the last checked version all the
-while; the gate refuses to judge until every batch is back. Batches withdrawn by the gate or an operator stay withdrawn.
+while; the gate refuses to judge until every batch is back. Batches withdrawn by the gate or an operator stay
+withdrawn, those held by a batch rule stay held.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def reread(resource: str, progress: Progress | None = None) -> RereadReport:
     with resource_lock(resource):
         started, run_id = time.monotonic(), f"r_{uuid.uuid4().hex}"
         every = ledger.batches(resource)
-        report.withdrawn_left = sum(batch["status"] == "withdrawn" for batch in every)
-        batches = [batch for batch in every if batch["status"] != "withdrawn"]
+        report.withdrawn_left = sum(batch["status"] in ("withdrawn", "held") for batch in every)
+        batches = [batch for batch in every if batch["status"] not in ("withdrawn", "held")]
         report.before = _sums(batches)
         old = [batch for batch in batches if batch["contract_version"] != contract.version]
         interrupted = any(batch["status"] == "archived" and batch["supersedes"] for batch in batches)
@@ -109,7 +110,9 @@ def reread(resource: str, progress: Progress | None = None) -> RereadReport:
         report.ingest.seconds = round(time.monotonic() - started, 3)
         report.batches = len(report.ingest.batches)
         report.objects = sum(result.objects for result in report.ingest.batches)
-        report.after = _sums([batch for batch in ledger.batches(resource) if batch["status"] != "withdrawn"])
+        report.after = _sums(
+            [batch for batch in ledger.batches(resource) if batch["status"] not in ("withdrawn", "held")]
+        )
     return report
 
 

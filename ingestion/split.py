@@ -6,8 +6,8 @@ tokenised (accepted rows) or masked (previews).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import duckdb
 import polars as pl
@@ -18,14 +18,13 @@ from catalog import rules as rule_compiler
 from catalog.contracts import Contract, ObjectSpec, PropertySpec
 from catalog.policy import Decision
 from catalog.schemas import ods_schema
-from ingestion import conversion, derive, leaks
+from ingestion import batch_rules, conversion, corrections, derive, leaks
 from ingestion.leaks import Leak
 from lake import clock, query
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.sql import quote_literal, quote_name, quote_whole
 from protection import freetext, masking, tokens
 
-_REASON_TYPE = "值的类型不符合契约"
 _REASON_DATE = "没有有效的业务日期，无法归入分区"
 
 
@@ -36,6 +35,8 @@ class Split:
     accepted: ODS columns plus ``_record_no`` and ``_source_object``, identifiers already tokens.
     refused: ``_source_object, _record_no, rule_id, reason, preview`` (preview masked).
     examined: rule id → rows examined (a rule that looked at nothing shows 0). warned: rule id → rows warned about.
+    corrected: which record was mended by which declared correction (`ingestion.corrections`). facts: what batch rules
+    need to know of the chunk (`ingestion.batch_rules`).
     """
 
     accepted: pl.DataFrame
@@ -43,6 +44,8 @@ class Split:
     examined: dict[str, int]
     warned: dict[str, int]
     leaks: list[Leak]
+    corrected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=corrections.SCHEMA))
+    facts: pl.DataFrame = field(default_factory=batch_rules.empty)
 
 
 def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
@@ -52,23 +55,25 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
     none yet.
     """
     con = query.connect(spill=False)
+    wanted: dict[str, set[str]] = {}
     for rule in contract.root.rules:
         if rule.kind == "reference":
-            table = rule.params["table"]
-            if query.register(con, table, "checked") is None:
-                raise TiyuError(
-                    "TIYU-ING-0005",
-                    "规则引用的参照表还没有通过质量闸门的数据",
-                    "先汇聚并检查参照资源，再汇聚本资源",
-                    EXIT_UNAVAILABLE,
-                    resource=contract.id,
-                    reference=table,
-                )
-            # materialised once: a rule then probes memory, not the lake, for every chunk
-            target = quote_name(rule.params.get("target_column") or rule.columns[0])
-            con.execute(f"create or replace temp table _reference as select distinct {target} from {quote_name(table)}")
-            con.execute(f"drop view {quote_name(table)}")
-            con.execute(f"create or replace temp table {quote_name(table)} as from _reference")
+            wanted.setdefault(rule.params["table"], set()).add(rule.params.get("target_column") or rule.columns[0])
+    for table, columns in wanted.items():
+        if query.register(con, table, "checked") is None:
+            raise TiyuError(
+                "TIYU-ING-0005",
+                "规则引用的参照表还没有通过质量闸门的数据",
+                "先汇聚并检查参照资源，再汇聚本资源",
+                EXIT_UNAVAILABLE,
+                resource=contract.id,
+                reference=table,
+            )
+        # materialised once, all its columns that rules look into: a rule then probes memory, not the lake, for every chunk
+        targets = ", ".join(quote_name(column) for column in sorted(columns))
+        con.execute(f"create or replace temp table _reference as select distinct {targets} from {quote_name(table)}")
+        con.execute(f"drop view {quote_name(table)}")
+        con.execute(f"alter table _reference rename to {quote_name(table)}")
     return con
 
 
@@ -90,7 +95,7 @@ def split_text(
     con.execute(f"create or replace temp table batch as {conversion.typed_select(obj, relation)}")
     con.unregister("_delivered")
     type_rules = [
-        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), _REASON_TYPE)
+        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
         for prop in obj.properties
         if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
     ]
@@ -114,6 +119,7 @@ def _split(
     as_of: datetime | None,
 ) -> Split:
     obj = contract.root
+    corrected = corrections.apply(con, obj, as_of)
     derive.add_derived(con, obj, "batch")
     compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]
     available = {row[0] for row in con.execute("describe batch").fetchall()}
@@ -123,6 +129,8 @@ def _split(
     hard.append(
         (f"{obj.rule_prefix}.part_date.missing", f"({conversion.part_date_expression(obj)}) is not null", _REASON_DATE)
     )
+    if obj.late and obj.late.refuse_after_days is not None:
+        hard.append((obj.late_rule_id, *_late(obj, obj.late.refuse_after_days, as_of or clock.as_of())))
     hard += leaks.key_rules(obj, available)
     soft = [rule for rule in compiled if rule.severity == "warn"]
 
@@ -143,6 +151,7 @@ def _split(
         ).fetchone()[0]  # type: ignore[index]
         if count:
             warned[rule.rule_id] = count
+    facts = batch_rules.collect(con, obj, "judged")
     found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of)
     examined |= found.examined
     warned |= found.warned
@@ -152,7 +161,18 @@ def _split(
     accepted = _protect(passed, obj)
     refused = _refused(con, obj, hard)
     con.execute("drop table judged")
-    return Split(accepted, refused, examined, warned, found.leaks)
+    for correction_id in (item.id for item in obj.corrections):
+        examined[corrections.rule_id(obj, correction_id)] = total
+    return Split(accepted, refused, examined, warned, found.leaks, corrected, facts)
+
+
+def _late(obj: ObjectSpec, days: int, as_of: datetime) -> tuple[str, str]:
+    """Predicate and reason of the rule that refuses what comes too late, as of when the batch came in."""
+    oldest = as_of.astimezone(clock.SHANGHAI).date() - timedelta(days=days)
+    return (
+        f"coalesce(({conversion.part_date_expression(obj)}) >= date '{oldest}', true)",
+        f"迟到超过 {days} 天，按契约不再接收",
+    )
 
 
 def _protect(rows: pl.DataFrame, obj: ObjectSpec) -> pl.DataFrame:

@@ -66,7 +66,7 @@ batch = sa.Table(
     sa.Column("resource", sa.String, nullable=False, index=True),
     sa.Column("contract_version", sa.String, nullable=False),
     sa.Column("run_id", sa.String, nullable=False),
-    sa.Column("status", sa.String, nullable=False),  # archived | accepted | partial | refused | withdrawn
+    sa.Column("status", sa.String, nullable=False),  # archived | accepted | partial | refused | withdrawn | held
     sa.Column("object_count", sa.Integer, nullable=False, default=0),
     sa.Column("decoded_count", sa.BigInteger, nullable=False, default=0),
     sa.Column("accepted_count", sa.BigInteger, nullable=False, default=0),
@@ -164,6 +164,22 @@ quality_result = sa.Table(
     sa.Column("part_date_to", sa.Date),
     sa.Column("message", sa.String),
     sa.Column("checked_at", UtcDateTime, nullable=False),
+)
+ingest_finding = (
+    sa.Table(  # what was noted about a batch while it was judged: counts, dates and names of codes, never values
+        "ingest_finding",
+        metadata,
+        sa.Column("batch_id", sa.String, primary_key=True),
+        sa.Column("rule_id", sa.String, primary_key=True),
+        sa.Column("resource", sa.String, nullable=False, index=True),
+        sa.Column("table_name", sa.String, nullable=False),
+        sa.Column("kind", sa.String, nullable=False),  # batch | row | correction | drift
+        sa.Column("outcome", sa.String, nullable=False),  # pass | warn | stop | released | applied
+        sa.Column("examined_count", sa.BigInteger, nullable=False),
+        sa.Column("found_count", sa.BigInteger, nullable=False),
+        sa.Column("message", sa.String, nullable=False),
+        sa.Column("found_at", UtcDateTime, nullable=False),
+    )
 )
 breaker_certificate = sa.Table(
     "breaker_certificate",
@@ -746,6 +762,38 @@ def quality_results(run_id: str | None = None, table_name: str | None = None) ->
     if table_name:
         statement = statement.where(quality_result.c.table_name == table_name)
     return read(statement)
+
+
+def record_findings(batch_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Note what was found about a batch, in place of what an earlier attempt at it noted."""
+    now = utc_now()
+    values = [{"found_at": now, **row, "batch_id": batch_id} for row in rows]
+    with transaction() as connection:
+        connection.execute(sa.delete(ingest_finding).where(ingest_finding.c.batch_id == batch_id))
+        if values:
+            connection.execute(sa.insert(ingest_finding), values)
+
+
+def findings(batch_id: str | None = None, resource: str | None = None) -> list[dict[str, Any]]:
+    """What was noted about batches, oldest first."""
+    statement = sa.select(ingest_finding).order_by(
+        ingest_finding.c.found_at, ingest_finding.c.batch_id, ingest_finding.c.rule_id
+    )
+    if batch_id:
+        statement = statement.where(ingest_finding.c.batch_id == batch_id)
+    if resource:
+        statement = statement.where(ingest_finding.c.resource == resource)
+    return read(statement)
+
+
+def release_batch(batch_id: str) -> None:
+    """A person let a held batch in: the rules that held it are noted as released."""
+    with transaction() as connection:
+        connection.execute(
+            sa.update(ingest_finding)
+            .where(ingest_finding.c.batch_id == batch_id, ingest_finding.c.outcome == "stop")
+            .values(outcome="released")
+        )
 
 
 def record_certificates(rows: Iterable[Mapping[str, Any]]) -> None:

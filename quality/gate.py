@@ -26,7 +26,7 @@ from quality.checks import EXAMINED_RULE, TableChecks
 from quality.engine import Judgement, Target, failing_batches_sql, judged_sql, ranges_of, rows_sql
 
 if TYPE_CHECKING:
-    from catalog.contracts import Contract
+    from catalog.contracts import Contract, ObjectSpec
 
 ALERT_RULE = "QG-01"
 NOTHING = "nothing_to_examine"
@@ -106,21 +106,36 @@ def _contracts_of(names: Sequence[str]) -> tuple[list[Contract], list[str]]:
     return list(unique.values()), ads
 
 
+def _told_apart_by(obj: ObjectSpec) -> list[str]:
+    """The columns that may not repeat in a partition: the key, unless the contract stores what repeats it."""
+    rule = obj.dedup_rule
+    if rule is None or (rule.on_same == "duplicate" and rule.on_changed != "version"):
+        return list(obj.dedup)
+    if rule.on_same == "keep":
+        return ["_source_object", "_record_no"]
+    return [prop.name for prop in obj.properties]
+
+
 def ods_checks(contract: Contract, table: str) -> TableChecks:
     """The checks of an ODS table: its quarantine-severity row rules, where they can be asked of stored data.
 
     A rule that needs the raw identifier, or a column that is not stored, was settled at ingestion and is listed as
-    skipped. On top: dedup keys unique per partition, and the technical columns present.
+    skipped. On top: what tells rows apart is unique per partition, nothing came later than allowed, and the technical columns are
+    present.
     """
     from catalog import rules, schemas
 
     obj = contract.object(table)
     stored = set(schemas.ods_schema(obj).names)
-    wanted: list[checks.Check] = [checks.unique(list(obj.dedup), f"{obj.rule_prefix}.dedup")]
+    wanted: list[checks.Check] = [checks.unique(_told_apart_by(obj), f"{obj.rule_prefix}.dedup")]
     wanted += [
         checks.not_null(column, f"{obj.rule_prefix}.{column}.technical")
         for column in ("part_date", "_batch_id", "_record_no", "_source_object", "_ingested_at")
     ]
+    if obj.late and obj.late.refuse_after_days is not None:
+        arrived = "cast(timezone('Asia/Shanghai', _ingested_at) as date)"
+        oldest = f"part_date >= {arrived} - INTERVAL {obj.late.refuse_after_days} DAY"
+        wanted.append(checks.Check(obj.late_rule_id, "row", "迟到超过契约允许的天数", oldest, ("part_date",)))
     skipped: list[str] = []
     references: set[str] = set()
     for rule in obj.rules:

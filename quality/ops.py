@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lake import clock, ledger, properties, tables
-from quality import quarantine
+from quality import quarantine, row_events
 
 if TYPE_CHECKING:
     from catalog.contracts import Contract
@@ -66,6 +66,18 @@ RESULT = {
     "part_date_to": pl.Date,
     "message": pl.String,
     "checked_at": _UTC,
+}
+FINDING = {
+    "batch_id": pl.String,
+    "resource": pl.String,
+    "table_name": pl.String,
+    "rule_id": pl.String,
+    "kind": pl.String,
+    "outcome": pl.String,
+    "examined_count": pl.Int64,
+    "found_count": pl.Int64,
+    "message": pl.String,
+    "found_at": _UTC,
 }
 GRADE_DECISION = {
     "scope": pl.String,
@@ -223,11 +235,12 @@ def _publish(name: str, frame: pl.DataFrame, run_id: str) -> bool:
 def publish_ops(run_id: str | None = None) -> dict[str, bool]:
     """Publish the `ops_*` tables; returns per table whether it was rewritten.
 
-    The quarantine and the lake's properties are written elsewhere as things happen; here they only become visible.
+    The quarantine, the events of records and the lake's properties are written elsewhere as things happen; here they only become visible.
     """
     run_id = run_id or f"ops-{uuid.uuid4().hex[:12]}"
     frames = {
         "ops_ingest__outcome": _frame(ledger.batches(), OUTCOME, ["started_at", "batch_id"]),
+        "ops_ingest__finding": _frame(ledger.findings(), FINDING, ["found_at", "batch_id", "rule_id"]),
         "ops_ingest__freshness": _frame(freshness(), FRESHNESS, ["resource"]),
         "ops_quality__result": _frame(
             ledger.quality_results(), RESULT, ["checked_at", "table_name", "rule_id", "run_id"]
@@ -240,7 +253,9 @@ def publish_ops(run_id: str | None = None) -> dict[str, bool]:
     written = {name: _publish(name, frame, run_id) for name, frame in frames.items()}
     if not tables.exists(quarantine.TABLE):
         tables.replace_table(quarantine.TABLE, quarantine.empty())
-    for name in (quarantine.TABLE, properties.TABLE):
+    if not tables.exists(row_events.TABLE):
+        tables.replace_table(row_events.TABLE, row_events.SCHEMA.empty_table())
+    for name in (quarantine.TABLE, row_events.TABLE, properties.TABLE):
         head = tables.version(name)
         if head is not None:
             ledger.set_checked_version(name, head, run_id)

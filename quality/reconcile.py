@@ -22,7 +22,7 @@ from quality import quarantine
 if TYPE_CHECKING:
     from catalog.contracts import Contract, ObjectSpec
 
-_DONE = ("accepted", "partial", "refused", "withdrawn")
+_DONE = ("accepted", "partial", "refused", "withdrawn", "held")
 
 
 @dataclass
@@ -249,7 +249,7 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
             problems.append(f"湖中有 {balance.in_lake} 行，台账记接受 {balance.accepted} 行")
         if balance.in_quarantine != balance.quarantined:
             problems.append(f"隔离区有 {balance.in_quarantine} 条，台账记隔离 {balance.quarantined} 条")
-        if balance.status in ("withdrawn", "refused") and any(balance.child_rows.values()):
+        if balance.status in ("withdrawn", "refused", "held") and any(balance.child_rows.values()):
             problems.append("批次未入湖，但子表仍有其数据行")
         problems += children.get(batch_id, [])
         found.balances.append(balance)

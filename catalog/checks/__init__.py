@@ -6,6 +6,7 @@ A check that needs a room above `catalog` stands there and is handed to `catalog
 from __future__ import annotations
 
 from catalog.checks import (
+    behaviour,
     bindings,
     codes,
     collection,
@@ -28,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     contract_files.CHECK,
     columns.CHECK,
     row_rules.CHECK,
+    behaviour.CHECK,
     outputs.CHECK,
     declarations.CHECK,
     # what the catalogue says about it

@@ -24,6 +24,7 @@ from open_data_contract_standard.model import OpenDataContractStandard
 from pydantic import BaseModel, ValidationError
 
 from catalog import types, units, vocabularies, yamlfile
+from catalog.contracts import batch_rules, consistency
 from catalog.contracts.model import (
     CYCLE_HOURS,
     GRADES,
@@ -186,6 +187,12 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str]) -> Contract | N
     for item in objects:
         if item.parent and (item.parent not in by_table or set(item.parent_key) - set(by_table[item.parent].by_name)):
             problems.append(f"contract.schema.{item.name}: parent {item.parent} or its key does not exist")
+    if len(objects) > 1 and (
+        roots[0].deletes.by != "none" or (roots[0].dedup_rule and roots[0].dedup_rule.on_changed == "newest")
+    ):
+        problems.append("contract.schema: onChanged newest and deletes are for contracts without child objects")
+    if roots[0].renames and server and server.decoder == "activity":
+        problems.append("contract.schema: renames are for formats with named columns")
     uses = Counter(rule.rule_id for o in objects for rule in o.rules)
     for rule_id in (name for name, count in uses.items() if count > 1):
         problems.append(f"rule {rule_id}: the id is used twice; give one of them an id")
@@ -234,7 +241,7 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
         if not properties:
             problems.append(f"{where}: no columns")
         return None
-    if root.kind == "source" and not (tiyu.dedup and (tiyu.part_date or tiyu.parent)):
+    if root.kind == "source" and not (tiyu.dedup_rule and (tiyu.part_date or tiyu.parent)):
         problems.append(f"{where}.tiyu: an object of a source needs dedup and either partDate or parent")
     table = root.output.table if root.output else f"ods_{parts[0]}__{name}"
     by_name = {p.name: p for p in properties}
@@ -242,8 +249,9 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
     readable = (
         set(by_name) | {p.raw_name for p in properties} | {f"raw__{p.source_name}" for p in properties if p.protection}
     )
+    told_apart_by = tiyu.dedup_rule.key if tiyu.dedup_rule else []
     for column in [
-        *tiyu.dedup,
+        *told_apart_by,
         *([tiyu.part_date] if tiyu.part_date else []),
         *(tiyu.parent.key if tiyu.parent else []),
     ]:
@@ -265,6 +273,7 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
         if code_list and not vocabularies.exists(code_list):
             problems.append(f"{where}: rule {spec.rule_id} names unknown code list {code_list}")
         rules.append(spec)
+    problems += [f"{where}.tiyu.{text}" for text in consistency.problems_of(tiyu, properties, prefix)]
     return ObjectSpec(
         name=name,
         table=table,
@@ -273,13 +282,20 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
         grain=item.get("dataGranularityDescription", ""),
         properties=properties,
         part_date=tiyu.part_date,
-        dedup=tiyu.dedup,
+        dedup=told_apart_by,
+        dedup_rule=tiyu.dedup_rule,
+        delivery=tiyu.delivery,
+        deletes=tiyu.deletes,
         rules=rules,
         is_root=tiyu.parent is None,
         parent=f"ods_{parts[0]}__{tiyu.parent.object}" if tiyu.parent else None,
         parent_key=tiyu.parent.key if tiyu.parent else [],
         late=tiyu.late,
         drift=tiyu.drift,
+        renames=tiyu.renames,
+        corrections=tiyu.corrections,
+        batch_rules=[batch_rules.spec(rule, prefix) for rule in tiyu.batch.rules],
+        manifest_pattern=tiyu.batch.manifest.pattern if tiyu.batch.manifest else None,
     )
 
 

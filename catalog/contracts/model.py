@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from catalog.contracts.batch_rules import Batch, BatchRuleSpec
+from catalog.contracts.behaviour import Correction, Dedup, Deletes, Drift, Late, Rename
 from catalog.contracts.connector_options import Connector
 from catalog.contracts.decoder_options import Decoder
 from catalog.contracts.row_rules import DeclaredRule, Severity
@@ -72,19 +74,6 @@ class TiyuProperty(Strict):
     derive: Derive | None = None
 
 
-class Late(Strict):
-    """How late data may come: rows up to `expectedDays` behind arrival are usual, later ones are accepted and shown."""
-
-    expected_days: Annotated[int, Field(ge=0)]
-
-
-class Drift(Strict):
-    """What acceptance does when the layout differs from the contract. Default: refuse the object."""
-
-    unknown_column: Literal["refuse", "warn"] = "refuse"
-    missing_column: Literal["refuse", "warn"] = "refuse"
-
-
 class Parent(Strict):
     """The parent object of a child table and the columns that join them; the child inherits the parent's part_date."""
 
@@ -95,21 +84,39 @@ class Parent(Strict):
 class TiyuObject(Strict):
     """Object level. partDate: the column whose Shanghai calendar date is `part_date`; child objects name a parent instead.
 
-    dedup: columns that make a row unique. Both are required on objects of a source (checked by the loader).
+    dedup: columns that make a row unique, alone or with what a repeated key means (`Dedup`). Both are required on objects
+    of a source (checked by the loader). delivery: ``incremental`` (what is new or changed) or ``snapshot`` (each object is
+    the whole register). The other keys are described where they are declared: `behaviour`, `batch_rules`, `row_rules`.
     """
 
     part_date: str | None = None
-    dedup: list[str] = Field(default_factory=list)
+    dedup: list[str] | Dedup = Field(default_factory=list)
+    delivery: Literal["incremental", "snapshot"] = "incremental"
+    deletes: Deletes = Deletes(by="none")
     late: Late | None = None
     drift: Drift = Drift()
+    renames: list[Rename] = Field(default_factory=list)
+    corrections: list[Correction] = Field(default_factory=list)
     rules: list[DeclaredRule] = Field(default_factory=list)
+    batch: Batch = Batch()
     parent: Parent | None = None
 
     @model_validator(mode="after")
     def _one_date(self) -> TiyuObject:
         if self.part_date is not None and self.parent is not None:
             raise ValueError("a child record inherits part_date; partDate belongs to the root record")
+        if self.deletes.by == "absence" and self.delivery != "snapshot":
+            raise ValueError(
+                "only a snapshot tells by absence what is gone: deletes by absence needs delivery snapshot"
+            )
         return self
+
+    @property
+    def dedup_rule(self) -> Dedup | None:
+        """The deduplication rule; a bare list of columns is a rule with the defaults. None when nothing is declared."""
+        if isinstance(self.dedup, Dedup):
+            return self.dedup
+        return Dedup(key=self.dedup) if self.dedup else None
 
 
 class Share(Strict):
@@ -268,13 +275,25 @@ class ObjectSpec(Spec):
     is_root: bool
     parent: str | None = None
     parent_key: list[str] = []
+    dedup_rule: Dedup | None = None
+    delivery: Literal["incremental", "snapshot"] = "incremental"
+    deletes: Deletes = Deletes(by="none")
     late: Late | None = None
     drift: Drift = Drift()
+    renames: list[Rename] = []
+    corrections: list[Correction] = []
+    batch_rules: list[BatchRuleSpec] = []
+    manifest_pattern: str | None = None
 
     @property
     def rule_prefix(self) -> str:
         """Prefix of the rule ids of this table: `venue.booking`, for child tables `training.activity_session`."""
         return self.table.removeprefix("ods_").replace("__", ".")
+
+    @property
+    def late_rule_id(self) -> str:
+        """Rule id under which rows are refused that come later than the contract allows."""
+        return f"{self.rule_prefix}.late.refused"
 
     def type_rule_id(self, column: str) -> str:
         """Rule id of the type check, which the ingest performs with try_cast."""

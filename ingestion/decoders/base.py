@@ -80,8 +80,8 @@ def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
         item.source_name for item in root.properties if item.source_name and not getattr(item, "derive", None)
     )
     drift = getattr(root, "drift", None)
-    optional = fields if getattr(drift, "missing_column", "refuse") == "warn" else tuple(optional_fields)
-    allow_extra = getattr(drift, "unknown_column", "refuse") == "warn"
+    optional = fields if getattr(drift, "missing_column", "stop") in ("ignore", "warn") else tuple(optional_fields)
+    allow_extra = getattr(drift, "unknown_column", "stop") in ("add", "ignore", "warn")
     return Layout(root.table, tuple(dict.fromkeys(fields)), frozenset(optional), allow_extra)
 
 

@@ -29,7 +29,7 @@ DEVICE = NOW[NOW.index("      - name: device_id") : NOW.index("      - name: sam
 #: A first contract that does not know the device, which the files carry already, and takes any pH.
 FIRST = (
     NOW.replace(DEVICE, "")
-    .replace("drift: {unknownColumn: refuse", "drift: {unknownColumn: warn")
+    .replace("drift: {unknownColumn: stop", "drift: {unknownColumn: ignore")
     .replace("              max: 14\n", "              max: 99\n")
 )
 #: The second one: the device, a stricter pH, another type of the reading.

@@ -18,7 +18,7 @@ from catalog.checks.base import CheckReport
 
 #: The checks tried here; grading, policy and lineage are slower and have their own planted defects beside their tests.
 CHECKS = (
-    "contracts", "columns", "row_rules", "outputs", "declarations", "elements", "codes", "sharing_terms", "bindings",
+    "contracts", "columns", "row_rules", "behaviour", "outputs", "declarations", "elements", "codes", "sharing_terms", "bindings",
     "collection",
 )  # fmt: skip
 
@@ -97,6 +97,12 @@ def catalog_meta(text: str) -> Callable[[Copy], None]:
     return edit(DIM, r"^(  - name: dim_venue\n)", rf"\1    meta: {{catalog: {text}}}\n")
 
 
+def correction(where: str, expires: str, column: str = "sport_code") -> Callable[[Copy], None]:
+    """Declare a correction in the contract of bookings."""
+    item = f"{{id: x, where: \"{where}\", column: {column}, from: a, to: b, reason: 试验更正, approvedBy: 数据处, expires: '{expires}'}}"
+    return edit(BOOKING, r"^          rules:\n", f"          corrections: [{item}]\n          rules:\n")
+
+
 DEFECTS: dict[str, tuple[Callable[[Copy], None], set[str]]] = {
     # contracts
     "a key of a contract is misspelt": (edit(ENTRY, "classification: L2", "clasification: L2"), {"contract"}),
@@ -112,6 +118,10 @@ DEFECTS: dict[str, tuple[Callable[[Copy], None], set[str]]] = {
         lambda copy: shutil.copytree(copy.contracts / "outputs" / "open", copy.contracts / "more" / "open"), {"contract"},
     ),
     "a rule that does not compile": (edit(BOOKING, r'sql: "slot_end_at - slot_start_at', 'sql: "slot_end_at - ) slot_start_at'), {"rule"}),
+    # habits of sources
+    "a correction past its date": (correction("sport_code = 'x'", "2026-01-31"), {"correction_expired"}),
+    "a correction over a column that does not exist": (correction("sport = 'x'", "2999-01-31"), {"correction"}),
+    "a correction to no number": (correction("true", "2999-01-31", column="amount_cny"), {"correction"}),
     # columns
     "a model column is not graded": (edit(VISIT, GRADED, 'meta: {title: "场馆编码", pi_mark: N}'), {"ungraded"}),
     "a model column has a grade that does not exist": (edit(VISIT, GRADED, 'meta: {title: "场馆编码", grade: L9, pi_mark: N}'), {"ungraded"}),
