@@ -23,6 +23,8 @@ TECHNICAL: dict[str, tuple[str, str]] = {
     "_source_object": ("来源对象", "该行来自的归档对象编号"),
     "_ingested_at": ("接入时间", "该行写入湖仓的时刻"),
     "part_date": ("分区日期", "业务发生的上海日历日期，分区列"),
+    "_deleted_at": ("删除时刻", "来源表明该记录已删除的时刻；未删除为空"),
+    "_deleted_by": ("删除批次", "带来删除信息的接入批次；未删除为空"),
 }
 _DUCKDB_NAMES = {
     pa.string(): "VARCHAR",
@@ -78,7 +80,7 @@ def _contract_rows(sources: Iterable[Contract]) -> list[ColumnRow]:
                         code_list=prop.code_list,
                     )
                 )
-            for field in schemas.TECHNICAL_FIELDS:
+            for field in schemas.technical_fields(obj):
                 title, text = TECHNICAL[field.name]
                 rows.append(
                     _row(

@@ -25,7 +25,7 @@ HELD = TiyuError(
     "看 tiyu quarantine list 中的规则与原因；核实无误后用 tiyu quarantine replay 资源 --batch 批次号 放行，否则请来源方更正后重新报送",
 )
 """What is entered for the objects of a held batch; the rule that holds it stands in the quarantine and the alert."""
-HELD_ALERT, WARN_ALERT = "IN-03", "IN-04"
+HELD_ALERT, WARN_ALERT, COLUMN_ALERT = "IN-03", "IN-04", "IN-05"
 
 
 def examine(
@@ -109,6 +109,32 @@ def note_findings(
             }
             for rule_id, count in sorted(counts.items())
         ]
+    if contract.root.drift.unknown_column == "add":
+        rows += [
+            {
+                **common,
+                "rule_id": f"{contract.root.rule_prefix}.drift.{column}",
+                "kind": "drift",
+                "outcome": "warn",
+                "examined_count": result.objects,
+                "found_count": count,
+                "message": f"来源新增的列“{column}”尚未编目：只在归档中，未入湖",
+            }
+            for column, count in sorted(result.unknown_columns.items())
+        ]
+    if result.absence is not None and contract.root.deletes.by == "absence":
+        gone, reason = result.absence
+        rows.append(
+            {
+                **common,
+                "rule_id": f"{contract.root.rule_prefix}.deletes.absence",
+                "kind": "batch",
+                "outcome": "warn" if reason else "pass",
+                "examined_count": result.decoded,
+                "found_count": gone,
+                "message": reason or "快照不再列出的记录已标记删除",
+            }
+        )
     if not stops:  # what would hold it was let in by a person
         rows = [{**row, "outcome": "released" if row["outcome"] == "stop" else row["outcome"]} for row in rows]
     ledger.record_findings(batch["batch_id"], rows)
@@ -137,3 +163,29 @@ def tell(contract: Contract, batch: dict[str, Any], result: BatchResult, stops: 
         )
     elif result.batch_findings:
         ledger.close_alert(WARN_ALERT, "resource", contract.id)
+    columns = sorted(result.unknown_columns)
+    if columns and contract.root.drift.unknown_column == "add":
+        ledger.open_alert(
+            COLUMN_ALERT,
+            "resource",
+            contract.id,
+            severity="yellow",
+            message=f"{contract.title}：来源新增的列尚未编目（{'、'.join(columns[:10])}）；定级并提高契约版本后用 tiyu reread 取回",
+            evidence={"batch": batch["batch_id"], "columns": columns[:50]},
+        )
+
+
+def uncatalogued(contract: Contract) -> list[dict[str, Any]]:
+    """Columns that came and that the contract still does not know: ``column, objects, first_seen_at``, oldest first."""
+    obj = contract.root
+    known = {*obj.source_columns, *(rename.from_name for rename in obj.renames)}
+    if obj.drift.unknown_column != "add":
+        return []
+    prefix = f"{obj.rule_prefix}.drift."
+    found: dict[str, dict[str, Any]] = {}
+    for row in ledger.findings(resource=contract.id):
+        column = row["rule_id"].removeprefix(prefix)
+        if row["kind"] == "drift" and column not in known:
+            entry = found.setdefault(column, {"column": column, "objects": 0, "first_seen_at": row["found_at"]})
+            entry["objects"] += row["found_count"]
+    return list(found.values())

@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from catalog.contracts import Contract, ObjectSpec
 from catalog.schemas import ods_schema
-from ingestion import archive, batch_list, batch_rules, corrections, decoders, delivery, leaks, naming, split
+from ingestion import archive, batch_list, batch_rules, corrections, decoders, deletes, delivery, leaks, naming, split
 from ingestion.decoders.base import Decoded
-from ingestion.dedup import deduplicate
+from ingestion.dedup import Deduplicated, deduplicate
 from lake import ledger, steps, tables
 from lake.errors import EXIT_INTERNAL, TiyuError
-from quality import quarantine
+from quality import quarantine, row_events
+from quality.withdrawal import REPLACED_BY
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,7 +44,11 @@ class Refusal:
 
 @dataclass
 class BatchResult:
-    """Outcome of one batch; ``decoded == accepted + quarantined + duplicate`` always holds."""
+    """Outcome of one batch; ``decoded == accepted + quarantined + duplicate`` always holds.
+
+    unknown_columns: columns that the contract does not know → objects that carry them (only where it lets them pass).
+    absence: rows that its snapshot no longer lists, or why nothing was concluded (contracts with deletes by absence).
+    """
 
     batch_id: str
     status: str
@@ -58,6 +63,8 @@ class BatchResult:
     rules_examined: dict[str, int] = field(default_factory=dict)
     corrected_by_rule: dict[str, int] = field(default_factory=dict)
     batch_findings: list[batch_rules.Finding] = field(default_factory=list)
+    unknown_columns: dict[str, int] = field(default_factory=dict)
+    absence: tuple[int, str | None] | None = None
     tables: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +75,7 @@ class Judged:
     accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table, one part per
     decoded chunk, read with :func:`child_rows`. refused: the other records (issues, rule, masked preview). decoded:
     records per object. result: names and counts of rules. corrected: records that a declared correction mended. facts: what
-    batch rules need to know.
+    batch rules need to know. repeated: records known to say nothing new before they are compared (of rows that are gone).
     """
 
     accepted: pl.DataFrame
@@ -78,6 +85,7 @@ class Judged:
     result: BatchResult
     corrected: pl.DataFrame
     facts: pl.DataFrame
+    repeated: pl.DataFrame
 
 
 def is_activity(contract: Contract) -> bool:
@@ -118,6 +126,8 @@ def judge(
     last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
     for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks, last):
         decoded_counts.update(chunk.root_counts)
+        for column in (name for names_of in chunk.unknown.values() for name in names_of):
+            result.unknown_columns[column] = result.unknown_columns.get(column, 0) + 1
         refused.append(_issues(chunk))
         for sha256, error in chunk.refusals.items():
             # the unreadable object is one quarantined record covering all its bytes
@@ -148,14 +158,32 @@ def judge(
     con.close()
     if leaked:
         raise leaks.stop(contract.id, batch["batch_id"], leaked, names)
+    rows = deletes.marked(pl.concat(accepted, how="vertical_relaxed"), contract.root, batch)
+    repeated = rows.select("_source_object", "_record_no").clear()
+    lists = [item for item in readable if deletes.is_tombstone(contract.root, item["name"])]
+    if lists:
+        gone = deletes.read_tombstones(contract, batch, _contents(contract, lists, progress, damaged), rows)
+        for chunk in [
+            *gone.chunks,
+            Decoded({}, [], 0, refusals={k: v for k, v in damaged.items() if k not in decoded_counts}),
+        ]:
+            refused.append(_issues(chunk))
+            for sha256, error in chunk.refusals.items():
+                decoded_counts[sha256] = 1
+                result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
+                refused.append(_refused_object(sha256, error, sizes[sha256]))
+        decoded_counts.update(gone.decoded)
+        refused.append(_issue_frame(gone.refused))
+        rows, repeated = pl.concat([rows, gone.rows]), gone.again
     return Judged(
-        pl.concat(accepted, how="vertical_relaxed"),
+        rows,
         children,
         pl.concat(refused, how="vertical_relaxed"),
         decoded_counts,
         result,
         pl.concat(corrected),
         pl.concat(facts),
+        repeated,
     )
 
 
@@ -239,18 +267,20 @@ def process(
     result = judged.result
     result.batch_findings = delivery.examine(contract, batch, objects, judged, refusals)
     stops = delivery.holding(batch, result.batch_findings)
-    unique = kept.unique
-    held = bool(stops) and not unique.is_empty()
-    if held:
-        refusals = pl.concat([refusals, _held_as_refusals(unique, stops)])
-        unique = unique.clear()
+    held = bool(stops) and not kept.accepted.is_empty()
+    duplicates = pl.concat([kept.duplicates, judged.repeated])
     with steps.step("ods"):
         delivery.note_corrections(contract, batch, judged, batch["batch_id"])
+        if held:
+            refusals = pl.concat([refusals, _held_as_refusals(kept.accepted, stops)])
         write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
-        result.tables = write_rows(contract, batch, unique, judged.children, batch["batch_id"])
+        if not held:
+            result.tables = store(contract, batch, kept, judged.children, batch["batch_id"])
+            result.absence = conclude_absence(contract, batch, objects, judged, refusals)
     with steps.step("ledger"):
         delivery.note_findings(contract, batch, result, stops)
-        _account(result, batch, objects, judged.decoded, unique, refusals, kept.duplicates, held=held)
+        accepted = kept.accepted.clear() if held else kept.accepted
+        _account(result, batch, objects, judged.decoded, accepted, refusals, duplicates, held=held)
         delivery.tell(contract, batch, result, stops)
     batch_list.mark_done(contract.id, batch["batch_id"])
     return result
@@ -318,6 +348,12 @@ def count_records(contract: Contract, objects: list[dict[str, Any]]) -> dict[str
         for chunk in decoders.decode_many(contract.server, _plain(contract, objects, None), contract):
             counts.update(chunk.root_counts)
             counts.update(dict.fromkeys(chunk.refusals, 1))
+        lists = [item for item in objects if deletes.is_tombstone(contract.root, item["name"])]
+        for chunk in decoders.decode_many(
+            contract.server, _contents(contract, lists, None), deletes.key_contract(contract)
+        ):
+            counts.update(chunk.root_counts)
+            counts.update(dict.fromkeys(chunk.refusals, 1))
     except TiyuError:
         raise
     except Exception:
@@ -358,15 +394,30 @@ def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuErro
     return found
 
 
+def holds_records(contract: Contract, name: str) -> bool:
+    """Whether an object holds records of the source, and not totals (a manifest) or keys of what is gone (tombstones)."""
+    return not (batch_rules.is_control(contract.root, name) or deletes.is_tombstone(contract.root, name))
+
+
 def _plain(
     contract: Contract,
     objects: list[dict[str, Any]],
     progress: Progress | None,
     damaged: dict[str, TiyuError] | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
-    """sha256, name and plain bytes of objects. One that is damaged or missing is entered into ``damaged`` and left out;
+    """sha256, name and plain bytes of objects that hold records. One that is damaged or missing is entered into ``damaged`` and left out;
     without such a place its error is raised."""
-    objects = [item for item in objects if not batch_rules.is_control(contract.root, item["name"])]
+    objects = [item for item in objects if holds_records(contract, item["name"])]
+    yield from _contents(contract, objects, progress, damaged)
+
+
+def _contents(
+    contract: Contract,
+    objects: list[dict[str, Any]],
+    progress: Progress | None,
+    damaged: dict[str, TiyuError] | None = None,
+) -> Iterator[tuple[str, str, bytes]]:
+    """The same for objects of any kind."""
     for number, item in enumerate(objects, 1):
         if progress:
             progress(contract.id, number, len(objects))
@@ -454,6 +505,47 @@ def write_quarantine(
         quarantined_at=pl.lit(batch["as_of_at"]),
     ).sort("source_object", "record_no")
     quarantine.append_quarantine(_plain_strings(rows.to_arrow()), key)
+
+
+def store(
+    contract: Contract, batch: dict[str, Any], kept: Deduplicated, children: dict[str, list[pa.Table]], key: str
+) -> dict[str, int]:
+    """Write what a batch brings; what it replaces is noted first and taken out last. Returns versions by table.
+
+    Interrupted anywhere, the same call ends in the same tables: what is noted, written or taken out already is left alone.
+    """
+    table = contract.root.table
+    noted = kept.replaced.drop("part_date")
+    if not noted.is_empty():
+        identity = ["batch_id", "source_object", "record_no", "by_batch_id", "by_source_object", "by_record_no"]
+        known = row_events.of("replaced", by_batches=noted["by_batch_id"].unique().to_list())
+        known = known.join(
+            row_events.replaced_now(contract.id), on=identity[:3], how="semi"
+        )  # a restored one may go again
+        noted = noted.join(known.select(identity), on=identity, how="anti")
+        row_events.append(noted, f"{key}:replaced", resource=contract.id, table=table, event="replaced")
+    written = write_rows(contract, batch, kept.unique, children, key)
+    stored = kept.replaced.filter(pl.col("part_date").is_not_null())
+    if not stored.is_empty():
+        rows = stored.select(
+            "part_date",
+            pl.col("batch_id").alias("_batch_id"),
+            pl.col("source_object").alias("_source_object"),
+            pl.col("record_no").alias("_record_no"),
+        )
+        on = ("_batch_id", "_source_object", "_record_no")
+        written[table] = tables.change_rows(table, rows, on, metadata={REPLACED_BY: batch["batch_id"]})
+    return written
+
+
+def conclude_absence(
+    contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]], judged: Judged, refused: pl.DataFrame
+) -> tuple[int, str | None]:
+    """Mark what the batch's snapshot no longer lists: how many rows, or why nothing could be concluded."""
+    data = [item for item in objects if holds_records(contract, item["name"])]
+    rows, reason = deletes.absent(contract, batch, data, judged.accepted, judged.decoded, refused)
+    deletes.mark_absent(contract.root, batch, rows)
+    return rows.height, reason
 
 
 def write_rows(

@@ -29,7 +29,7 @@ from ingestion.locks import resource_lock
 from lake import clock, ledger, migrations, query, tables
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.settings import settings
-from quality import quarantine
+from quality import quarantine, row_events
 from quality.withdrawal import withdrawal_recorded
 
 _DECISION = "rebuilt"
@@ -181,14 +181,21 @@ class _Resource:
         con = query.connect()
         try:
             if tables.exists(self.root):
-                query.register(con, self.root, "head", view="root")
+                query.register(con, self.root, "head", view="stored")
+                con.register("replaced", row_events.replaced_now(self.contract.id).to_arrow())
+                # a record that a newer one replaced was accepted, although its row is gone
+                con.execute(
+                    "CREATE TEMP VIEW root AS SELECT _batch_id, _source_object, _record_no, part_date FROM stored"
+                    " UNION ALL SELECT batch_id, source_object, record_no, NULL::DATE FROM replaced"
+                )
                 per_object = (
                     "SELECT _batch_id, _source_object, count(*), min(part_date), max(part_date) FROM root GROUP BY ALL"
                 )
                 for batch_id, sha256, count, first, last in con.execute(per_object).fetchall():
                     self.stored.setdefault(batch_id, Counter())[sha256] = count
-                    low, high = self.days.get(batch_id, (first, last))
-                    self.days[batch_id] = min(low, first), max(high, last)
+                    if first is not None:
+                        low, high = self.days.get(batch_id, (first, last))
+                        self.days[batch_id] = min(low, first), max(high, last)
             else:
                 con.execute("CREATE TEMP TABLE root (_batch_id VARCHAR, _source_object VARCHAR, _record_no BIGINT)")
             if not tables.exists(quarantine.TABLE):

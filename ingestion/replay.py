@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -24,7 +24,7 @@ import polars as pl
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import delivery, pipeline
-from ingestion.dedup import deduplicate
+from ingestion.dedup import Deduplicated, deduplicate
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from lake import clock, ledger, query, tables
@@ -247,9 +247,14 @@ def _replay_batch(
     conflicts = kept.conflicts.filter(pl.col("_source_object").is_in(list(reread)))
     if not conflicts.is_empty():
         refusals = pl.concat([refusals, pipeline.conflicts_as_refusals(contract, conflicts)])
-    _store(contract, batch, every, kept.unique, judged, refusals.join(waiting, on=at, how="anti"), replay_id)
+    _store(contract, batch, every, kept, judged, refusals.join(waiting, on=at, how="anti"), replay_id)
+    pipeline.conclude_absence(contract, batch, every, judged, judged.refused)
     days |= set(kept.unique["part_date"].to_list())
-    return _settle(batch, every, waiting, kept.unique, kept.duplicates, refusals, judged.decoded, reread, replay_id)
+    known = judged.repeated.filter(pl.col("_source_object").is_in(list(reread))).vstack(
+        judged.repeated.filter(~pl.col("_source_object").is_in(list(reread))).join(waiting, on=at, how="semi")
+    )
+    duplicates = pl.concat([kept.duplicates, known])
+    return _settle(batch, every, waiting, kept.accepted, duplicates, refusals, judged.decoded, reread, replay_id)
 
 
 def _judge(contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]]) -> pipeline.Judged:
@@ -272,7 +277,7 @@ def _store(
     contract: Contract,
     batch: dict[str, Any],
     objects: list[dict[str, Any]],
-    unique: pl.DataFrame,
+    kept: Deduplicated,
     judged: pipeline.Judged,
     refusals: pl.DataFrame,
     replay_id: str,
@@ -284,6 +289,7 @@ def _store(
     key = f"{batch['batch_id']}:{replay_id}"
     delivery.note_corrections(contract, batch, judged, key)
     pipeline.write_quarantine(contract, batch, refusals, objects, key)
+    unique = kept.unique
     missing = unique.join(_stored(contract.root.table, batch, unique), on=["_source_object", "_record_no"], how="anti")
     children: dict[str, list[Any]] = {}
     for table, parts in judged.children.items():
@@ -292,7 +298,7 @@ def _store(
             pipeline.child_rows(part).join(there, on=["_source_object", "_record_no"], how="anti").to_arrow()
             for part in parts
         ]
-    pipeline.write_rows(contract, batch, missing, children, key)
+    pipeline.store(contract, batch, replace(kept, unique=missing), children, key)
 
 
 def _stored(table: str, batch: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from catalog import rules as rule_compiler
 from catalog.contracts import Contract, ObjectSpec, PropertySpec
 from catalog.policy import Decision
 from catalog.schemas import ods_schema
-from ingestion import batch_rules, conversion, corrections, derive, leaks
+from ingestion import batch_rules, conversion, corrections, derive, leaks, renames
 from ingestion.leaks import Leak
 from lake import clock, query
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
@@ -82,6 +82,17 @@ def split_text(
 ) -> Split:
     """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect."""
     obj = contract.root
+    _type(con, obj, renames.resolved(delivered, obj))
+    type_rules = [
+        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
+        for prop in obj.properties
+        if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
+    ]
+    return _split(con, contract, type_rules, as_of)
+
+
+def _type(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
+    """Put delivered text rows, with their typed columns beside the texts, into the temporary table `batch`."""
     renamed = delivered.rename_columns(
         [
             name if name in ("_record_no", "_source_object") else conversion.SOURCE + name
@@ -94,12 +105,19 @@ def split_text(
     relation = f"(select *{extra} from _delivered)"
     con.execute(f"create or replace temp table batch as {conversion.typed_select(obj, relation)}")
     con.unregister("_delivered")
-    type_rules = [
-        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
-        for prop in obj.properties
-        if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
+
+
+def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table) -> pl.DataFrame:
+    """The typed columns of delivered rows, identifiers protected, with ``_source_object`` and ``_record_no``; null where a
+    value is no such thing. No rule is asked: these are keys of records that were judged when they came in."""
+    _type(con, contract.root, delivered)
+    rows = con.execute("select * from batch order by _source_object, _record_no").pl()
+    con.execute("drop table batch")
+    columns = [
+        _protected(rows[prop.raw_name], prop) if prop.protection else rows[prop.name]
+        for prop in contract.root.properties
     ]
-    return _split(con, contract, type_rules, as_of)
+    return pl.DataFrame(columns).with_columns(rows["_record_no"], rows["_source_object"])
 
 
 def split_typed(
@@ -129,6 +147,7 @@ def _split(
     hard.append(
         (f"{obj.rule_prefix}.part_date.missing", f"({conversion.part_date_expression(obj)}) is not null", _REASON_DATE)
     )
+    hard += renames.rules(obj, available)
     if obj.late and obj.late.refuse_after_days is not None:
         hard.append((obj.late_rule_id, *_late(obj, obj.late.refuse_after_days, as_of or clock.as_of())))
     hard += leaks.key_rules(obj, available)

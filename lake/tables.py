@@ -402,6 +402,41 @@ def delete(name: str, predicate: str, *, part_dates: Iterable[date], metadata: M
     return retry(name, commit)
 
 
+def change_rows(
+    name: str,
+    rows: pl.DataFrame,
+    on: Iterable[str],
+    *,
+    updates: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Delete the rows named by ``rows``, or change them: ``updates`` maps a stored column to an SQL expression over ``s``
+    (a row of ``rows``) and ``t`` (the stored row). Returns the new version.
+
+    ``rows`` holds the columns ``on`` and ``part_date``, which bounds what is read and is the commit's touched dates. Rows
+    that are not there (any more) are left alone, so it may be repeated.
+    """
+    days: list[date] = rows["part_date"].unique().sort().to_list()
+    properties = CommitProperties(custom_metadata=_metadata(metadata, days))
+    window = [f"t.part_date >= '{days[0].isoformat()}'", f"t.part_date <= '{days[-1].isoformat()}'"]
+    same = [f"t.{column} = s.{column}" for column in ("part_date", *on)]
+
+    def commit() -> int:
+        table = open_table(name)
+        merger = table.merge(
+            rows.to_arrow(),
+            " AND ".join([*window, *same]),
+            source_alias="s",
+            target_alias="t",
+            writer_properties=WRITER,
+            commit_properties=properties,
+        )
+        (merger.when_matched_update(dict(updates)) if updates else merger.when_matched_delete()).execute()
+        return table.version()
+
+    return retry(name, commit)
+
+
 def history(name: str, after: int | None = None, upto: int | None = None) -> list[dict[str, Any]]:
     """Commits with ``after < version <= upto``, newest first, each with ``version`` and its custom metadata."""
     if not exists(name):

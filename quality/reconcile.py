@@ -17,7 +17,7 @@ import duckdb
 from lake import ledger, query, tables
 from lake.query import quote_literal, quote_name
 from lake.settings import settings
-from quality import quarantine
+from quality import quarantine, row_events
 
 if TYPE_CHECKING:
     from catalog.contracts import Contract, ObjectSpec
@@ -27,7 +27,9 @@ _DONE = ("accepted", "partial", "refused", "withdrawn", "held")
 
 @dataclass
 class BatchBalance:
-    """One batch: what the ledger says beside what is there. `problems` (Chinese) is empty when it balances."""
+    """One batch: what the ledger says beside what is there. `problems` (Chinese) is empty when it balances.
+
+    `replaced`: accepted records that a newer one took the place of; the lake holds the others."""
 
     resource: str
     batch_id: str
@@ -40,6 +42,7 @@ class BatchBalance:
     duplicate: int
     in_lake: int
     in_quarantine: int
+    replaced: int = 0
     child_rows: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -213,6 +216,7 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
     archived = _archived(contract.id)
     counts = {obj.table: _counts(con, obj.table) for obj in contract.objects}
     refused = _quarantined(con, contract)
+    replaced = dict(row_events.replaced_now(contract.id).group_by("batch_id").len().iter_rows())
     children: dict[str, list[str]] = {}
     for obj in contract.objects:
         if not obj.is_root:
@@ -235,6 +239,7 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
             duplicate=batch["duplicate_count"],
             in_lake=counts[contract.root.table].get(batch_id, 0),
             in_quarantine=refused.get(batch_id, 0),
+            replaced=replaced.get(batch_id, 0),
             child_rows={obj.table: counts[obj.table].get(batch_id, 0) for obj in contract.objects if not obj.is_root},
         )
         problems = balance.problems
@@ -245,8 +250,10 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
             problems.append(
                 f"接受 {balance.accepted} + 隔离 {balance.quarantined} + 重复 {balance.duplicate} ≠ 解码 {balance.decoded}"
             )
-        if balance.in_lake != balance.accepted:
-            problems.append(f"湖中有 {balance.in_lake} 行，台账记接受 {balance.accepted} 行")
+        stands = balance.in_lake + (0 if balance.status in ("withdrawn", "held") else balance.replaced)
+        if stands != balance.accepted:
+            taken = f"，另有 {balance.replaced} 行已被取代" if balance.replaced else ""
+            problems.append(f"湖中有 {balance.in_lake} 行{taken}，台账记接受 {balance.accepted} 行")
         if balance.in_quarantine != balance.quarantined:
             problems.append(f"隔离区有 {balance.in_quarantine} 条，台账记隔离 {balance.quarantined} 条")
         if balance.status in ("withdrawn", "refused", "held") and any(balance.child_rows.values()):

@@ -68,4 +68,22 @@ def without(rows: pl.DataFrame, noted: pl.DataFrame) -> pl.DataFrame:
     return rows.join(noted.select(*_RECORD, "rule_id"), on=[*_RECORD, "rule_id"], how="anti", nulls_equal=True)
 
 
-__all__ = ["SCHEMA", "TABLE", "append", "of", "without"]
+def replaced_now(resource: str) -> pl.DataFrame:
+    """Records of a resource that are replaced and were not restored since: ``batch_id, source_object, record_no``."""
+    head = tables.version(TABLE)
+    if head is None:
+        return pl.DataFrame(schema={"batch_id": pl.String, "source_object": pl.String, "record_no": pl.Int64})
+    con = query.connect()
+    try:
+        return con.execute(
+            "select batch_id, source_object, record_no from"
+            f" {query.scan_sql(TABLE, head)} where resource = ? and event in ('replaced', 'restored')"
+            " group by all having count(*) filter (event = 'replaced') > count(*) filter (event = 'restored')"
+            " order by all",
+            [resource],
+        ).pl()
+    finally:
+        con.close()
+
+
+__all__ = ["SCHEMA", "TABLE", "append", "of", "replaced_now", "without"]

@@ -7,7 +7,8 @@ Order matters, because a crash may come between any two steps:
 2. quarantine rows for the batch's root records (object and record number, no values), guarded by an app transaction;
 3. the batch's rows are deleted from the head of every table of the contract, child tables first.
 
-Steps 2 and 3 can be repeated without harm, and `repair` repeats them for every batch that is decided but still has
+Rows that the batch had replaced come back before its own are deleted, and rows that its snapshot marked as gone lose the
+mark. Steps 2 and 3 can be repeated without harm, and `repair` repeats them for every batch that is decided but still has
 rows; the gate calls it before it looks at anything. The batch was never in a checked version, so no reader saw it.
 """
 
@@ -18,18 +19,25 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import duckdb
+import polars as pl
+import pyarrow as pa
 import sqlalchemy as sa
 
 from lake import ledger, tables
 from lake.clock import utc_now
-from quality import quarantine
+from lake.query import scan_sql
+from quality import quarantine, row_events
 from quality.engine import Range, literal_list, rows_sql
 
 if TYPE_CHECKING:
     from catalog.contracts import Contract
 
 RULE_ID = "QG-01"
+_RECORD = ["batch_id", "source_object", "record_no"]
+_BY = ["by_batch_id", "by_source_object", "by_record_no"]
 WITHDRAWN = "tiyu.withdrawn"
+REPLACED_BY = "tiyu.replaced_by"
+"""Metadata of a commit that takes out rows which rows of a batch replace: the batch."""
 
 
 def decide(batch_id: str, reason: str) -> bool:
@@ -97,6 +105,15 @@ def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range
         f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
     )
     rows = con.execute(sql).to_arrow_table()
+    replaced = row_events.replaced_now(contract.id).filter(pl.col("batch_id") == batch_id)
+    if not replaced.is_empty():  # accepted once, so it is the batch's like those at the head
+        con.register("replaced", replaced.to_arrow())
+        sql = (
+            "SELECT source_object AS _source_object, record_no AS _record_no FROM replaced ANTI JOIN open_quarantine AS q"
+            " USING (batch_id, source_object, record_no) ORDER BY ALL"
+        )
+        rows = pa.concat_tables([rows, con.execute(sql).to_arrow_table().cast(rows.schema)])
+        con.unregister("replaced")
     if rows.num_rows:
         objects = rows.column("_source_object").to_pylist()
         quarantine.append_quarantine(
@@ -133,9 +150,82 @@ def _object_names(batch_id: str, objects: list[str]) -> list[str | None]:
     return [names.get(sha256) for sha256 in objects]
 
 
+def _undo(con: Con, contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> None:
+    """Bring back what rows of these batches at the head replaced, and take back what their snapshots marked as gone."""
+    root, head = contract.root, tables.version(contract.root.table)
+    if head is None:
+        return
+    listed = literal_list(batch_ids)
+    events = row_events.of("replaced").filter(pl.col("resource") == contract.id)
+    if not events.is_empty():
+        frontier = con.execute(
+            "SELECT _batch_id AS by_batch_id, _source_object AS by_source_object, _record_no AS by_record_no"
+            f" FROM ({rows_sql(root.table, head, ranges)}) AS head WHERE _batch_id IN ({listed})"
+        ).pl()
+        events = events.join(row_events.replaced_now(contract.id), on=_RECORD, how="semi")
+        aside = [row["batch_id"] for row in ledger.batches(contract.id) if row["status"] in ("withdrawn", "held")]
+        back = [events.clear()]
+        while (
+            not frontier.is_empty()
+        ):  # a replaced row may itself be of a batch that was taken back: then the one before it
+            before = events.join(frontier, on=_BY, how="semi")
+            back.append(before.filter(~pl.col("batch_id").is_in(aside)))
+            frontier = before.filter(pl.col("batch_id").is_in(aside)).select(
+                *(pl.col(old).alias(new) for old, new in zip(_RECORD, _BY, strict=True))
+            )
+        _restore(con, contract, pl.concat(back))
+    if root.deletes.by == "absence":
+        marked = con.execute(
+            f"SELECT part_date, _batch_id, _source_object, _record_no FROM {scan_sql(root.table, head)}"
+            f" WHERE _deleted_by IN ({listed}) AND _batch_id NOT IN ({listed})"
+        ).pl()
+        if not marked.is_empty():
+            cleared = {
+                "_deleted_at": "arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"UTC\"))')",
+                "_deleted_by": "CAST(NULL AS STRING)",
+            }
+            tables.change_rows(root.table, marked, ("_batch_id", "_source_object", "_record_no"), updates=cleared)
+
+
+def _restore(con: Con, contract: Contract, records: pl.DataFrame) -> None:
+    """Append replaced records again as they were; one that was never stored (it came too late to be) is left where it is."""
+    table = contract.root.table
+    if records.is_empty():
+        return
+    wanted = set(records["by_batch_id"])
+    for entry in tables.history(table):
+        if entry.get(REPLACED_BY) not in wanted:
+            continue
+        con.register("wanted", records.to_arrow())
+        same = "o._batch_id = w.batch_id AND o._source_object = w.source_object AND o._record_no = w.record_no"
+        rows = con.execute(
+            f"SELECT o.* FROM {scan_sql(table, entry['version'] - 1)} AS o SEMI JOIN wanted AS w ON {same}"
+            f" ANTI JOIN {scan_sql(table, int(tables.version(table) or 0))} AS h"
+            " ON h._batch_id = o._batch_id AND h._source_object = o._source_object AND h._record_no = o._record_no"
+        ).to_arrow_table()
+        con.unregister("wanted")
+        if rows.num_rows:
+            tables.append(table, rows, batch_id=f"restored:{uuid.uuid4().hex}")
+    head = scan_sql(table, int(tables.version(table) or 0))
+    con.register("wanted", records.to_arrow())
+    there = con.execute(
+        f"SELECT w.* FROM wanted AS w SEMI JOIN {head} AS h"
+        " ON h._batch_id = w.batch_id AND h._source_object = w.source_object AND h._record_no = w.record_no"
+    ).pl()
+    con.unregister("wanted")
+    row_events.append(
+        there.select(*_RECORD, *_BY),
+        f"restored:{uuid.uuid4().hex}",
+        resource=contract.id,
+        table=table,
+        event="restored",
+    )
+
+
 def _erase(con: Con, contract: Contract, batch_ids: list[str], ranges: tuple[Range, ...] | None) -> dict[str, int]:
     """Delete the batches' rows from the head of every table of the contract, children first; rows deleted per table."""
     deleted: dict[str, int] = {}
+    _undo(con, contract, batch_ids, ranges)
     for obj in sorted(contract.objects, key=lambda item: item.is_root):
         found = _rows_by_date(con, obj.table, batch_ids, ranges)
         if not found:

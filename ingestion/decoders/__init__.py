@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,4 +119,11 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
     module = _ROW_DECODERS[kind]
     check_decoder_options(kind, options, module.OPTIONS)
     layout: Layout = layout_of(contract, options.get("optional_columns", ()))
-    return lambda chunk: module.decode_chunk(options, chunk, layout), CHUNK_BYTES
+
+    def run(chunk: list[tuple[str, str, bytes]]) -> Decoded:
+        mine = replace(layout, unknown={})
+        done: Decoded = module.decode_chunk(options, chunk, mine)
+        done.unknown = {name: sorted(columns) for name, columns in mine.unknown.items()}
+        return done
+
+    return run, CHUNK_BYTES

@@ -60,16 +60,40 @@ class Decoded:
     root_count: int
     root_counts: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, TiyuError] = field(default_factory=dict)
+    unknown: dict[str, list[str]] = field(default_factory=dict)  # object name → columns the contract does not know
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The part of a contract that a row decoder needs: the root table, its source fields, what to do with others."""
+    """The part of a contract that a row decoder needs: the root table, its source fields, what to do with others.
+
+    instead: field → its old names, any of which may stand for it (they are fields as well, and optional). unknown: what a
+    decoder met beside the fields while it read, by object name, where that is allowed.
+    """
 
     table: str
     fields: tuple[str, ...]
     optional_fields: frozenset[str]
     allow_extra: bool
+    instead: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Fields that must be there, and are not among the names of an object."""
+        there = set(names)
+        return [
+            item
+            for item in self.fields
+            if item not in there
+            and item not in self.optional_fields
+            and not there.intersection(self.instead.get(item, ()))
+        ]
+
+    def note_unknown(self, object_name: str, names: Iterable[str]) -> None:
+        """Remember columns that are let pass without being read; a name that holds a person's number is only counted."""
+        shown = {"（列名疑似含个人信息）" if personal_numbers(name) else name[:40] for name in names}
+        if shown:
+            self.unknown.setdefault(object_name, set()).update(shown)
 
 
 def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
@@ -82,7 +106,11 @@ def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
     drift = getattr(root, "drift", None)
     optional = fields if getattr(drift, "missing_column", "stop") in ("ignore", "warn") else tuple(optional_fields)
     allow_extra = getattr(drift, "unknown_column", "stop") in ("add", "ignore", "warn")
-    return Layout(root.table, tuple(dict.fromkeys(fields)), frozenset(optional), allow_extra)
+    instead: dict[str, tuple[str, ...]] = {}
+    for rename in getattr(root, "renames", ()):
+        instead[rename.to] = (*instead.get(rename.to, ()), rename.from_name)
+    old = tuple(name for names in instead.values() for name in names)
+    return Layout(root.table, tuple(dict.fromkeys((*fields, *old))), frozenset((*optional, *old)), allow_extra, instead)
 
 
 def snake_case(options: dict[str, Any]) -> dict[str, Any]:

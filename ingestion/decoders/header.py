@@ -47,7 +47,7 @@ def resolve_header(
 
 def check_header(names: tuple[str, ...], object_name: str, layout: Layout) -> tuple[str, ...]:
     """The header against the contract: TIYU-ING-0210 missing, 0211 unknown, 0214 repeated columns."""
-    missing = [item for item in layout.fields if item not in names and item not in layout.optional_fields]
+    missing = layout.missing(names)
     if missing:
         raise missing_fields(object_name, missing)
     repeated = sorted({item for item in layout.fields if names.count(item) > 1})
@@ -61,4 +61,5 @@ def check_header(names: tuple[str, ...], object_name: str, layout: Layout) -> tu
     extra = [item or "（无名列）" for item in names if item not in layout.fields]
     if extra and not layout.allow_extra:
         raise extra_fields(object_name, extra)
+    layout.note_unknown(object_name, extra)
     return names

@@ -78,6 +78,9 @@ def judge_unknown(
     """Objects to refuse since every record of them carries a field that the contract does not know."""
     unknown = found.state == UNKNOWN_FIELD
     if layout.allow_extra:
+        for number in np.unique(object_no[unknown]):
+            names = found.unknown_names(np.flatnonzero(unknown & (object_no == number)))
+            layout.note_unknown(objects[number][1], names)
         found.state[unknown] = OK
         return {}
     per_object = np.bincount(object_no[unknown], minlength=len(objects))

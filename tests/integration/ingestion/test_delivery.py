@@ -10,79 +10,20 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "unit" / "ingestion"))
+sys.path.insert(0, str(Path(__file__).parent))
 
-import meters
+from meter_lake import METER, TABLE, books, row, stored
 
-from catalog import contracts
 from ingestion import batch_list
 from ingestion.rebuild import rebuild
 from ingestion.replay import replay
 from ingestion.reread import reread
 from ingestion.run import ingest
 from lake import ledger, tables
-from protection import keys
 from quality import gate, quarantine, row_events
 from quality.ops import publish_ops
-from quality.reconcile import reconcile
 
 pytestmark = pytest.mark.integration
-
-METER, TABLE = "venue.meter", "ods_venue__meter"
-
-
-@pytest.fixture
-def declare(monkeypatch):
-    """Put a contract of the meters beside those of the platform."""
-    real = contracts.load_all
-
-    def use(version: str = "1.0.0", **behaviour) -> None:
-        text = meters.text(**behaviour).replace("version: 1.0.0", f"version: {version}")
-        changed = contracts.read_contract(meters.PATH, text=text)
-
-        def load_all(kind=None, **options):
-            return {**real(kind, **options), METER: changed}
-
-        monkeypatch.setattr(contracts, "load_all", load_all)
-
-    return use
-
-
-@pytest.fixture
-def deliver(home, tmp_path, monkeypatch):
-    """Lay a file into the drop folder and take it in; times are those of noon of the business day."""
-    keys.ensure()
-    folder = tmp_path / "drop"
-    monkeypatch.setenv("TIYU_CONN_CITY_DROP", f"file://{folder}")
-    monkeypatch.setenv("TIYU_TODAY", "2026-11-20")
-
-    def lay(name: str, *rows: dict[str, str], content: str | None = None, take_in: bool = True):
-        (folder / "venue" / "meter").mkdir(parents=True, exist_ok=True)
-        lines = [
-            ",".join(meters.COLUMNS),
-            *(",".join(row.get(column, "") for column in meters.COLUMNS) for row in rows),
-        ]
-        (folder / "venue" / "meter" / name).write_text(
-            content if content is not None else "\n".join(lines) + "\n", "utf-8"
-        )
-        return ingest(METER) if take_in else None
-
-    return lay
-
-
-def row(meter="M1", day="2026-11-19", **values) -> dict[str, str]:
-    return {"meter_id": meter, "read_date": day, **values}
-
-
-def stored(*columns: str) -> list[tuple]:
-    if not tables.exists(TABLE):
-        return []
-    return pl.scan_delta(tables.path(TABLE)).select(columns).collect().sort(columns).rows()
-
-
-def books() -> None:
-    report = reconcile(METER)
-    assert report.ok, report.problems
 
 
 def alerts(code: str) -> list[str]:
@@ -213,7 +154,7 @@ def test_corrections_are_counted_and_traced_to_the_record(declare, deliver):
         ("correction", "applied", 3, 2, "终端把零写成字母")
     ]
     traced = row_events.of("corrected", batches=[done.batch_id]).sort("record_no")
-    assert traced.select("record_no", "rule_id").rows() == [(n, "venue.meter.correction.letter_o") for n in (2, 4)]
+    assert traced.select("record_no", "rule_id").rows() == [(n, "venue.meter.correction.letter_o") for n in (1, 3)]
     replay(METER)
     assert row_events.of("corrected").height == 2  # a replay of the refused one notes nothing twice
     books()
