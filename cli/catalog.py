@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
         """
         from catalog import check as catalog_check
         from ingestion import bindings as sources
+        from ingestion import drift_check
         from modeling import propagation_check
         from sharing.bindings import Surfaces
 
@@ -38,7 +39,7 @@ def register(app: typer.Typer) -> None:
             "connection": sources.connection, "table": surfaces.table, "delivery": surfaces.delivery,
             "dataset": surfaces.dataset, "page": surfaces.page,
         }  # fmt: skip
-        report = catalog_check.run(lake=lake, more=[propagation_check.check()], probes=probes)
+        report = catalog_check.run(lake=lake, more=[propagation_check.check(), drift_check.check()], probes=probes)
         titles = {"pass": "通过", "fail": "不通过", "error": "出错"}
         examined = "、".join(f"{report.words[name]} {count}" for name, count in report.examined.items())
         bound = f"目录挂接 {report.examined.get('bound', 0)}/{report.examined.get('entries', 0)}"

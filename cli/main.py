@@ -27,6 +27,7 @@ COMMANDS = (
     "archive",
     "status",
     "catalog",
+    "contract",
     "policy",
     "grade",
     "lineage",

@@ -56,6 +56,7 @@ def deduplicate(
     *,
     same_key_is_duplicate: bool,
     replayed: bool = False,
+    alone: bool = False,
 ) -> Deduplicated:
     """Decide by the contract's `dedup` which rows are stored, in delivery order.
 
@@ -63,7 +64,7 @@ def deduplicate(
     never changes, so a repetition lies in the same partitions); only where a newer record replaces and the date is no part
     of the key, in all of it. Rows of this very batch are left out of the look-up, so that repeating an interrupted batch
     gives the same result. ``same_key_is_duplicate`` is for device files, where the same activity arrives in several
-    formats. ``replayed`` says that the rows are only some of the batch's: its other rows count as stored.
+    formats. ``replayed`` says that the rows are only some of the batch's: its other rows count as stored. ``alone`` compares the rows with each other only, and opens neither lake nor ledger.
     """
     rule = obj.dedup_rule or Dedup(key=obj.dedup)
     empty = rows.select(_AT).clear()
@@ -75,7 +76,7 @@ def deduplicate(
         con.register("incoming", rows.join(order, on="_source_object", how="left").to_arrow())
         keys = [quote_name(key) for key in obj.dedup]
         content = f"hash({', '.join(quote_name(prop.name) for prop in obj.properties)})"
-        stored = _register_stored(con, rows, obj, batch_id, rule, replayed=replayed)
+        stored = not alone and _register_stored(con, rows, obj, batch_id, rule, replayed=replayed)
         if rule.on_changed == "newest":
             return _newest(con, rows, obj, rule, batch_id, keys, content, stored=stored)
         verdict = _first(con, keys, content, rule, stored=stored)
@@ -157,7 +158,7 @@ def _newest(
     """
     names = ", ".join(keys)
     gone = "_deleted_at is not null" if obj.deletes.by != "none" else "false"
-    ordinals = {row["batch_id"]: number for number, row in enumerate(ledger.batches())}
+    ordinals = {row["batch_id"]: number for number, row in enumerate(ledger.batches() if stored else ())}
     con.register(
         "delivered", pl.DataFrame({"id": list(ordinals), "ordinal": list(ordinals.values())}, schema={"id": pl.String, "ordinal": pl.Int64}).to_arrow()
     )  # fmt: skip

@@ -80,8 +80,11 @@ def read_tombstones(
     batch: dict[str, Any],
     objects: Iterable[tuple[str, str, bytes]],
     arriving: pl.DataFrame,
+    *,
+    alone: bool = False,
 ) -> Tombstones:
-    """Decode tombstone objects and find what they name: in the store, or among the rows that arrive with them."""
+    """Decode tombstone objects and find what they name: in the store (unless ``alone``), or among the rows that
+    arrive with them."""
     obj, keyed = contract.root, key_contract(contract)
     found = Tombstones({}, arriving.clear(), pl.DataFrame(schema=_REFUSED), [], arriving.select(_AT).clear())
     named: list[pl.DataFrame] = []
@@ -100,7 +103,7 @@ def read_tombstones(
     keys = pl.concat(named)
     readable = pl.all_horizontal(pl.col(name).is_not_null() for name in obj.dedup)
     refused = [_refuse(keys.filter(~readable), obj, "delete.key", "删除通知的主键缺失或无法识别")]
-    known = _named_rows(obj, batch["batch_id"], keys.filter(readable), arriving)
+    known = _named_rows(obj, batch["batch_id"], keys.filter(readable), arriving, alone=alone)
     refused.append(
         _refuse(
             keys.filter(readable).join(known, on=_AT, how="anti"),
@@ -123,12 +126,14 @@ def _refuse(rows: pl.DataFrame, obj: ObjectSpec, rule: str, reason: str) -> pl.D
     return rows.select(*_AT, pl.lit(f"{obj.rule_prefix}.{rule}").alias("rule_id"), pl.lit(reason).alias("reason"))
 
 
-def _named_rows(obj: ObjectSpec, batch_id: str, keys: pl.DataFrame, arriving: pl.DataFrame) -> pl.DataFrame:
+def _named_rows(
+    obj: ObjectSpec, batch_id: str, keys: pl.DataFrame, arriving: pl.DataFrame, *, alone: bool
+) -> pl.DataFrame:
     """For each tombstone the row it names, with the tombstone's object and record: what arrives goes before what is stored."""
     content = [prop.name for prop in obj.properties]
     columns = [*content, "part_date", *MARKS]
     newest = arriving.unique(subset=obj.dedup, keep="last", maintain_order=True).select(columns)
-    head = tables.version(obj.table)
+    head = None if alone else tables.version(obj.table)
     if head is not None:
         con = query.connect()
         try:

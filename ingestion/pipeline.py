@@ -100,11 +100,14 @@ def judge(
     progress: Progress | None = None,
     as_of: datetime | None = None,
     poison: dict[str, TiyuError] | None = None,
+    read: Callable[[str], bytes] | None = None,
+    alone: bool = False,
 ) -> Judged:
     """Read objects of a batch from the archive: decode, type, judge, protect. Nothing is written.
 
     ``as_of`` is the instant the rules compare times with (default: now). ``poison`` (see :func:`find_poison`) names
-    objects that are refused as a whole without being read.
+    objects that are refused as a whole without being read. ``read`` gives the bytes of an object by its hash where they do
+    not come from the archive. ``alone``: nothing stored is looked at beside the tables of reference rules.
     Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
     poison = poison or {}
@@ -121,7 +124,7 @@ def judge(
     leaked: list[leaks.Leak] = []
     con = split.connect_for(contract)
     readable = [item for item in objects if item["sha256"] not in poison]
-    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged), contract)
+    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged, read), contract)
     # the last one is made when all objects have been opened: those that are damaged, which must not stop the others
     last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
     for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks, last):
@@ -162,7 +165,9 @@ def judge(
     repeated = rows.select("_source_object", "_record_no").clear()
     lists = [item for item in readable if deletes.is_tombstone(contract.root, item["name"])]
     if lists:
-        gone = deletes.read_tombstones(contract, batch, _contents(contract, lists, progress, damaged), rows)
+        gone = deletes.read_tombstones(
+            contract, batch, _contents(contract, lists, progress, damaged, read), rows, alone=alone
+        )
         for chunk in [
             *gone.chunks,
             Decoded({}, [], 0, refusals={k: v for k, v in damaged.items() if k not in decoded_counts}),
@@ -404,11 +409,12 @@ def _plain(
     objects: list[dict[str, Any]],
     progress: Progress | None,
     damaged: dict[str, TiyuError] | None = None,
+    read: Callable[[str], bytes] | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
     """sha256, name and plain bytes of objects that hold records. One that is damaged or missing is entered into ``damaged`` and left out;
     without such a place its error is raised."""
     objects = [item for item in objects if holds_records(contract, item["name"])]
-    yield from _contents(contract, objects, progress, damaged)
+    yield from _contents(contract, objects, progress, damaged, read)
 
 
 def _contents(
@@ -416,13 +422,14 @@ def _contents(
     objects: list[dict[str, Any]],
     progress: Progress | None,
     damaged: dict[str, TiyuError] | None = None,
+    read: Callable[[str], bytes] | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
     """The same for objects of any kind."""
     for number, item in enumerate(objects, 1):
         if progress:
             progress(contract.id, number, len(objects))
         try:
-            content = archive.read_object(contract.id, item["sha256"])
+            content = read(item["sha256"]) if read else archive.read_object(contract.id, item["sha256"])
         except TiyuError as error:
             if damaged is None or error.code not in archive.DAMAGED:
                 raise

@@ -82,7 +82,7 @@ def split_text(
 ) -> Split:
     """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect."""
     obj = contract.root
-    _type(con, obj, renames.resolved(delivered, obj))
+    type_rows(con, obj, renames.resolved(delivered, obj))
     type_rules = [
         (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
         for prop in obj.properties
@@ -91,7 +91,7 @@ def split_text(
     return _split(con, contract, type_rules, as_of)
 
 
-def _type(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
+def type_rows(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
     """Put delivered text rows, with their typed columns beside the texts, into the temporary table `batch`."""
     renamed = delivered.rename_columns(
         [
@@ -110,7 +110,7 @@ def _type(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) 
 def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table) -> pl.DataFrame:
     """The typed columns of delivered rows, identifiers protected, with ``_source_object`` and ``_record_no``; null where a
     value is no such thing. No rule is asked: these are keys of records that were judged when they came in."""
-    _type(con, contract.root, delivered)
+    type_rows(con, contract.root, delivered)
     rows = con.execute("select * from batch order by _source_object, _record_no").pl()
     con.execute("drop table batch")
     columns = [

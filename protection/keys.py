@@ -16,6 +16,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,7 +147,35 @@ def _cached(path: Path, mtime_ns: int) -> FileKeyProvider:
     return FileKeyProvider(path)
 
 
+class PassingKeyProvider:
+    """Keys that exist for a moment: what they make can be joined with nothing that is stored."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, bytes] = {}
+
+    def current(self, purpose: str) -> tuple[str, bytes]:
+        return "k1", self._keys.setdefault(purpose, secrets.token_bytes(_KEY_BYTES))
+
+    def get(self, purpose: str, kid: str) -> bytes:
+        return self.current(purpose)[1]
+
+
+_passing: ContextVar[KeyProvider | None] = ContextVar("passing_keys", default=None)
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Work with keys that are gone afterwards, so that trying something needs no installation and leaves nothing."""
+    before = _passing.set(PassingKeyProvider())
+    try:
+        yield
+    finally:
+        _passing.reset(before)
+
+
 def provider() -> KeyProvider:
-    """The configured key provider (reloaded when the key file changes)."""
+    """The configured key provider (reloaded when the key file changes), or the passing one (`passing`)."""
+    if (passing_by := _passing.get()) is not None:
+        return passing_by
     path = settings().key_file
     return _cached(path, path.stat().st_mtime_ns if path.exists() else 0)

@@ -114,8 +114,9 @@ def _standard(text: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     return raw, tuple(_dropped(raw, kept, "contract"))
 
 
-def read_contract(path: Path, *, text: str | None = None) -> Contract:
-    """Read and check one contract file; `text` replaces the file's content (used by editors and tests).
+def read_contract(path: Path, *, text: str | None = None, anywhere: bool = False) -> Contract:
+    """Read and check one contract file; `text` replaces the file's content (used by editors and tests). `anywhere`: the
+    file is a draft, whose name and folder say nothing yet.
 
     Raises DeclarationError TIYU-CAT-0001 with every problem found.
     """
@@ -126,7 +127,7 @@ def read_contract(path: Path, *, text: str | None = None) -> Contract:
     if raw is None:
         raise _refused(path, list(found))
     problems = list(found)
-    contract = _build(path, raw, problems)
+    contract = _build(path, raw, problems, anywhere=anywhere)
     if problems or contract is None:
         raise _refused(path, problems)
     return contract
@@ -142,7 +143,7 @@ def _refused(path: Path, problems: list[str]) -> DeclarationError:
     )
 
 
-def _build(path: Path, raw: dict[str, Any], problems: list[str]) -> Contract | None:
+def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bool = False) -> Contract | None:
     root: TiyuRoot | None = _tiyu(raw, TiyuRoot, "contract", problems)
     contract_id, domain = raw["id"], raw.get("domain")
     parts = contract_id.split(".")
@@ -151,7 +152,10 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str]) -> Contract | N
         return None
     if root and root.kind == "source" and (parts[0] != domain or domain not in DOMAINS):
         problems.append(f"contract.domain: must be one of {DOMAINS} and begin the id")
-    if path.name != f"{parts[1]}.odcs.yaml" or (root and root.kind == "source" and path.parent.name != parts[0]):
+    placed = path.name == f"{parts[1]}.odcs.yaml" and not (
+        root and root.kind == "source" and path.parent.name != parts[0]
+    )
+    if not placed and not anywhere:
         problems.append(f"contract.id: file must be {parts[0]}/{parts[1]}.odcs.yaml")
     for key in ("name", "status", "description", "team", "schema"):
         if not raw.get(key):

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,7 +18,7 @@ import meters
 
 from catalog import rules
 from catalog.problems import DeclarationError
-from ingestion import batch_rules
+from ingestion import batch_rules, decoders, split
 from ingestion.batch_rules import Delivery, Finding
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=ZoneInfo("Asia/Shanghai"))
@@ -77,6 +78,72 @@ def test_a_correction_ends_after_its_day():
             meters.judged(meters.contract(corrections=[TYPO]), row(amount="1O"), as_of=instant).corrected.height
             == count
         )
+
+
+# ------------------------------------------------------------------------------------------------ renames
+OLD = [{"from": "reading", "to": "amount", "validTo": "2026-11-18"}]
+
+
+def renamed(*rows: dict[str, str | None], new: bool) -> split.Split:
+    """Rows of an object that bears the old name, and the new one as well or not."""
+    item = meters.contract(renames=OLD)
+    table = meters.delivered(*rows)
+    table = table.append_column("reading", pa.array([row.get("reading") for row in rows], pa.string()))
+    con = split.connect_for(item)
+    try:
+        return split.split_text(con, item, table if new else table.drop_columns(["amount"]), NOON)
+    finally:
+        con.close()
+
+
+def test_an_old_name_is_read_until_its_last_day():
+    found = renamed(row(day="2026-11-18", reading="7"), row(day="2026-11-19", reading="8"), new=False)
+    assert found.accepted["amount"].to_list() == [7.0]
+    assert found.refused.select("_record_no", "rule_id").rows() == [(3, "venue.meter.renamed.reading")]
+    assert "只在 –2026-11-18 之间使用，此日期的记录应写作“amount”" in found.refused["reason"][0]
+
+
+def test_old_and_new_name_together_must_agree():
+    day = "2026-11-18"
+    rows = [
+        row(day=day, amount="1"),
+        row(day=day, reading="2"),
+        row(day=day, amount="3", reading="3"),
+        row(day=day, amount="4", reading="5"),
+    ]
+    found = renamed(*rows, new=True)
+    assert found.accepted["amount"].to_list() == [1.0, 2.0, 3.0]
+    assert found.refused.select("_record_no", "rule_id").rows() == [(5, "venue.meter.renamed.reading.twice")]
+
+
+def test_a_header_may_bear_the_old_name_and_unknown_columns_are_remembered_where_they_may_be():
+    head = "meter_id,read_date,seq_no,reading,state,is_gone,changed_at,declared"
+    for policy, more, refused, unknown in (
+        ("stop", "", None, {}), ("stop", ",why", "TIYU-ING-0211", {}), ("add", ",why", None, {"a.csv": ["why"]}), ("ignore", ",why", None, {"a.csv": ["why"]}),
+    ):  # fmt: skip
+        item = meters.contract(renames=OLD, drift={"unknownColumn": policy})
+        content = f"{head}{more}\nM1,2026-11-18,1,7,,,,{',x' if more else ''}\n".encode()
+        done = next(decoders.decode_many(item.server, [(A, "a.csv", content)], item))
+        assert [error.code for error in done.refusals.values()] == ([refused] if refused else [])
+        assert done.unknown == unknown
+    without = f"{head.replace('reading,', '')}\n".encode()
+    done = next(decoders.decode_many(item.server, [(A, "a.csv", without)], item))
+    assert done.refusals[A].code == "TIYU-ING-0210"
+    numbered = f"{head},310101199001011234\n".encode()
+    assert next(decoders.decode_many(item.server, [(A, "a.csv", numbered)], item)).unknown == {
+        "a.csv": ["（列名疑似含个人信息）"]
+    }
+
+
+def test_records_of_json_may_bear_the_old_name():
+    item = meters.contract(decoder={"kind": "ndjson"}, renames=OLD, drift={"unknownColumn": "add"})
+    lines = b'{"meter_id":"M1","read_date":"2026-11-18","reading":7}\n{"meter_id":"M2","read_date":"2026-11-18","amount":8,"why":1}\n'
+    done = next(decoders.decode_many(item.server, [(A, "a.json", lines)], item))
+    assert done.unknown == {"a.json": ["why"]}
+    con = split.connect_for(item)
+    found = split.split_text(con, item, done.tables["ods_venue__meter"], NOON)
+    con.close()
+    assert found.accepted["amount"].to_list() == [7.0, 8.0]
 
 
 # ------------------------------------------------------------------------------------------------ batch rules
@@ -255,7 +322,6 @@ def test_a_list_of_columns_is_a_dedup_rule():
 # ------------------------------------------------------------------------------------------------ row rules
 def test_two_references_into_one_table_are_both_looked_up(monkeypatch):
     """Each keeps its own column; the second used to take the first one's table away."""
-    from ingestion import split
 
     def register(con, name, version):
         con.execute(f"create or replace view {name} as select 'M1' as meter_id, 'open' as state")
