@@ -20,8 +20,6 @@ def register(app: typer.Typer) -> None:
         sample: Annotated[
             list[Path] | None,
             typer.Option(
-                exists=True,
-                dir_okay=False,
                 help="A file of the source (repeatable); default: its newest archived batch.",
             ),
         ] = None,

@@ -262,7 +262,7 @@ class _Resource:
         stored, refused = self.stored.get(batch_id, Counter()), self.refused.get(batch_id, Counter())
         held = not stored and batch_id in self.held
         withdrawn = not stored and not held and withdrawal_recorded(batch_id)
-        finished = content["done"] or withdrawn or bool(stored) or tables.has_batch(self.root, batch_id)
+        finished = content["done"] or withdrawn or held or bool(stored) or tables.has_batch(self.root, batch_id)
         objects = [{**item, "resource": self.contract.id, "batch_id": batch_id} for item in content["objects"]]
         decoded = pipeline.count_records(self.contract, objects) if finished else {}
         outcomes = []

@@ -102,9 +102,11 @@ def samples_of(contract: Contract) -> dict[str, bytes]:
 
 
 def read_samples(paths: Sequence[Path]) -> dict[str, bytes]:
-    """Sample files: name → bytes. Raises TIYU-CAT-0020 when a file is too large to be a sample."""
+    """Sample files: name → bytes. Raises TIYU-CAT-0020 when a file is not there or too large to be a sample."""
     found = {}
     for path in paths:
+        if not path.is_file():
+            raise TiyuError("TIYU-CAT-0020", "没有这个样本文件", "核对 --sample 后的路径", EXIT_USAGE, file=path.name)
         if path.stat().st_size > MAX_BYTES:
             raise TiyuError(
                 "TIYU-CAT-0020",

@@ -198,12 +198,26 @@ def _restore(con: Con, contract: Contract, records: pl.DataFrame) -> None:
             continue
         con.register("wanted", records.to_arrow())
         same = "o._batch_id = w.batch_id AND o._source_object = w.source_object AND o._record_no = w.record_no"
-        rows = con.execute(
-            f"SELECT o.* FROM {scan_sql(table, entry['version'] - 1)} AS o SEMI JOIN wanted AS w ON {same}"
-            f" ANTI JOIN {scan_sql(table, int(tables.version(table) or 0))} AS h"
-            " ON h._batch_id = o._batch_id AND h._source_object = o._source_object AND h._record_no = o._record_no"
-        ).to_arrow_table()
-        con.unregister("wanted")
+        try:
+            rows = con.execute(
+                f"SELECT o.* FROM {scan_sql(table, entry['version'] - 1)} AS o SEMI JOIN wanted AS w ON {same}"
+                f" ANTI JOIN {scan_sql(table, int(tables.version(table) or 0))} AS h"
+                " ON h._batch_id = o._batch_id AND h._source_object = o._source_object AND h._record_no = o._record_no"
+            ).to_arrow_table()
+        except (
+            duckdb.Error
+        ):  # the files of that version were cleaned away: the archive has the records, the table no longer
+            ledger.open_alert(
+                "QG-02",
+                "table",
+                table,
+                severity="orange",
+                message="撤回的批次所取代的旧行已随旧版本文件清理，未能恢复：提高契约版本后运行 tiyu reread",
+                evidence={"version": entry["version"] - 1, "records": records.height},
+            )
+            continue
+        finally:
+            con.unregister("wanted")
         if rows.num_rows:
             tables.append(table, rows, batch_id=f"restored:{uuid.uuid4().hex}")
     head = scan_sql(table, int(tables.version(table) or 0))

@@ -23,8 +23,9 @@ def declare(monkeypatch):
     """Put a contract of the meters beside those of the platform."""
     real = contracts.load_all
 
-    def use(version: str = "1.0.0", **behaviour) -> None:
+    def use(version: str = "1.0.0", *, state_from: str = "state", **behaviour) -> None:
         text = meters.text(**behaviour).replace("version: 1.0.0", f"version: {version}")
+        text = text.replace("physicalName: state", f"physicalName: {state_from}")
         changed = contracts.read_contract(meters.PATH, text=text)
 
         def load_all(kind=None, **options):

@@ -111,7 +111,7 @@ def test_child_rows_are_reconciled_per_parent(lake):
 def test_ops_tables_are_published_once_and_only_again_when_something_changed(water):
     written = ops.publish_ops()
     assert set(written.values()) == {True}
-    assert len(written) == 5
+    assert len(written) == 6
     versions = ledger.checked_versions()
     assert set(ops.publish_ops().values()) == {False}
     assert ledger.checked_versions() == versions
@@ -129,6 +129,7 @@ def test_ops_tables_are_published_once_and_only_again_when_something_changed(wat
     water.readings("more", hour=8)
     assert ops.publish_ops() == {
         "ops_ingest__outcome": True,
+        "ops_ingest__finding": False,
         "ops_ingest__freshness": True,
         "ops_quality__result": False,
         "ops_quality__grading": False,
