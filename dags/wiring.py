@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -77,34 +78,40 @@ def sources() -> list[Source]:
     Reads only the few words it needs: a DAG file is parsed again for every task, and the strict models of the catalogue cost more
     than the task itself. ``tiyu catalog check`` and the verbs validate the contract in full.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: list[Source] = []
-    for path in sorted((ROOT / "catalog" / "contracts" / "sources").rglob("*.odcs.yaml")):
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-        root = _custom(raw)
-        objects = raw.get("schema") or []
-        referenced = {
-            rule["table"]
-            for item in objects
-            for rule in _custom(item).get("rules") or []
-            if rule.get("kind") == "reference" and rule.get("table", "").startswith("ods_")
-        }
-        servers = raw.get("servers") or [{}]
-        connector = _custom(servers[0]).get("connector") or {}
-        if connector.get("kind") == "mqtt":
-            continue
-        found.append(
-            Source(
-                resource=raw["id"],
-                title=str(raw.get("name") or raw["id"]),
-                tables=tuple(f"ods_{raw['id'].partition('.')[0]}__{item['name']}" for item in objects),
-                update_cycle=str(root["updateCycle"]["cycle"]),
-                connection=str(connector.get("connection", "")),
-                references=tuple(sorted(referenced)),
-                owner=_owner(raw),
-            )
-        )
+    paths = sorted((ROOT / "catalog" / "contracts" / "sources").rglob("*.odcs.yaml"))
+    read = (_read(path, stat.st_mtime_ns, stat.st_size) for path in paths if (stat := path.stat()))
+    found = [source for source in read if source is not None]
     return sorted(found, key=lambda source: (len(source.references) > 0, source.resource))
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, modified_ns: int, size: int) -> Source | None:
+    """One contract file, None for a stream. Kept by name, time and size: several DAG files ask for all of them, and a task
+    forked from a scheduler that has asked (`deploy.scheduler`) parses none.
+    """
+    del modified_ns, size
+    raw = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    root = _custom(raw)
+    objects = raw.get("schema") or []
+    referenced = {
+        rule["table"]
+        for item in objects
+        for rule in _custom(item).get("rules") or []
+        if rule.get("kind") == "reference" and rule.get("table", "").startswith("ods_")
+    }
+    servers = raw.get("servers") or [{}]
+    connector = _custom(servers[0]).get("connector") or {}
+    if connector.get("kind") == "mqtt":
+        return None
+    return Source(
+        resource=raw["id"],
+        title=str(raw.get("name") or raw["id"]),
+        tables=tuple(f"ods_{raw['id'].partition('.')[0]}__{item['name']}" for item in objects),
+        update_cycle=str(root["updateCycle"]["cycle"]),
+        connection=str(connector.get("connection", "")),
+        references=tuple(sorted(referenced)),
+        owner=_owner(raw),
+    )
 
 
 def _owner(raw: dict[str, Any]) -> str:
@@ -121,6 +128,7 @@ def pools() -> dict[str, str]:
     """Every pool the DAGs use, with its meaning. Each has one slot; ``dags.pools`` writes them out for Airflow."""
     named = {source.pool: f"one writer of {', '.join(source.tables)}" for source in sources()}
     named["writer_backfill"] = "one backfill at a time; the verb holds the lock of its resource"
+    named["writer_catch_up"] = "one run over many sources at a time; the verb holds the lock of each resource"
     named["writer_layers"] = "one writer of the dim, dwd, dws and ads tables"
     named["writer_serving"] = "one writer of the serving files"
     named["writer_exchange"] = "one writer of the delivery outbox"

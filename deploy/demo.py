@@ -45,6 +45,9 @@ ANSWER_S = 30.0
 """How long the demo waits for the center before it reads what answers there are."""
 FIRST = "ingest_venue_register"
 """What other sources refer to is loaded before them."""
+LARGE = ("venue.booking", "venue.entry", "fitness.checkin", "supervision.water_reading", "training.activity")
+"""Sources whose data is worth tasks of their own. All others are some thousand rows at most and come in one run of the DAG
+``catch_up``: two tasks each would take longer than everything else together."""
 
 
 class DemoError(RuntimeError):
@@ -322,13 +325,23 @@ class Demo:
         self.processes.spawn("site", command, env=self.env, cwd=ROOT)
 
     # -------------------------------------------------------------- the DAGs
-    def run_dags(self, dag_ids: list[str], timeout_s: float, *, stop_at_failure: bool = True) -> list[str]:
-        """Trigger some DAGs together and wait for all; each is a line of the time table. Returns those that failed."""
+    def run_dags(
+        self,
+        dag_ids: list[str],
+        timeout_s: float,
+        *,
+        stop_at_failure: bool = True,
+        conf: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """Trigger some DAGs together and wait for all; each is a line of the time table. Returns those that failed.
+
+        ``conf``: parameters by DAG.
+        """
         assert self.client is not None
         client, steps, runs = self.client, {}, {}
         for dag_id in dag_ids:
             steps[dag_id] = self.display.begin(f"DAG {dag_id}")
-            runs[dag_id] = client.trigger(dag_id)
+            runs[dag_id] = client.trigger(dag_id, (conf or {}).get(dag_id))
 
         def ended(dag_id: str, run_state: str, seconds: float) -> None:
             del seconds
@@ -346,7 +359,7 @@ class Demo:
     def describe(self, dag_id: str, run_id: str) -> str:
         """One phrase about what a DAG did, from what its tasks returned."""
         assert self.client is not None
-        if not dag_id.startswith("ingest_"):
+        if not dag_id.startswith("ingest_") and dag_id != "catch_up":
             return ""
         report = self.client.report(dag_id, run_id, "ingest")
         if not isinstance(report, dict):
@@ -433,11 +446,15 @@ class Demo:
             step.title, step.note = f"城市到了第 {present['number']} 天", f"业务日期 {present['today']}"
 
     def ingest(self) -> None:
-        """Run every ingest DAG. A source that cannot be had does not stop the day of the others."""
-        names = sorted(name for name in self.expected_dags() if name.startswith("ingest_") and name != FIRST)
+        """Ingest every source. One that cannot be had does not stop the day of the others."""
         limit = INGEST_LIMIT_S[self.size]
+        large = [_dag_of(resource) for resource in LARGE]
+        small = [name for name in contracts.fetched() if _dag_of(name) not in (FIRST, *large)]
         failed = self.run_dags([FIRST], limit, stop_at_failure=False)
-        failed += self.run_dags(names, limit, stop_at_failure=False)
+        # catch_up takes longest and keeps one core, the large ones share the other
+        failed += self.run_dags(
+            ["catch_up", *sorted(large)], limit, stop_at_failure=False, conf={"catch_up": {"resources": small}}
+        )
         down = str(self.present()["down"]).replace(".", "_")
         self.unexpected += [name for name in failed if name != f"ingest_{down}"]
 
@@ -449,9 +466,9 @@ class Demo:
         self.settle_exchange()
 
     def expected_dags(self) -> set[str]:
-        """DAG ids that the demo runs: one per source that a schedule fetches, and five more."""
-        names = {f"ingest_{name.replace('.', '_')}" for name in contracts.fetched()}
-        return names | {"layers", "serve", "exchange", "exchange_answers", "open_data"}
+        """DAG ids that the demo needs: one per source that a schedule fetches, and six more."""
+        names = {_dag_of(resource) for resource in contracts.fetched()}
+        return names | {"catch_up", "layers", "serve", "exchange", "exchange_answers", "open_data"}
 
     def endpoints(self) -> dict[str, Any]:
         """What the start page shows: addresses and the accounts of the demo."""
@@ -594,6 +611,11 @@ class Demo:
         if self.owner:
             self.running_file.unlink(missing_ok=True)
             self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
+
+
+def _dag_of(resource: str) -> str:
+    """The ingest DAG of a source (``dags.wiring``)."""
+    return "ingest_" + resource.replace(".", "_")
 
 
 def _pools() -> dict[str, str]:

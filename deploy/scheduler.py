@@ -19,6 +19,7 @@ PRELOAD = (
     "dbt.cli.main",
     "jsonschema",
     "catalog.contracts",
+    "dags.wiring",
     "airflow.sdk.execution_time.task_runner",
     "airflow.providers.standard.operators.python",
 )
@@ -39,6 +40,7 @@ def preload() -> None:
     try:
         # validated contracts, cached under name, size and time of each file: a changed contract is read anew by the task
         importlib.import_module("catalog.contracts").load_all()
+        importlib.import_module("dags.wiring").sources()
     except Exception as error:  # a faulty contract must fail its own task, with its own code, not the scheduler
         print(f"deploy.scheduler: contracts are not preloaded: {error}", file=sys.stderr)
 

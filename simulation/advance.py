@@ -20,6 +20,8 @@ from simulation.bookings import booking_counts, booking_day, slot_days, told_bet
 from simulation.city import City, build_city
 from simulation.events import Event, make_events
 from simulation.incidents import Incidents, incidents
+from simulation.records.all import FEEDS
+from simulation.records.write import deliver
 from simulation.sizes import BOOKING_AHEAD_DAYS, LAST_DATE, SIZES, as_of
 from simulation.sources import Sources
 from simulation.times import AFTERNOON, MORNING, noon, stream
@@ -82,6 +84,10 @@ def _one_day(city: City, out: Path, plan: Incidents, uninterrupted: bool, say: C
     _flows(city, sources)
     _files(city, sources, plan, events)
     _deliver_backlog(_waiting(out, plan.number - 1), sources.drops)
+    for feed in FEEDS:
+        deliver(feed, city, city.today, sources, out / "truth")
+    for api in sources.record_apis.values():
+        api.write_all(city.today)
     sources.ledger.write(out / "truth" / f"day_{city.today:%Y%m%d}")
     pool = faulty_pool(city, plan.number)
     state = {

@@ -33,7 +33,8 @@ from simulation.sizes import SHANGHAI
 from simulation.times import iso_text
 
 DEFAULT_LIMIT, MAX_LIMIT = 1_000, 5_000
-RESOURCES = {"venue": "bookings", "fitness": "checkins"}
+RESOURCES = {"venue": ("bookings", "payments"), "fitness": ("checkins", "physique-tests")}
+"""System → its interfaces; the first is the one that an incident takes down."""
 _CACHED_PARTS = 4
 _ALIGNED = datetime(1970, 1, 1, tzinfo=SHANGHAI)
 
@@ -146,11 +147,14 @@ class _Server(ThreadingHTTPServer):
         self.folder, self.system, self.token = folder, system, token
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
-        self._present = (Feed(folder / "api", RESOURCES[system]), False)
+        self._present = (self._feeds(), False)
         self.present()
 
-    def present(self) -> tuple[Feed, bool]:
-        """The rows known by now, and whether the system is down. The city may have moved on while we serve."""
+    def _feeds(self) -> dict[str, Feed]:
+        return {name: Feed(self.folder / "api", name) for name in RESOURCES[self.system]}
+
+    def present(self) -> tuple[dict[str, Feed], bool]:
+        """The rows known by now, and whether the first interface is down. The city may have moved on while we serve."""
         try:
             found = (self.folder / "today.json").stat()
         except FileNotFoundError:
@@ -158,7 +162,7 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             if (found.st_mtime_ns, found.st_ino) != self._seen:
                 down = INTERFACES.get(today(self.folder)["down"]) == self.system
-                self._present = (Feed(self.folder / "api", RESOURCES[self.system]), down)
+                self._present = (self._feeds(), down)
                 self._seen = (found.st_mtime_ns, found.st_ino)
             return self._present
 
@@ -172,8 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        feed, down = self.server.present()
+        feeds, down = self.server.present()
+        main = RESOURCES[self.server.system][0]
         if url.path == "/health":
+            feed = feeds[main]
             health = {
                 "status": "down" if down else "ok",
                 "resource": feed.name,
@@ -181,9 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
                 "high_water": feed.high_water,
             }
             return self._answer(200, json.dumps(health).encode())
-        if url.path != f"/api/v1/{feed.name}":
+        name = url.path.removeprefix("/api/v1/")
+        if url.path == name or name not in feeds:
             return self._error(404, "not_found", "no such resource")
-        if down:
+        feed = feeds[name]
+        if down and name == main:
             return self._error(503, "unavailable", "the system is down for repairs")
         given = self.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.server.token}".encode()):

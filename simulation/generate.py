@@ -16,6 +16,8 @@ from typing import Any
 from simulation.bookings import booking_counts, booking_day, slot_days
 from simulation.city import City, build_city
 from simulation.events import make_events
+from simulation.records.all import FEEDS
+from simulation.records.write import deliver
 from simulation.sizes import BOOKING_AHEAD_DAYS, CITY_VENUES, SIZES, Size, as_of
 from simulation.sources import Sources
 from simulation.times import midnight
@@ -24,7 +26,7 @@ from simulation.truth import Truth
 from simulation.visits import crowded, visit_day
 from simulation.water import incident_pools, water_day
 
-GENERATOR_VERSION = 6
+GENERATOR_VERSION = 7
 """Raised whenever the same seed would give other bytes; a folder of an older version is generated again."""
 
 MARKER = ".tiyu-simulation"
@@ -91,6 +93,7 @@ def generate(
     sources, truth, events = Sources(city, out), Truth(city), make_events(city)
     _write_days(city, sources, truth, started, say)
     _write_filings(city, sources, events)
+    _write_records(city, sources, out / "truth")
     truth.events(events)
     sources.ledger.notes["venue.register"]["wrong_location_venues"] = city.wrong_location
     truth.write(out / "truth")
@@ -137,6 +140,17 @@ def _write_filings(city: City, sources: Sources, events: list[Any]) -> None:
         upto = min(midnight(day) + 12 * 3600, city.now)
         sources.filings(day, since, upto, events)
         since = upto
+
+
+def _write_records(city: City, sources: Sources, truth: Path) -> None:
+    """The record-keeping sources: what each handed over first, and its deliveries since."""
+    for feed in FEEDS:
+        day = feed.starts(city)
+        while day <= city.last_date:
+            deliver(feed, city, day, sources, truth)
+            day += timedelta(days=1)
+    for api in sources.record_apis.values():
+        api.flush(city.last_date)
 
 
 def _world(city: City, sources: Sources) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from simulation.records.all import FEEDS
+
 RESOURCES = (
     "venue.register", "venue.booking", "venue.entry", "event.filing", "training.athlete", "training.activity",
-    "fitness.checkin", "supervision.water_reading",
+    "fitness.checkin", "supervision.water_reading", *(feed.resource for feed in FEEDS),
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from simulation import bookings as bk
 from simulation.city import SPORTS, City
 from simulation.events import Event
 from simulation.ledger import SentLedger
+from simulation.records.all import APIS
 from simulation.sizes import LAST_DATE, SHANGHAI
 from simulation.squads import memberships
 from simulation.times import iso, iso_text, midnight, naive, noon, stream, to_date
@@ -144,7 +145,9 @@ class Api:
             self._write(part.drop("_day"), to_date(int(str(number)) * 86_400))
 
     def write_all(self, day: date) -> None:
-        """Write all waiting rows as one file, the one that the present of ``day`` adds."""
+        """Write all waiting rows as one file, the one that the present of ``day`` adds; none when nothing waits."""
+        if not self.waiting:
+            return
         self._write(pl.concat(self.waiting).sort("updated_ts", "id", "body"), day)
         self.waiting = []
 
@@ -160,6 +163,7 @@ class Sources:
         self.waiting = out / "waiting"
         self.checkin_api = Api(out / "api", "checkins", city.first_date)
         self.booking_api = Api(out / "api", "bookings", city.first_date)
+        self.record_apis = {name: Api(out / "api", name, city.first_date) for name in APIS}
         self.venue_id = pl.Series([v.venue_id for v in city.venues])
         self.unit_id = pl.Series([u.unit_id for u in city.units])
         self.unit_sport = pl.Series([u.sport for u in city.units])
@@ -177,7 +181,8 @@ class Sources:
             pl.Series(index >= 0), pl.Series([None] * len(index), dtype=pl.String)
         )
 
-    def _file(self, relative: str, data: bytes, resource: str) -> None:
+    def deliver_file(self, relative: str, data: bytes, resource: str) -> None:
+        """Lay a file into the drop, or keep it back while its source is down."""
         path = (self.waiting if resource in self.held else self.drops) / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -308,7 +313,7 @@ class Sources:
                 folder = v.day + timedelta(days=1)  # delivered the next morning, into the next day's folder
                 self.ledger.disorder[r]["late_files"] += 1
             body = "\n".join(text[np.searchsorted(at, h) : np.searchsorted(at, h, side="right")]) + "\n"
-            self._file(f"venue/entry/{folder:%Y%m%d}/entry_{v.day:%Y%m%d}_{h:02d}.ndjson", body.encode(), r)
+            self.deliver_file(f"venue/entry/{folder:%Y%m%d}/entry_{v.day:%Y%m%d}_{h:02d}.ndjson", body.encode(), r)
 
     # venue.booking --------------------------------------------------------------------------------------------------
 
@@ -430,7 +435,7 @@ class Sources:
         text, at_hour = text[by], at_hour[by]
         for h in np.unique(at_hour):
             rows_of_hour = text[np.searchsorted(at_hour, h) : np.searchsorted(at_hour, h, side="right")]
-            self._file(f"supervision/water_reading/{w.day:%Y%m%d}/water_{w.day:%Y%m%d}_{h:02d}.csv",
+            self.deliver_file(f"supervision/water_reading/{w.day:%Y%m%d}/water_{w.day:%Y%m%d}_{h:02d}.csv",
                        ("\n".join([header, *rows_of_hour]) + "\n").encode(), r)  # fmt: skip
 
     # venue.register --------------------------------------------------------------------------------------------------
@@ -492,7 +497,7 @@ class Sources:
             lines.insert(len(lines) // 2, line[:at] + b"\xff" + line[at:])
             self.ledger.bad[r]["bad_byte"] += 1
         data = b"\r\n".join([",".join(FILE_HEADER).encode("gb18030"), *lines]) + b"\r\n"
-        self._file(f"venue/register/场馆登记_{day:%Y%m%d}.csv", data, r)
+        self.deliver_file(f"venue/register/场馆登记_{day:%Y%m%d}.csv", data, r)
 
     # event.filing ----------------------------------------------------------------------------------------------------
 
@@ -541,7 +546,7 @@ class Sources:
         rng.shuffle(rows)
         if without is not None:
             self.ledger.notes[r]["lost_column"] = without
-        self._file(f"event/filing/赛事填报_{day:%Y%m%d}{suffix}.xlsx", _workbook(rows, day, without), r)
+        self.deliver_file(f"event/filing/赛事填报_{day:%Y%m%d}{suffix}.xlsx", _workbook(rows, day, without), r)
 
     def _filing_row(self, e: Event, status: str, changed: int) -> list[Any]:
         day = to_date(changed)
@@ -583,7 +588,7 @@ class Sources:
             lines.insert(int(rng.integers(len(lines))), row)
             self.ledger.bad[r][kind] += 1
         text = "\n".join(",".join(row) for row in (ROSTER_HEADER, *lines, copy)) + "\n"
-        self._file(f"training/athlete/运动员名册_{day:%Y%m%d}.csv", text.encode(), r)
+        self.deliver_file(f"training/athlete/运动员名册_{day:%Y%m%d}.csv", text.encode(), r)
 
     # training.activity -----------------------------------------------------------------------------------------------
 
@@ -591,7 +596,7 @@ class Sources:
         """Device files as they are, no dirt among them."""
         self.ledger.true["training.activity"] += len(files)
         for f in files:
-            self._file(f"training/activity/{f.path}", f.data, "training.activity")
+            self.deliver_file(f"training/activity/{f.path}", f.data, "training.activity")
 
     def training(self, index: int, count: int) -> None:
         """The device files of one day, with copies and one damaged file."""
@@ -600,20 +605,20 @@ class Sources:
         files = training_day(city, index, count)
         self.ledger.true[r] += len(files)
         for f in files:
-            self._file(f"training/activity/{f.path}", f.data, r)
+            self.deliver_file(f"training/activity/{f.path}", f.data, r)
         plain = [f for f in files if f.path.endswith(".fit")]
         if not plain:
             return
         chosen = plain[int(rng.integers(len(plain)))]
         if rng.random() < 0.1 or index == city.size.days - 3:  # the athlete's phone uploads the same file again
-            self._file(f"training/activity/{_another_name(chosen.path, 1)}", chosen.data, r)
+            self.deliver_file(f"training/activity/{_another_name(chosen.path, 1)}", chosen.data, r)
             self.ledger.duplicates[r]["same_bytes_other_name"] += 1
         if rng.random() < 0.05 or index == city.size.days - 4:
             name, data = packed(chosen.data, chosen.path, "gz")
-            self._file(f"training/activity/{name}", data, r)
+            self.deliver_file(f"training/activity/{name}", data, r)
             self.ledger.duplicates[r]["same_content_compressed"] += 1
         if index == city.size.days - 2:
-            self._file(
+            self.deliver_file(
                 f"training/activity/{_another_name(chosen.path, 2)}", chosen.data[: len(chosen.data) * 6 // 10], r
             )
             self.ledger.bad[r]["truncated_fit"] += 1

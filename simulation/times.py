@@ -47,6 +47,13 @@ def iso_text(seconds: int) -> str:
     return f"{day.isoformat()}T{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}+08:00"
 
 
+def local_seconds(text: str) -> int:
+    """``2026-08-23T18:05:11+08:00`` to local seconds."""
+    return midnight(date.fromisoformat(text[:10])) + sum(
+        int(part) * unit for part, unit in zip(text[11:19].split(":"), (3_600, 60, 1), strict=True)
+    )
+
+
 def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
     """An independent random stream by name and keys, so that one part of the city can change without the others."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(name.encode()), *keys]))

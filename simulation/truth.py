@@ -15,6 +15,7 @@ import numpy as np
 from simulation.bookings import FREE_CANCEL_S, NEVER, BookingDay
 from simulation.city import City
 from simulation.events import Event
+from simulation.ledger import RESOURCES
 from simulation.squads import members_on
 from simulation.times import midnight
 from simulation.visits import VisitDay
@@ -178,7 +179,7 @@ class Truth:
         last day) and ``daily_visits.csv``."""
         self._close_month(self.city.yesterday)
         last = self.city.last_date
-        self.rows.append(Row("D-02", ALL, "day", last, last, CITY_CODE, 8, 8))
+        self.rows.append(Row("D-02", ALL, "day", last, last, CITY_CODE, len(RESOURCES), len(RESOURCES)))
         folder.mkdir(parents=True, exist_ok=True)
         rows = sorted(self.rows, key=lambda r: (r.kpi, r.variant, r.start, r.district))
         partial = [r for r in rows if r.period == "month" and r.start < self.city.first_date]

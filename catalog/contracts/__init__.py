@@ -100,7 +100,7 @@ def _tiyu(element: dict[str, Any], model: type[BaseModel], where: str, problems:
         return None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _standard(text: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """The parsed file and where it departs from ODCS v3.2; None instead of the file when its shape cannot be trusted.
 

@@ -17,9 +17,11 @@ from typing import Any
 
 from catalog import contracts
 from deploy.processes import MARK, marked
+from ingestion.catch_up import waves
 
 ROOT = Path(__file__).resolve().parents[2]
-RESOURCES = sorted(contracts.fetched(), key=lambda name: (name != "venue.register", name))
+_SOURCES = contracts.fetched()
+RESOURCES = [name for wave in waves(_SOURCES, _SOURCES) for name in wave]
 """Every source that is fetched; the register first, as in the demo."""
 # Columns that say when or in which run something happened, not what is true.
 TECHNICAL = frozenset({"_ingested_at", "input_versions", "last_success_at", "due_at", "checked_at", "run_id"})

@@ -20,6 +20,7 @@ import duckdb
 import pytest
 
 from catalog import contracts
+from ingestion.catch_up import waves
 from simulation import api
 from simulation.advance import advance, today
 from simulation.center.service import Behaviour, work
@@ -27,7 +28,8 @@ from simulation.center.state import State
 from simulation.generate import generate
 from simulation.sizes import Size
 
-RESOURCES = sorted(contracts.fetched(), key=lambda name: (name != "venue.register", name))
+_SOURCES = contracts.fetched()
+RESOURCES = [name for wave in waves(_SOURCES, _SOURCES) for name in wave]
 """Every source of the contracts; the register first, as in the demo."""
 ARRIVAL = frozenset(
     {

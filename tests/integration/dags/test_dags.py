@@ -13,18 +13,12 @@ from typing import Any
 
 import pytest
 
+from catalog import contracts
+
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[3]
-RESOURCES = {
-    "venue.register",
-    "venue.booking",
-    "venue.entry",
-    "event.filing",
-    "training.activity",
-    "training.athlete",
-    "fitness.checkin",
-    "supervision.water_reading",
-}
+RESOURCES = set(contracts.fetched())
+"""One DAG a source that a schedule fetches; which sources there are is for tests/unit/catalog/test_contracts.py to say."""
 TASKS = {
     **{f"ingest_{name.replace('.', '_')}": ["ingest", "gate"] for name in RESOURCES},
     "layers": ["reference", "dwd", "dws", "ads", "gate"],
@@ -35,9 +29,10 @@ TASKS = {
     "backfill": ["read", "gate", "layers"],
     "compaction": ["compact"],
     "cleaning": ["compact"],
+    "catch_up": ["ingest"],
 }
 #: Started by a person, never by a clock.
-BY_HAND = {"backfill"}
+BY_HAND = {"backfill", "catch_up"}
 
 
 @pytest.fixture(scope="module", params=["production", "manual"])
@@ -58,7 +53,7 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_exactly_the_expected_dags(bag: Any) -> None:
     assert not bag.import_errors
     assert set(bag.dags) == set(TASKS)
-    assert len(bag.dags) == 16
+    assert len(bag.dags) == len(RESOURCES) + 9
 
 
 def test_every_source_contract_has_its_dag(bag: Any) -> None:
@@ -102,7 +97,7 @@ def test_every_task_has_owner_timeout_retries_and_a_single_writer_pool(bag: Any)
     assert examined == sum(map(len, TASKS.values()))
     # one writer per table: no two sources share a pool
     assert len({wiring_source.pool for wiring_source in wiring.sources()}) == len(RESOURCES)
-    assert len(pools) == len(RESOURCES) + 6
+    assert len(pools) == len(RESOURCES) + 7
 
 
 def test_every_dag_has_a_runbook_line_and_a_chinese_name(bag: Any) -> None:
@@ -143,9 +138,14 @@ def test_gate_publishes_the_asset_and_ingest_does_not(bag: Any) -> None:
 def test_what_others_refer_to_is_fetched_first() -> None:
     from dags import wiring
 
+    tables = {table: source.resource for source in wiring.sources() for table in source.tables}
+    examined = 0
     for source in wiring.sources():
-        if source.references:
-            assert source.references == ("ods_venue__register",)
+        assert set(source.references) <= set(tables), (
+            "a reference to a table that no source fills would refuse every row"
+        )
+        examined += len(source.references)
+    assert examined >= 20
     first = next(source for source in wiring.sources() if source.resource == "venue.register")
     assert first.references == ()
 
@@ -239,3 +239,20 @@ def test_a_backfill_calls_the_verb_that_was_asked_for(bag: Any, monkeypatch: pyt
     assert added == ["lake://ods/ods_venue__booking"]
     assert dag.get_task("layers").trigger_dag_id in bag.dags
     assert set(dag.params.get_param("resource").schema["enum"]) == RESOURCES
+
+
+def test_catch_up_takes_the_sources_it_is_asked_for(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task's own function, with the verb recorded: connections first, then one call for all, then their assets."""
+    from dags import wiring
+
+    dag, called, added = bag.dags["catch_up"], [], []
+    monkeypatch.setattr(wiring, "use_connection", lambda name: called.append(name))
+    monkeypatch.setattr(wiring, "verb", lambda name, *values, **arguments: called.append((name, values, arguments)))
+    from dags.catch_up import CHANGED
+
+    events = {CHANGED: SimpleNamespace(add=lambda asset, extra: added.append(asset.uri))}
+    chosen = ["venue.payment", "reference.holiday"]
+    dag.get_task("ingest").python_callable(params={"resources": chosen}, outlet_events=events)
+    assert called == ["CITY_DROP", "VENUE_API", ("ingestion.catch_up:catch_up", (), {"resources": chosen})]
+    assert added == ["lake://ods/ods_venue__payment", "lake://ods/ods_reference__holiday"]
+    assert set(dag.params["resources"]) == RESOURCES

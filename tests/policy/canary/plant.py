@@ -17,6 +17,7 @@ import polars as pl
 from simulation.generate import generate
 from simulation.sizes import SIZES
 from simulation.sources import FILING_HEADER, FILING_SHEET, _workbook
+from tests.policy.canary import records
 from tests.policy.canary.persons import CONTACT, DAY, STRAY, UTC, VISITOR, Person
 
 SEED = 990713
@@ -43,6 +44,7 @@ def plant(folder: Path) -> dict[str, list[Path]]:
         "training.activity": _training(drops / "training" / "activity"),
         "fitness.checkin": _checkins(api),
         "venue.booking": _bookings(api),
+        **records.plant(folder),
     }
 
 

@@ -1,4 +1,4 @@
-"""Contracts: what is refused and why, and what the eight sources promise to the rest of the platform."""
+"""Contracts: what is refused and why, and what the sources promise to the rest of the platform."""
 
 from __future__ import annotations
 
@@ -90,16 +90,13 @@ def test_all_problems_are_listed_at_once():
 
 def test_load_all_and_unknown_id():
     assert set(contracts.load_all("source")) == {
-        "venue.register",
-        "venue.booking",
-        "venue.entry",
-        "venue.flow_count",
-        "event.filing",
-        "training.activity",
-        "training.athlete",
-        "fitness.checkin",
-        "supervision.water_reading",
-    }
+        "venue.booking", "venue.entry", "venue.facility", "venue.flow_count", "venue.heartbeat", "venue.payment", "venue.register", "venue.safety_event", "venue.slot",
+        "event.approval", "event.assessment", "event.filing", "event.registration", "event.result",
+        "training.activity", "training.athlete", "training.body_test", "training.education_record", "training.health_exam", "training.injury", "training.kinematics", "training.plan", "training.session_log",
+        "fitness.checkin", "fitness.elder_home", "fitness.instructor", "fitness.physique_test", "fitness.student_fitness",
+        "supervision.complaint", "supervision.duty_roster", "supervision.inspection", "supervision.licence", "supervision.prepaid_balance", "supervision.prepaid_contract", "supervision.water_reading",
+        "reference.district_code", "reference.holiday", "reference.official_figure", "reference.population", "reference.training_base", "reference.weather_warning",
+    }  # fmt: skip
     assert {c.output.table for c in contracts.load_all("exchange").values()} == {
         "ads_exchange__venue_register",
         "ads_exchange__water_reading",

@@ -222,11 +222,11 @@ DEFECTS: dict[str, tuple[Callable[[Copy], None], set[str]]] = {
     # duplicate collection
     "two sources collect the same item": (edit(COLLECTION, r"  - item: identifier:name\n.*\n.*\n", ""), {"duplicate_collection"}),
     "another source begins to collect it": (
-        edit(COLLECTION, r"\[event.filing, fitness.checkin, venue.booking, venue.register\]", "[event.filing, fitness.checkin, venue.register]"),
+        edit(COLLECTION, r"\[event.filing, event.registration, fitness.checkin, venue.booking, venue.register\]", "[event.filing, event.registration, fitness.checkin, venue.register]"),
         {"duplicate_collection"},
     ),
     "personal data collected again for no particular reason": (
-        edit(COLLECTION, r"\[event.filing, fitness.checkin, venue.booking, venue.register\]", '["*"]'), {"collection_reason"},
+        edit(COLLECTION, r"\[event.filing, event.registration, fitness.checkin, venue.booking, venue.register\]", '["*"]'), {"collection_reason"},
     ),
     "a reason for what nobody collects twice": (
         edit(COLLECTION, "^reasons:", "reasons:\n  - {item: term:身高, sources: [a, b], reason_zh: 两处都要用到这个数据项}"), {"collection_reason"},

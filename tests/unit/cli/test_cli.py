@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from catalog import contracts
 from cli import main
 from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
@@ -81,7 +82,7 @@ def test_error_codes_and_exit_codes(home):
     assert json.loads(as_json.stderr)["error"]["code"].startswith("TIYU-ING-01")
     status = run("status", "--json", env=env)
     assert status.returncode == 0, status.stderr
-    assert len(json.loads(status.stdout)["resources"]) == 8
+    assert len(json.loads(status.stdout)["resources"]) == len(contracts.fetched())
     nothing = run("reconcile", env=env)
     assert nothing.returncode == 1, "a reconciliation that examined nothing is no success"
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from catalog import contracts
 from dashboards import district_map
 from deploy import airflow, doors, effects, state, tomorrow
+from deploy import demo as deploy_demo
 from deploy.demo import Demo, DemoError
 from deploy.display import Display
 
@@ -45,9 +46,10 @@ def test_another_city_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_expected_dags_are_those_of_the_contracts(tmp_path: Path) -> None:
     names = demo(tmp_path).expected_dags()
-    assert len(names) == len(contracts.fetched()) + 5
+    assert len(names) == len(contracts.fetched()) + 6 > 13
     assert not [name for name in names if "flow_count" in name], "a stream has no DAG"
-    assert {"ingest_venue_register", "layers", "serve", "exchange", "open_data"} <= names
+    assert {"ingest_venue_register", "catch_up", "layers", "serve", "exchange", "open_data"} <= names
+    assert {deploy_demo._dag_of(resource) for resource in deploy_demo.LARGE} <= names
 
 
 def test_connections_point_to_the_city(tmp_path: Path) -> None:
