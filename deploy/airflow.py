@@ -119,13 +119,18 @@ def _end_interrupted_runs(database: Path) -> None:
         connection.close()
 
 
+SERVICES = {
+    "airflow-api": ["airflow", "api-server"],
+    "airflow-scheduler": ["deploy.scheduler"],
+    "airflow-dag-processor": ["airflow", "dag-processor"],
+}
+"""Service (and name of its log) → module and arguments."""
+
+
 def start(processes: Processes, env: Mapping[str, str]) -> list[Child]:
     """Start the services, each in a session of its own."""
-    airflow = [sys.executable, "-m", "airflow"]
     return [
-        processes.spawn("airflow-api", [*airflow, "api-server"], env=env, cwd=ROOT),
-        processes.spawn("airflow-scheduler", [sys.executable, "-m", "deploy.scheduler"], env=env, cwd=ROOT),
-        processes.spawn("airflow-dag-processor", [*airflow, "dag-processor"], env=env, cwd=ROOT),
+        processes.spawn(name, [sys.executable, "-m", *command], env=env, cwd=ROOT) for name, command in SERVICES.items()
     ]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from catalog import contracts
 from catalog.contracts import Contract
@@ -269,6 +269,17 @@ def _is_known(known: set[str], history: History | None, signature: str) -> bool:
     return naming.fingerprint(signature) in known
 
 
+def _opened(contract: Contract, item: connectors.FetchedObject) -> BinaryIO:
+    """The object's bytes. A connector knows no contract, so an object that cannot be opened is named here as it may be written
+    down: a file may be called after a person, and the error goes to logs, ledger and alerts."""
+    try:
+        return item.open()
+    except TiyuError as error:
+        if "object" in error.context:
+            error.context["object"] = naming.protect_name(contract, item.name)
+        raise
+
+
 def _archive(
     contract: Contract, report: IngestReport, fetched: Iterator[connectors.FetchedObject], progress: Progress | None
 ) -> tuple[tuple[dict[str, Any], list[dict[str, Any]]] | None, dict[str, str]]:
@@ -278,7 +289,7 @@ def _archive(
     signatures: dict[str, str] = {}
     for item in fetched:
         report.received_objects += 1
-        with item.open() as stream:
+        with _opened(contract, item) as stream:
             stored = archive.store(contract.id, stream)
         if item.signature:
             signatures[naming.fingerprint(item.signature)] = stored.sha256

@@ -48,6 +48,7 @@ FRESHNESS = {
     "refused_at": _UTC,
     "latest_data_date": pl.Date,
     "last_success_at": _UTC,
+    "is_missing": pl.Boolean,
     "due_at": _UTC,
     "received_count": pl.Int64,
     "accepted_count": pl.Int64,
@@ -119,6 +120,15 @@ def due_at(contract: Contract, last_success_at: datetime, latest_data_date: date
     return due + timedelta(hours=contract.grace_hours)
 
 
+def is_missing(state: str, last_success_at: datetime | None) -> bool:
+    """Whether figures of yesterday lack a source: it is not fresh, and nothing came since the business day began (Shanghai).
+
+    What is said to the public and in the cockpit's sentences about missing data rests on this column alone.
+    """
+    began = datetime.combine(clock.today(), time(0), tzinfo=clock.SHANGHAI)
+    return state != "fresh" and (last_success_at is None or last_success_at < began)
+
+
 def freshness() -> list[dict[str, Any]]:
     """One row per source contract: fresh, late, failed (the last run failed) or never, with all-time record counts.
 
@@ -126,7 +136,7 @@ def freshness() -> list[dict[str, Any]]:
     Chinese why something is missing, in closed words (`problem_zh`): the last run's error, how long nothing has come, or that
     files of the newest delivery were refused as a whole (``refused_count`` of them, delivered at ``refused_at``); None when
     nothing is. A stream that nothing was ever received of is left out: it is set up where there is a broker, by starting
-    `tiyu stream`, and owes nothing before.
+    `tiyu stream`, and owes nothing before. ``is_missing``: see :func:`is_missing`.
     """
     from catalog import contracts
 
@@ -161,6 +171,7 @@ def freshness() -> list[dict[str, Any]]:
                 "refused_at": newest["as_of_at"] if newest and refused else None,
                 "latest_data_date": latest,
                 "last_success_at": last_success,
+                "is_missing": is_missing(state, last_success),
                 "due_at": due,
                 "received_count": sum(batch["decoded_count"] for batch in batches),
                 "accepted_count": sum(batch["accepted_count"] for batch in batches),

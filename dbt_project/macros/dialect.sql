@@ -11,11 +11,6 @@
   strftime(({{ timestamp }}) at time zone 'Asia/Shanghai', '{{ pattern }}')
 {%- endmacro %}
 
-{# UTC timestamp of 00:00 Shanghai on a date. #}
-{% macro shanghai_midnight(day) -%}
-  (cast({{ day }} as timestamp) at time zone 'Asia/Shanghai')
-{%- endmacro %}
-
 {# Seconds from the first timestamp to the second, fractions kept. #}
 {% macro seconds_between(first, second) -%}
   (epoch_us({{ second }}) - epoch_us({{ first }})) / 1000000.0

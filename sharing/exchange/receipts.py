@@ -21,6 +21,7 @@ from typing import Any
 from lake import clock, ledger
 from lake.errors import TiyuError
 from lake.settings import settings
+from protection.redaction import redact
 from sharing import files
 from sharing.exchange import published
 from sharing.exchange.codes import BY_CODE
@@ -32,6 +33,7 @@ RESTORED_ALERT = "EC-04"
 ANSWER_DAYS = 2  # working days the receiver has (interface specification, §9)
 REJECT_HEADER = ["row_no", "rule_id", "masked_value"]
 _MASKED = re.compile(r"(?:空|\\N|.?\*{3,})?")
+_FOREIGN = re.compile(r"[^!-~]+")
 _PLAIN_NAME = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]*$")
 
 STATES_ZH = {
@@ -135,7 +137,12 @@ def take_in() -> ReceiveReport:
             belonging.add(said.get("reject_file"))
             results.append(
                 ReceiptResult(
-                    path.name, "known", seen["delivery_id"], seen["status"], seen["rows_bad"], reasons=reasons(said)
+                    shown(path.name),
+                    "known",
+                    seen["delivery_id"],
+                    seen["status"],
+                    seen["rows_bad"],
+                    reasons=reasons(said),
                 )
             )
             continue
@@ -162,7 +169,7 @@ def _unread(belonging: set[str | None]) -> list[str]:
     if not inbox().is_dir():
         return []
     names = sorted(path.name for path in inbox().iterdir() if not path.name.startswith("."))
-    return [n for n in names if not n.endswith((".receipt.json", ".reject.csv")) and n not in belonging]
+    return [shown(n) for n in names if not n.endswith((".receipt.json", ".reject.csv")) and n not in belonging]
 
 
 def refused() -> list[str]:
@@ -175,7 +182,13 @@ def reasons(receipt: dict[str, Any]) -> str | None:
     named = [
         f"{e['code']} {e.get('message') or BY_CODE[e['code']].title_zh} {e['count']} 条" for e in receipt["errors"]
     ]
-    return "".join(c if c.isprintable() else " " for c in "；".join(named)) or None
+    return redact("".join(c if c.isprintable() else " " for c in "；".join(named))) or None
+
+
+def shown(name: str) -> str:
+    """The name of a file in the inbox as it may be written down. The receiver chose it, so it may hold anything: numbers of persons
+    are shown as in an error message, and what is no plain ASCII (a name cannot be told from other words) is left out."""
+    return _FOREIGN.sub("…", redact(name))
 
 
 def resend_command(row: dict[str, Any]) -> str:
@@ -200,7 +213,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
             "TIYU-EXC-0017",
             "回执不符合接口规范",
             "请接收方按 receipt.schema.json 更正后以同一文件名放入收件箱",
-            file=path.name,
+            file=shown(path.name),
             problems=problems,
         )
     key = os.environ.get("TIYU_EXCHANGE_RECEIPT_KEY")
@@ -209,7 +222,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
             "TIYU-EXC-0018",
             "回执签名不符，可能被改动",
             "与接收方核对原件与密钥；确认之前该批次仍为待回执",
-            file=path.name,
+            file=shown(path.name),
         )
     return receipt
 
@@ -229,7 +242,7 @@ def _record(path: Path, data: bytes, receipt: dict[str, Any]) -> ReceiptResult:
             "TIYU-EXC-0019",
             "回执所指的批次从未交付",
             "与接收方核对批次标识；不要改动台账",
-            file=path.name,
+            file=shown(path.name),
             batch_id=batch_id,
         )
     problems = _contradictions(receipt, row)
@@ -238,7 +251,7 @@ def _record(path: Path, data: bytes, receipt: dict[str, Any]) -> ReceiptResult:
             "TIYU-EXC-0020",
             "回执与交付台账或先前的回执矛盾",
             "与接收方核对；以先记录的回执为准，必要时以下一批次号重交",
-            file=path.name,
+            file=shown(path.name),
             problems=problems,
         )
     problems = _reject_file(receipt)
@@ -247,7 +260,7 @@ def _record(path: Path, data: bytes, receipt: dict[str, Any]) -> ReceiptResult:
             "TIYU-EXC-0021",
             "拒收文件缺失或与回执不一致",
             "请接收方重新放入拒收文件后再次读取",
-            file=path.name,
+            file=shown(path.name),
             problems=problems,
         )
     ledger.insert_many(
@@ -267,12 +280,12 @@ def _record(path: Path, data: bytes, receipt: dict[str, Any]) -> ReceiptResult:
                 "held_batch_id": receipt.get("held_batch_id"),
                 "received_at": datetime.fromisoformat(receipt["received_at"]),
                 "recorded_at": clock.utc_now(),
-                "body": data.decode("utf-8"),
+                "body": redact(data.decode("utf-8")),
             }
         ],
     )
     return ReceiptResult(
-        path.name, "recorded", batch_id, receipt["status"], receipt["rows_bad"], reasons=reasons(receipt)
+        shown(path.name), "recorded", batch_id, receipt["status"], receipt["rows_bad"], reasons=reasons(receipt)
     )
 
 
@@ -312,27 +325,29 @@ def _reject_file(receipt: dict[str, Any]) -> list[str]:
         return []
     path = inbox() / name
     if not _PLAIN_NAME.match(name) or path.is_symlink() or not path.is_file():
-        return [f"没有文件 {Path(name).name}"]
+        return [f"没有文件 {shown(Path(name).name)}"]
     data = path.read_bytes()
     if receipt.get("reject_file_sm3") and files.sm3_bytes(data) != receipt["reject_file_sm3"]:
-        return [f"{name}：SM3 不一致"]
+        return [f"{shown(name)}：SM3 不一致"]
     try:
         lines = list(csv.reader(io.StringIO(data.decode("utf-8")), strict=True))
     except (ValueError, csv.Error):
-        return [f"{name}：不是 UTF-8 的 CSV"]
+        return [f"{shown(name)}：不是 UTF-8 的 CSV"]
     if not lines or lines[0] != REJECT_HEADER or any(len(line) != len(REJECT_HEADER) for line in lines):
-        return [f"{name}：表头或列数不对"]
+        return [f"{shown(name)}：表头或列数不对"]
     numbers = {line[0] for line in lines[1:]}
     if not all(n.isdecimal() and 1 <= int(n) <= receipt["rows_in"] for n in numbers):
-        return [f"{name}：行号超出范围"]
+        return [f"{shown(name)}：行号超出范围"]
     if len(numbers) != receipt["rows_bad"]:
-        return [f"{name}：{len(numbers)} 行，回执称 {receipt['rows_bad']} 行"]
+        return [f"{shown(name)}：{len(numbers)} 行，回执称 {receipt['rows_bad']} 行"]
     unknown = sorted({line[1] for line in lines[1:]} - set(BY_CODE))
     if unknown:
-        return [f"{name}：未知规则 {unknown}"]
+        return [f"{shown(name)}：未知规则 {unknown}"]
     bare = [line[0] for line in lines[1:] if not _MASKED.fullmatch(line[2])]
     return (
-        [f"{name}：行号 {'、'.join(bare[:5])} 的 masked_value 未脱敏（只留首字，如 9***；空值写“空”）"] if bare else []
+        [f"{shown(name)}：行号 {'、'.join(bare[:5])} 的 masked_value 未脱敏（只留首字，如 9***；空值写“空”）"]
+        if bare
+        else []
     )
 
 
@@ -340,12 +355,12 @@ def _refuse(path: Path, error: TiyuError) -> ReceiptResult:
     ledger.open_alert(
         REFUSED_ALERT,
         "receipt",
-        path.name,
+        shown(path.name),
         severity="orange",
         message=f"回执未采信：{error.message_zh}",
         evidence=error.as_dict(),
     )
-    return ReceiptResult(path.name, "refused", None, None, None, error.code, str(error))
+    return ReceiptResult(shown(path.name), "refused", None, None, None, error.code, str(error))
 
 
 # --- what the receiver holds --------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def read_checked(spec: DatasetSpec) -> tuple[pl.DataFrame, int]:
     return frame, version
 
 
-def publish(spec: DatasetSpec, missing: Sequence[str] = ()) -> Published:
+def publish(spec: DatasetSpec, missing: Sequence[str]) -> Published:
     """Publish one dataset if its content, or what is missing from it, is new. The caller holds the lock.
 
     missing: titles of the sources without their newest data (`completeness.missing_sources`).

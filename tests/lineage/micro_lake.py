@@ -182,7 +182,7 @@ def source_rows() -> dict[str, list[dict]]:
     states = ("fresh", "late", "failed", "never", "fresh")
     found["ops_ingest__freshness"] = [{
         "resource": f"r{n}", "title": f"资源{n}", "update_cycle": ("每日", "每周")[n % 2], "state": state, "reason": None if state == "fresh" else f"原因{n}", "latest_data_date": None if state == "never" else TODAY - timedelta(days=n),
-        "last_success_at": at(TODAY, -60 * n), "due_at": None if n == 3 else at(TODAY, 60 * n), "received_count": 10 + n, "accepted_count": 8 + n, "quarantined_count": n, "duplicate_count": 2,
+        "last_success_at": at(TODAY, -60 * n), "is_missing": n % 2 == 1, "due_at": None if n == 3 else at(TODAY, 60 * n), "received_count": 10 + n, "accepted_count": 8 + n, "quarantined_count": n, "duplicate_count": 2,
     } for n, state in enumerate(states)]  # fmt: skip
     found["ops_quality__result"] = [{
         "run_id": f"run{n}", "table_name": f"t{n % 3}", "rule_id": f"q{n % 2}", "layer": "ods", "outcome": ("pass", "fail", "error")[n % 3], "examined_count": 100 + n,

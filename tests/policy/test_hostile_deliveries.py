@@ -16,8 +16,8 @@ import pytest
 import xlsxwriter
 
 from catalog import contracts
-from ingestion import conversion, decoders, naming
-from ingestion.connectors import create
+from ingestion import conversion, decoders, naming, run
+from ingestion.connectors import FetchedObject, create
 from ingestion.decoders import activity
 from ingestion.decoders.activity.xml import read_xml
 from ingestion.run import ingest
@@ -138,6 +138,23 @@ def test_a_file_replaced_by_a_link_after_listing_is_not_followed(tmp_path):
     (tmp_path / "a.csv").symlink_to("/etc/passwd")
     with pytest.raises(TiyuError, match="TIYU-ING-0111"):
         item.open()
+
+
+def test_an_object_that_cannot_be_opened_is_named_as_it_may_be_written_down(home):
+    """The connector knows only what the file is called; what reaches logs and ledger is the protected name."""
+
+    def gone():
+        raise TiyuError("TIYU-ING-0111", "数据文件读取失败", object=f"{NAME}.gpx")
+
+    item = FetchedObject(f"{ATHLETE}/{NAME}_{PHONE}.gpx", "x", 1, gone)
+    with (
+        pytest.raises(TiyuError, match="TIYU-ING-0111") as caught,
+        run._opened(contracts.load("training.activity"), item),
+    ):
+        pass
+    for value in (ATHLETE, NAME, PHONE):
+        assert value not in str(caught.value)
+    assert str(caught.value.context["object"]).endswith(".gpx")
 
 
 @pytest.mark.parametrize("creator", [f"{NAME}的手表", "Ouyang's Watch", f"GPS {PHONE}"])

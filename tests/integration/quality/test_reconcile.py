@@ -119,6 +119,7 @@ def test_ops_tables_are_published_once_and_only_again_when_something_changed(wat
     assert fresh["venue.register"]["state"] == "fresh"
     assert fresh[WATER]["state"] == "late", "an hourly source whose data ends two days ago"
     assert fresh[WATER]["received_count"] == 3
+    assert [fresh[name]["is_missing"] for name in ("venue.register", "training.activity")] == [False, True]
     assert fresh["training.activity"]["state"] == "never"
     assert water.visible("ops_ingest__outcome").height == 2
     assert set(water.visible("ops_quality__result")["outcome"]) == {"pass"}

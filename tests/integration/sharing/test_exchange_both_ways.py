@@ -224,6 +224,31 @@ def test_a_whole_batch_rejected_opens_an_alert_and_the_resend_is_the_next_sequen
     world.assert_equal()
 
 
+def test_what_the_receiver_says_of_persons_is_written_down_nowhere(world):
+    """Names of files in the inbox and free texts of a receipt are the receiver's: they may hold anything."""
+    phone, id_no, name = "19909912683", "990199199003079268", "阚黄鸟"
+    world.send()
+    world.center("reject-all")
+    (answer, *_) = sorted(world.inbox.glob("*.receipt.json"))
+    errors = json.loads(answer.read_text("utf-8"))["errors"]
+    edit(answer, errors=[{**errors[0], "message": f"手机 {phone} 证件 {id_no} 重复"}, *errors[1:]])
+    (world.inbox / f"{name}{phone}.receipt.json").write_text("{}")
+    (world.inbox / f"{id_no}-{name}.txt").write_text("x")
+    report = receipts.receive()
+    assert report.unread == ["9901**********9268-….txt"]
+    assert [r.name for r in report.receipts if r.outcome == "refused"] == ["…199****2683.receipt.json"]
+    assert receipts.refused() == world.alerts("EC-02") == ["…199****2683.receipt.json"]
+    assert any("199****2683" in str(r.reasons) for r in report.receipts)
+    again = receipts.receive()
+    assert "known" in {r.outcome for r in again.receipts}
+    kept = [report.as_dict(), again.as_dict(), ledger.receipts(), ledger.alerts()]
+    for value in (phone, id_no, name):
+        assert value not in json.dumps(kept, ensure_ascii=False, default=str)
+    next(world.inbox.glob(f"{name}*")).unlink()
+    receipts.receive()
+    assert world.alerts("EC-02") == [], "the alert is closed by the name it was opened under"
+
+
 def test_what_was_turned_down_is_sent_again_once_without_a_person(world):
     world.send()
     world.center("reject-all")

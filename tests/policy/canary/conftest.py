@@ -11,7 +11,7 @@ from tests.policy.canary import beyond, lake, persons, search
 
 MODE = os.environ.get("TIYU_CANARY", "")
 """Empty (`make test`): masks, redaction, the search itself and the path of one source. `layers` (`make test-canary`): the whole path with
-every dbt model, the catalogue's pages, and what lies behind and before the surfaces (`beyond`). `path`: the whole path with one
+every dbt model, the catalogue's pages, what lies behind and before the surfaces (`beyond`), and a running demo (`live`). `path`: the whole path with one
 dbt model and written-down output tables, where only a mask is worked on."""
 
 

@@ -33,3 +33,21 @@ NOON = datetime(2026, 11, 20, 4, tzinfo=UTC)  # 12:00 in Shanghai
 )
 def test_due_at(given, success, latest, due):
     assert ops.due_at(given, success, latest) == due
+
+
+@pytest.mark.parametrize(
+    ("state", "success", "missing"),
+    [
+        ("fresh", None, False),
+        ("never", None, True),
+        ("late", datetime(2026, 11, 18, 4, tzinfo=UTC), True),
+        # the business day began at 2026-11-19 16:00 UTC
+        ("failed", datetime(2026, 11, 19, 16, tzinfo=UTC), False),
+        ("failed", datetime(2026, 11, 19, 15, 59, tzinfo=UTC), True),
+        ("late", datetime(2026, 11, 19, 16, tzinfo=UTC), False),
+    ],
+)
+def test_a_source_is_missing_until_it_brings_something_that_day(monkeypatch, state, success, missing):
+    monkeypatch.setenv("TIYU_TODAY", "2026-11-20")
+    monkeypatch.delenv("TIYU_AS_OF", raising=False)
+    assert ops.is_missing(state, success) is missing

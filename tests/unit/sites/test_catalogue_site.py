@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 from catalog import entries as catalogue_entries
 from catalog import lineage
+from catalog.entries.facts import TableFacts
 from catalog.lineage import Model, kept
 from lake import ledger
 from lake.settings import settings
@@ -115,6 +117,35 @@ def test_who_sees_how_many_columns_comes_from_the_policy(site):
     assert counts[3] >= 2, "heart rates are L4: absent"
     assert counts[0] > 0
     assert counts[2] == 1, "the athlete is a token"
+
+
+@pytest.mark.parametrize(
+    ("latest", "day"),
+    [
+        (date(2026, 11, 17), "2026-11-17"),  # the newest day there is
+        (date(2026, 11, 19), "2026-11-19"),
+        (date(2026, 11, 20), "2026-11-19"),  # the running day is never whole
+        (date(2026, 12, 4), "2026-11-19"),  # bookings lie ahead
+    ],
+)
+def test_the_first_query_asks_for_the_newest_whole_day(site, entries, latest, day):
+    entry = entries["venue.booking"]
+    visible = {"ods_venue__booking": TableFacts("ods_venue__booking", 3, 10, latest)}
+    assert catalogue._first_query(entry, visible) == (
+        f"select *\nfrom ods.ods_venue__booking\nwhere part_date = date '{day}'\nlimit 20"
+    )
+
+
+def test_the_first_query_of_a_table_without_days_has_no_condition_and_what_cannot_be_asked_has_none(site, entries):
+    undated = {"dim_district": TableFacts("dim_district", 1, 16, None)}
+    wanted = "select *\nfrom dim.dim_district\nlimit 20"
+    assert catalogue._first_query(entries["dim_district"], undated) == wanted
+    assert catalogue._first_query(entries["dim_district"], {}) == wanted, "nothing is visible yet"
+    for entry in entries.values():
+        asked = catalogue._first_query(entry, {})
+        assert (asked is not None) == (entry.layer in ("ods", "dim", "dwd", "dws", "ads") and bool(entry.tables)), (
+            entry.id
+        )
 
 
 def test_no_link_is_dead(site, entries):

@@ -47,11 +47,10 @@ missing as (
         {{ joined_text('title', '、', 'resource') }} as all_titles,
         {{ joined_text('title', '、', 'resource') }}
         filter (where resource in ('fitness.checkin', 'venue.entry')) as visit_titles
-    from {{ ref('ads_cockpit__freshness') }}
+    from {{ source('ops', 'ops_ingest__freshness') }}
     where
         resource in ('fitness.checkin', 'venue.entry', 'venue.booking', 'supervision.water_reading')
-        and state <> 'fresh'
-        and (last_success_at is null or last_success_at < {{ shanghai_midnight(business_date()) }})
+        and is_missing
 ),
 
 water as (
