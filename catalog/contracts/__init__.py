@@ -41,6 +41,7 @@ from catalog.contracts.model import (
     TiyuServer,
 )
 from catalog.contracts.row_rules import DeclaredRule
+from catalog.contracts.value_options import ValueOptions, merged
 from catalog.problems import DeclarationError
 from lake.errors import TiyuError
 
@@ -164,6 +165,7 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
         problems.append("contract.apiVersion: must be v3.2.0")
 
     server = None
+    values: ValueOptions | None = None
     servers = raw.get("servers") or []
     if root and root.kind == "source":
         if len(servers) != 1 or servers[0].get("type") != "custom":
@@ -171,6 +173,7 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
         else:
             tiyu_server: TiyuServer | None = _tiyu(servers[0], TiyuServer, "contract.servers[0]", problems)
             if tiyu_server:
+                values = tiyu_server.values
                 server = ServerSpec(
                     connector=tiyu_server.connector.kind,
                     decoder=tiyu_server.decoder.kind,
@@ -178,7 +181,7 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
                     options=tiyu_server.connector.model_dump(exclude={"kind", "connection"}),
                     decoder_options=tiyu_server.decoder.model_dump(exclude={"kind"}),
                 )
-    objects = [o for item in raw.get("schema") or [] if (o := _object(item, parts, root, problems)) is not None]
+    objects = [o for item in raw.get("schema") or [] if (o := _object(item, parts, root, values, problems)) is not None]
     if problems or root is None:
         return None
     roots = [o for o in objects if o.is_root]
@@ -228,7 +231,13 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
     )
 
 
-def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, problems: list[str]) -> ObjectSpec | None:
+def _object(
+    item: dict[str, Any],
+    parts: list[str],
+    root: TiyuRoot | None,
+    values: ValueOptions | None,
+    problems: list[str],
+) -> ObjectSpec | None:
     name = item["name"]
     where = f"contract.schema.{name}"
     tiyu: TiyuObject | None = _tiyu(item, TiyuObject, where, problems)
@@ -237,7 +246,9 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
             problems.append(f"{where}.{key}: missing")
     if not _NAME.match(name):
         problems.append(f"{where}: name must be lower case")
-    properties = [p for q in item.get("properties") or [] if (p := _property(q, where, root, problems)) is not None]
+    properties = [
+        p for q in item.get("properties") or [] if (p := _property(q, where, root, values, problems)) is not None
+    ]
     names = [p.name for p in properties]
     for column in {n for n in names if names.count(n) > 1}:
         problems.append(f"{where}.{column}: column is declared twice")
@@ -303,7 +314,9 @@ def _object(item: dict[str, Any], parts: list[str], root: TiyuRoot | None, probl
     )
 
 
-def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems: list[str]) -> PropertySpec | None:
+def _property(
+    item: dict[str, Any], where: str, root: TiyuRoot | None, values: ValueOptions | None, problems: list[str]
+) -> PropertySpec | None:
     name = item.get("name", "")
     where = f"{where}.{name}"
     before = len(problems)
@@ -337,6 +350,7 @@ def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems:
             problems.append(f"{where}: an identifier is either a token (name ends with _token) or has a mask")
     elif tiyu.mask:
         problems.append(f"{where}: mask without identifierKind")
+    problems += [f"{where}.read.{problem}" for problem in _values_do_not_fit(tiyu, item["physicalType"])]
     return PropertySpec(
         name=name,
         source_name=item.get("physicalName"),
@@ -352,7 +366,49 @@ def _property(item: dict[str, Any], where: str, root: TiyuRoot | None, problems:
         code_list=tiyu.code_list,
         required=bool(item.get("required", False)),
         derive=tiyu.derive,
+        read=merged(values, tiyu.read),
     )
+
+
+def _values_do_not_fit(tiyu: TiyuProperty, kind: str) -> list[str]:
+    """What a column's `read` says that its type or its unit has no use for."""
+    read = tiyu.read
+    if read is None:
+        return []
+    dates, numbers = (
+        kind in ("DATE", "TIMESTAMPTZ"),
+        kind in ("BIGINT", "INTEGER", "DOUBLE") or kind.startswith("DECIMAL"),
+    )
+    used = {
+        "dateFormats": (read.date_formats, dates),
+        "timeZone": (read.time_zone, kind == "TIMESTAMPTZ"),
+        "decimalMark": (read.decimal_mark, numbers),
+        "thousands": (read.thousands, numbers),
+        "suffix": (read.suffix, numbers),
+        "sourceUnit": (read.source_unit, numbers),
+        "trueTokens": (read.true_tokens, kind == "BOOLEAN"),
+    }
+    found = [
+        f"{name}: a column of type {kind} has no use for it"
+        for name, (value, fits) in used.items()
+        if value and not fits
+    ]
+    if read.source_unit and not found:
+        found += _unit_does_not_fit(read.source_unit, tiyu.unit, kind)
+    return found
+
+
+def _unit_does_not_fit(source: str, target: str | None, kind: str) -> list[str]:
+    if target is None:
+        return ["sourceUnit: the column has no unit to convert to"]
+    if not units.is_known(source) or not units.is_known(target):
+        return [f"sourceUnit: unknown unit {source}"]
+    step = units.conversion(source, target)
+    if step is None:
+        return [f"sourceUnit: {source} cannot be converted to {target}"]
+    if kind != "DOUBLE" and any(units.as_decimal(part) is None for part in step):
+        return [f"sourceUnit: {source} to {target} has no exact decimal factor, so the column must be a DOUBLE"]
+    return []
 
 
 def _automatic_rules(properties: list[PropertySpec], parts: list[str], table: str, prefix: str) -> list[RuleSpec]:

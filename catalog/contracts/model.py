@@ -20,6 +20,7 @@ from catalog.contracts.connector_options import Connector
 from catalog.contracts.decoder_options import Decoder
 from catalog.contracts.row_rules import DeclaredRule, Severity
 from catalog.contracts.strict import Strict
+from catalog.contracts.value_options import ColumnValues, ValueOptions
 
 Grade = Literal["L1", "L2", "L3", "L4"]
 PiMark = Literal["N", "P", "S"]
@@ -43,10 +44,11 @@ CYCLE_HOURS: dict[str, int] = {
 
 
 class TiyuServer(Strict):
-    """Server level: how objects are fetched (connector) and read (decoder)."""
+    """Server level: how objects are fetched (connector) and read (decoder), and how values are written (values)."""
 
     connector: Connector
     decoder: Decoder
+    values: ValueOptions | None = None
 
 
 # ------------------------------------------------------------------ property, object, root
@@ -62,7 +64,7 @@ class TiyuProperty(Strict):
 
     piMark: N no personal data, P personal, S sensitive personal. identifierKind: what identifier the raw value is.
     mask: masking applied to a raw value that is kept masked. identifierTypeColumn: column telling the document type of
-    an `id_no`. unit, codeList: names in the vocabularies. derive: computed column.
+    an `id_no`. unit, codeList: names in the vocabularies. derive: computed column. read: how the source writes values.
     """
 
     pi_mark: PiMark
@@ -72,6 +74,7 @@ class TiyuProperty(Strict):
     unit: str | None = None
     code_list: str | None = None
     derive: Derive | None = None
+    read: ColumnValues | None = None
 
 
 class Parent(Strict):
@@ -246,6 +249,7 @@ class PropertySpec(Spec):
     code_list: str | None = None
     required: bool = False
     derive: Derive | None = None
+    read: ColumnValues = ColumnValues()
 
     @property
     def protection(self) -> Literal["token", "mask"] | None:

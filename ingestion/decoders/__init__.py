@@ -1,6 +1,6 @@
 """How data is read: one module per file format, chosen by name in the contract.
 
-Row formats (``csv``, ``ndjson``, ``json_items``, ``xlsx``, ``parquet``) give text exactly as sent, one string column per source
+Row formats (``csv``, ``ndjson``, ``json_items``, ``xlsx``, ``parquet``, ``xml``) give text exactly as sent, one string column per source
 field; the pipeline types it. ``activity`` gives typed tables. No decoder writes to a disk.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingestion.decoders import csv_rows, json_items, ndjson, parquet, xlsx
+from ingestion.decoders import csv_rows, json_items, ndjson, parquet, unpacking, xlsx, xml_rows
 from ingestion.decoders.base import (
     BATCH_BYTES,
     CHUNK_BYTES,
@@ -35,6 +35,7 @@ _ROW_DECODERS: dict[str, Any] = {
     "json_items": json_items,
     "xlsx": xlsx,
     "parquet": parquet,
+    "xml": xml_rows,
 }
 
 
@@ -117,7 +118,7 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
             decoder=kind,
         )
     module = _ROW_DECODERS[kind]
-    check_decoder_options(kind, options, module.OPTIONS)
+    check_decoder_options(kind, options, module.OPTIONS | unpacking.OPTIONS)
     layout: Layout = layout_of(contract, options.get("optional_columns", ()))
 
     def run(chunk: list[tuple[str, str, bytes]]) -> Decoded:
@@ -126,4 +127,6 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
         done.unknown = {name: sorted(columns) for name, columns in mine.unknown.items()}
         return done
 
-    return run, CHUNK_BYTES
+    # what is packed may unfold many times over, and a chunk is unfolded as a whole
+    small = CHUNK_BYTES if options.get("container", "none") == "none" else CHUNK_BYTES // 16
+    return unpacking.unpacking(run, kind, options), small

@@ -1,6 +1,6 @@
 """Decoder ``json_items``: a JSON document that holds a list of records (a page of an interface), UTF-8.
 
-Option ``items_path``: dotted name of the list (default ``items``). ``_record_no`` is the 1-based place in the list.
+Option ``items_path``: dotted name of the list (default ``items``), ``$`` when the document is the list. ``_record_no`` is the 1-based place in the list.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ingestion.decoders import json_strict
 from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, refusal
 from ingestion.decoders.json_rows import BAD_JSON, OK, connection, extract, json_path
 from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, with_origin
@@ -24,7 +26,8 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     without the list is refused (TIYU-ING-0212); a field of every record that the contract does not know refuses the
     page (TIYU-ING-0211)."""
     items_path = options.get("items_path", "items")
-    path = "$" + "".join(json_path(part)[1:] for part in items_path.split("."))
+    names = [] if items_path == "$" else items_path.split(".")
+    path = "$" + "".join(json_path(part)[1:] for part in names)
     issues: list[DecodeIssue] = []
     refusals: dict[str, TiyuError] = {}
     texts: list[str | None] = []
@@ -33,7 +36,11 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
             texts.append(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
             texts.append(None)
-            issues.append(_whole(sha, content, UNDECODABLE))
+            issues.append(_whole(sha, content, "整页应答含有无法解读的字节", REASONS[UNDECODABLE][0]))
+    strict, broken = _read_strictly(texts, names)
+    for page, rule in broken.items():
+        texts[page] = None
+        issues.append(_whole(objects[page][0], objects[page][2], json_strict.REASONS.get(rule), rule))
     con = connection()
     con.register(
         "_pages", pa.table({"page": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
@@ -58,7 +65,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     for page, is_valid, kind in checked:
         sha, name, content = objects[page]
         if not is_valid:
-            issues.append(_whole(sha, content, BAD_JSON))
+            issues.append(_whole(sha, content, None, REASONS[BAD_JSON][0]))
         elif kind != "ARRAY":
             refusals[sha] = refusal(
                 "TIYU-ING-0212",
@@ -67,9 +74,14 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
                 object_name=name,
             )
 
+    for page, records in strict.items():  # numbers as they were sent, where the reader would have changed some
+        items = pa.concat_tables([items.filter(pc.not_equal(items["page"], page)), _items(items.schema, page, records)])
+    items = items.sort_by([("page", "ascending"), ("place", "ascending")]) if strict else items
     page_no = items["page"].to_numpy()
     place = items["place"].to_numpy()
-    found = extract(items["text"].combine_chunks(), layout.fields)
+    item_texts = pa.concat_arrays(items["text"].chunks) if items.num_rows else pa.array([], pa.string())
+    found = extract(item_texts, layout.fields)
+    json_strict.judge(item_texts, _bytes_of(item_texts), found, layout.fields)
     total = np.bincount(page_no, minlength=len(objects))
     refusals.update(judge_unknown(found, page_no, total, objects, layout))
     refused = np.array([sha in refusals for sha, _, _ in objects], dtype=bool)
@@ -93,7 +105,35 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
 
-def _whole(sha: str, content: bytes, state: int) -> DecodeIssue:
-    rule_id, _ = REASONS[state]
-    reason = "整页应答不是完整合法的 JSON" if state == BAD_JSON else "整页应答含有无法解读的字节"
+def _read_strictly(texts: list[str | None], names: list[str]) -> tuple[dict[int, list[str]], dict[int, str]]:
+    """Records of the pages that the fast reader might change, and the rule of the pages that are refused."""
+    records: dict[int, list[str]] = {}
+    broken: dict[int, str] = {}
+    for page, text in enumerate(texts):
+        if text is None or not json_strict.worth_a_look(text.encode()):
+            continue
+        if not len(json_strict.suspects(pa.array([text]))) and json_strict.depth(text) <= json_strict.MAX_DEPTH:
+            continue
+        items, rule = json_strict.items_of(text, names)
+        if rule is not None:
+            broken[page] = rule
+        elif items is not None:
+            records[page] = items
+    return records, broken
+
+
+def _items(schema: pa.Schema, page: int, records: list[str]) -> pa.Table:
+    return pa.table(
+        {"page": [page] * len(records), "text": records, "place": list(range(1, len(records) + 1))}, schema=schema
+    )
+
+
+def _bytes_of(texts: pa.Array) -> bytes:
+    buffer = texts.buffers()[2]
+    return b"" if buffer is None else buffer.to_pybytes()
+
+
+def _whole(sha: str, content: bytes, reason: str | None, rule_id: str) -> DecodeIssue:
+    reason = reason or "整页应答不是完整合法的 JSON"
+    reason = reason.replace("该记录", "整页应答")
     return DecodeIssue(0, 0, len(content), rule_id, reason, content[:PREVIEW_BYTES], sha)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ingestion.decoders import json_strict
 from ingestion.decoders.base import (
     PREVIEW_BYTES,
     RECORD_NO,
@@ -36,6 +37,9 @@ REASONS = {
     NOT_OBJECT: ("decode.not_object", "该记录不是 JSON 对象"),
     UNKNOWN_FIELD: ("decode.unknown_field", "该记录含有契约未登记的字段"),
     REPEATED_FIELD: ("decode.repeated_field", "该记录的同一字段出现多次"),
+    json_strict.NOT_A_NUMBER: ("decode.not_a_number", json_strict.REASONS["decode.not_a_number"]),
+    json_strict.LONE_SURROGATE: ("decode.lone_surrogate", json_strict.REASONS["decode.lone_surrogate"]),
+    json_strict.TOO_DEEP: ("decode.too_deep", json_strict.REASONS["decode.too_deep"]),
     UNDECODABLE: ("decode.bad_encoding", "该记录含有无法按约定编码解读的字节"),
 }
 
@@ -50,6 +54,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     buffer, offsets = gather(lines, readable)
     texts = pa.LargeStringArray.from_buffers(len(readable), pa.py_buffer(offsets.tobytes()), pa.py_buffer(buffer))
     found = extract(texts, layout.fields)
+    json_strict.judge(texts, buffer, found, layout.fields)
     of = lines.object_no[readable]
     total = np.bincount(lines.object_no[record], minlength=len(objects))
     refusals = judge_unknown(found, of, total, objects, layout)

@@ -16,6 +16,7 @@ import pytest
 import xlsxwriter
 
 from catalog import contracts
+from catalog.contracts.value_options import ColumnValues
 from ingestion import conversion, decoders, naming, run
 from ingestion.connectors import FetchedObject, create
 from ingestion.decoders import activity
@@ -232,7 +233,7 @@ def test_a_date_beyond_history_is_quarantined_and_does_not_stop_the_source(home,
     assert ingest("venue.register", drop).quarantined == 1
     con = duckdb.connect()
     for kind in ("DATE", "TIMESTAMPTZ"):
-        prop = SimpleNamespace(source_name="t", protection=None, code_list=None, type=kind)
+        prop = SimpleNamespace(source_name="t", protection=None, code_list=None, type=kind, read=ColumnValues())
         for text, good in ((moment, False), ("2026-11-20 08:00:00", True)):
             con.execute('create or replace table r as select ? as "s::t"', [text])
             (found,) = con.execute(f"select ({conversion.expression(prop)}) is not null from r").fetchone()

@@ -198,6 +198,12 @@ def test_an_empty_object_is_refused_unless_the_contract_accepts_it_and_a_header_
     refused("标题\n", "0213", headerRow=2)
 
 
+def test_a_cell_that_looks_like_a_formula_is_data():
+    cells = ["=1+1", "+86", "-5", "@a", "=cmd|' /C calc'!A0"]
+    text = "编号,名称,值\n" + "".join(f"{n},{cell},x\n" for n, cell in enumerate(cells))
+    assert [row[1] for row in rows(run(text))] == cells
+
+
 # ------------------------------------------------------------------ round trip
 _CELLS = st.text(alphabet="ab1,;|\t'\"\\\n\r 中𠀀亅é€", max_size=4)
 

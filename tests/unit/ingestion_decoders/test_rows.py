@@ -112,7 +112,7 @@ def test_drift_of_the_contract_lets_columns_pass():
 
 
 def test_unknown_decoder_and_option_are_refused():
-    for options, code in (({"kind": "xml"}, "0201"), ({"kind": "csv", "sep": ";"}, "0202"),
+    for options, code in (({"kind": "pdf"}, "0201"), ({"kind": "csv", "sep": ";"}, "0202"),
                           ({"kind": "csv", "encoding": "latin-1"}, "0202")):  # fmt: skip
         with pytest.raises(TiyuError) as caught:
             decoders.decode(options, b"", object_name="x", object_sha256="x", contract=contract("a"))
