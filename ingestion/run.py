@@ -218,7 +218,7 @@ def _fetch_all(
             ledger.remember_signatures(contract.id, signatures)
         else:
             # what was asked for by hand has no place in the watermark of the scheduled source
-            values = {**batch[0], "watermark": None if from_dir or history else json.dumps(state, sort_keys=True)}
+            values = {**batch[0], "watermark": None if from_dir or history else _watermark(state)}
             batch_list.write(values, batch[1], signatures)
             with steps.step("ledger"):
                 ledger.open_batch(values, batch[1], signatures)
@@ -226,6 +226,11 @@ def _fetch_all(
         known |= set(signatures)
         if not state.get("more"):
             return
+
+
+def _watermark(state: dict[str, Any]) -> str:
+    """The connector's state as the ledger keeps it: what lives as long as the run (underscore) is left out."""
+    return json.dumps({key: value for key, value in state.items() if not key.startswith("_")}, sort_keys=True)
 
 
 def _process(contract: Contract, batch: dict[str, Any], progress: Progress | None) -> BatchResult:

@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from catalog.contracts.strict import Strict
+
+ConnectionName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+"""`TIYU_CONN_<NAME>` holds the address and the credential; neither stands in a contract."""
 
 
 class FileDropConnector(Strict):
     """Files laid into a folder: `pattern` is a glob relative to the connection's folder."""
 
     kind: Literal["file_drop"]
-    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    connection: ConnectionName
     pattern: str
 
 
-class RestCursorConnector(Strict):
-    """A paged JSON interface with a cursor and a high-water mark; `sinceParam` is exclusive."""
+class RestConnector(Strict):
+    """A paged JSON interface; `sinceParam` is exclusive. `rest_cursor` is the former name of the kind.
 
-    kind: Literal["rest_cursor"]
-    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    paging: `page` number, `offset` rows, `cursor` of the last answer, `link` to the next page, or `none`. auth: `bearer` token,
+    `signed` requests (RFC 9421, hmac-sha256), or `none`. Parameters that the interface does not have are null; `sinceParam:
+    null` reads everything every time. Paths are dotted names in the answer; an empty `itemsPath` is the answer itself.
+    nextLinkPath: where the next address stands, if not in the Link header. totalPath, totalHeader: the number of rows of the
+    query; pages are read again when it changes on the way. highWaterFrom: `body` (highWaterPath) or the source's clock
+    (`date_header`). overlapSeconds: by which the watermark is set back, for rows that become visible late; rows read twice are
+    duplicates. query: fixed parameters, never a credential.
+    """
+
+    kind: Literal["rest", "rest_cursor"]
+    connection: ConnectionName
     path: Annotated[str, Field(pattern=r"^/")]
-    since_param: str = "updated_since"
+    paging: Literal["none", "page", "offset", "cursor", "link"] = "cursor"
+    auth: Literal["none", "bearer", "signed"] = "bearer"
+    query: Annotated[dict[str, str], Field(default_factory=dict)]
+    since_param: str | None = "updated_since"
+    since_format: Literal["iso", "date", "epoch", "epoch_ms"] = "iso"
+    overlap_seconds: Annotated[int, Field(ge=0, le=31_622_400)] = 0
+    high_water_from: Literal["body", "date_header"] = "body"
+    high_water_path: str = "high_water"
     cursor_param: str = "cursor"
-    limit_param: str = "limit"
+    page_param: str = "page"
+    first_page: Annotated[int, Field(ge=0, le=1)] = 1
+    offset_param: str = "offset"
+    limit_param: str | None = "limit"
     limit: Annotated[int, Field(gt=0, le=100_000)] = 1000
     items_path: str = "items"
     next_cursor_path: str = "next_cursor"
-    high_water_path: str = "high_water"
+    next_link_path: str | None = None
+    total_path: str | None = None
+    total_header: str | None = None
+    max_restarts: Annotated[int, Field(ge=0, le=20)] = 3
+
+    @model_validator(mode="after")
+    def _watermark(self) -> Self:
+        if self.since_param is None and self.overlap_seconds:
+            raise ValueError("overlapSeconds needs sinceParam")
+        if self.since_format == "date" and self.since_param and self.overlap_seconds < 86_400:
+            raise ValueError(
+                "sinceFormat date needs overlapSeconds of a day (86400) at least: a day is never over when it is read"
+            )
+        return self
 
 
 class MqttConnector(Strict):
@@ -40,10 +75,10 @@ class MqttConnector(Strict):
     """
 
     kind: Literal["mqtt"]
-    connection: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    connection: ConnectionName
     client_id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{2,40}$")]
     topics: Annotated[list[str], Field(min_length=1)]
     topic_field: str | None = None
 
 
-Connector = Annotated[FileDropConnector | MqttConnector | RestCursorConnector, Field(discriminator="kind")]
+Connector = Annotated[FileDropConnector | MqttConnector | RestConnector, Field(discriminator="kind")]

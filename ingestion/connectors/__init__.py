@@ -10,12 +10,17 @@ from ingestion.connectors.base import Connector, FetchedObject, snake_case
 from ingestion.connectors.connection import Connection, parse_connection, uri_from_environment
 from ingestion.connectors.file_drop import FileDrop
 from ingestion.connectors.mqtt import Mqtt
-from ingestion.connectors.rest_cursor import RestCursor
+from ingestion.connectors.rest import Rest
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["Connection", "Connector", "FetchedObject", "create", "parse_connection", "uri_from_environment"]
 
-REGISTRY: dict[str, type] = {FileDrop.name: FileDrop, Mqtt.name: Mqtt, RestCursor.name: RestCursor}
+REGISTRY: dict[str, type] = {
+    FileDrop.name: FileDrop,
+    Mqtt.name: Mqtt,
+    Rest.name: Rest,
+    Rest.former_name: Rest,
+}
 
 
 def create(
@@ -27,7 +32,7 @@ def create(
 ) -> Connector:
     """A connector from a contract's ``servers[].connector`` mapping.
 
-    server_options: the contract's ServerSpec, or ``{"kind": "file_drop" | "rest_cursor", …options}``; a member
+    server_options: the contract's ServerSpec, or ``{"kind": "file_drop" | "rest" | …, …options}``; a member
     ``connection`` (the name whose ``TIYU_CONN_<NAME>`` the caller resolved into ``connection_uri``) is not used here.
     is_seen: tells whether an object with this signature has been archived before.
     from_dir: take any folder, recursively, instead of the contract's place (file sources only).

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, ClassVar
 
-from ingestion.connectors.base import FetchedObject, check_options, option_error, unavailable
+from ingestion.connectors.base import FetchedObject, Reach, check_options, option_error, printable, unavailable
 from ingestion.connectors.connection import parse_connection
 
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".filepart", ".swp")
@@ -82,6 +82,11 @@ class FileDrop:
             self._root = connection.path / relative
         self._state: dict[str, Any] | None = None
 
+    @classmethod
+    def reach(cls, options: dict[str, Any]) -> Reach:
+        """Files that are still there, chosen by the date in their path."""
+        return "dated"
+
     def fetch(self, state: dict[str, Any], *, max_bytes: int) -> Iterator[FetchedObject]:
         """Settled files that ``is_seen`` does not know by signature, sorted by name, bounded by ``max_bytes``.
 
@@ -129,7 +134,7 @@ class FileDrop:
                     for entry in scan:
                         if entry.name.startswith((".", "~$")):
                             continue
-                        name = prefix + _plain(entry.name)
+                        name = prefix + printable(entry.name)
                         if entry.is_dir(follow_symlinks=False):
                             stack.append((entry.path, name + "/"))
                         elif (
@@ -180,12 +185,6 @@ def _opener(item: _Seen) -> Callable[[], BinaryIO]:
             ) from None
 
     return open_file
-
-
-def _plain(name: str) -> str:
-    """A file name that can be stored and logged: undecodable bytes and unprintable characters (a line feed) escaped."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _matches(name: str, pattern: str) -> bool:

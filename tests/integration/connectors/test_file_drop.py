@@ -125,8 +125,8 @@ def test_missing_folder_is_an_error_and_an_undelivered_one_is_empty(tmp_path):
         ({"kind": "file_drop"}, None, "TIYU-ING-0102"),
         ({"kind": "file_drop"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
         ({"kind": "file_drop"}, "relative/folder", "TIYU-ING-0104"),
-        ({"kind": "rest_cursor", "path": "/x"}, "http://:t@127.0.0.1:notaport", "TIYU-ING-0104"),
-        ({"kind": "rest_cursor"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
+        ({"kind": "rest", "path": "/x"}, "http://:t@127.0.0.1:notaport", "TIYU-ING-0104"),
+        ({"kind": "rest"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
     ],
 )
 def test_wrong_configuration_is_refused(options, uri, code):
