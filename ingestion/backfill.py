@@ -100,7 +100,8 @@ def _asked(contract: Contract | None, first: date) -> tuple[Reach, dict[str, Any
             resource=contract.id,
             connector=contract.server.connector,
         )
-    return reach, kind.state_since(datetime.combine(first, time(), clock.SHANGHAI)) if reach == "since" else {}
+    since = kind.state_since(datetime.combine(first, time(), clock.SHANGHAI)) if reach == "since" else {}
+    return reach, {**since, "_again": True}
 
 
 def dates_in(name: str) -> list[date]:

@@ -210,6 +210,8 @@ def _fetch_all(
             uri,
             partial(_is_known, known, history),
             from_dir=from_dir,
+            columns=contract.root.source_columns,
+            resource=contract.id,
         )
         with steps.step("archive"):
             batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=limit), progress)

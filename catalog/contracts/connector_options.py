@@ -67,6 +67,39 @@ class RestConnector(Strict):
         return self
 
 
+class DatabaseConnector(Strict):
+    """A table or view of a PostgreSQL database, fetched as Parquet (decoder `parquet`).
+
+    key: columns that tell rows apart, never NULL. watermark: column of the last change; without one the whole table is read every
+    time. overlap: by which the watermark is set back, for transactions that commit late: seconds of a time, units of a number.
+    deletes: `column`, the row says so itself in deletedColumn (object: `deletes: {by: column}`), or `compare`: all keys are
+    compared with the last fetch, and those gone arrive as an object of their own (`deletes: {by: tombstone, pattern: _deleted_}`).
+    columns: `contract` reads the columns of the contract only, `all` whatever the table has.
+    """
+
+    kind: Literal["database"]
+    connection: ConnectionName
+    schema_name: Annotated[str, Field(alias="schema", min_length=1, max_length=63)] = "public"
+    table: Annotated[str, Field(min_length=1, max_length=63)]
+    key: Annotated[list[str], Field(min_length=1)]
+    watermark: str | None = None
+    overlap: Annotated[int, Field(ge=0)] = 0
+    page_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
+    deletes: Literal["none", "column", "compare"] = "none"
+    deleted_column: str | None = None
+    columns: Literal["contract", "all"] = "contract"
+
+    @model_validator(mode="after")
+    def _parts(self) -> Self:
+        if self.overlap and self.watermark is None:
+            raise ValueError("overlap needs watermark")
+        if (self.deletes == "column") != (self.deleted_column is not None):
+            raise ValueError("deletedColumn belongs to deletes by column, and only there")
+        if self.deletes == "column" and self.watermark is None:
+            raise ValueError("deletes by column needs a watermark: the row that says it is deleted was changed by that")
+        return self
+
+
 class MqttConnector(Strict):
     """Messages of a broker, received by `tiyu stream`; one message is one record.
 
@@ -81,4 +114,6 @@ class MqttConnector(Strict):
     topic_field: str | None = None
 
 
-Connector = Annotated[FileDropConnector | MqttConnector | RestConnector, Field(discriminator="kind")]
+Connector = Annotated[
+    DatabaseConnector | FileDropConnector | MqttConnector | RestConnector, Field(discriminator="kind")
+]

@@ -46,7 +46,8 @@ class Connector(Protocol):
         """The JSON-able watermark; valid once the iterator of ``fetch`` is exhausted, else RuntimeError.
 
         A key ``more`` that is true says that ``max_bytes`` ended the batch and that another one is waiting. Keys that
-        begin with an underscore live as long as the run: the next batch gets them, the ledger does not.
+        begin with an underscore live as long as the run: the next batch gets them, the ledger does not (``_again``: history is
+        read, which must leave the connector's own notes of the scheduled fetch alone).
         """
         ...
 
