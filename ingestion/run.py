@@ -21,6 +21,7 @@ from typing import Any
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import archive, batch_list, connectors, decoders, naming, pipeline
+from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
@@ -40,13 +41,15 @@ class History:
 
 @dataclass
 class IngestReport:
-    """What one run of `ingest` did. ``received_objects == new + duplicate_objects``; counts are sums over batches."""
+    """What one run of `ingest` did. ``received_objects == new + duplicate_objects``; ``postponed_objects``
+    changed or went away while they were read and wait for the next run; counts are sums over batches."""
 
     resource: str
     run_id: str
     status: str = "nothing_new"
     received_objects: int = 0
     duplicate_objects: int = 0
+    postponed_objects: int = 0
     interrupted_runs: int = 0
     recovered_batches: int = 0
     decoded: int = 0
@@ -205,6 +208,7 @@ def _fetch_all(
     state = dict(history.state) if history else ledger.get_watermark(contract.id)
     limit = max_bytes or decoders.batch_bytes(contract.server.decoder)
     while True:
+        received = report.received_objects
         connector = connectors.create(
             contract.server,
             uri,
@@ -226,7 +230,7 @@ def _fetch_all(
                 ledger.open_batch(values, batch[1], signatures)
             report.add(_process(contract, values, progress))
         known |= set(signatures)
-        if not state.get("more"):
+        if not state.get("more") or report.received_objects == received:  # nothing came: do not ask for ever
             return
 
 
@@ -284,9 +288,13 @@ def _archive(
     objects: list[dict[str, Any]] = []
     signatures: dict[str, str] = {}
     for item in fetched:
+        try:
+            with item.open() as stream:
+                stored = archive.store(contract.id, stream)
+        except ObjectChanged:  # still being written, or gone: the source has it next time, or nobody has
+            report.postponed_objects += 1
+            continue
         report.received_objects += 1
-        with item.open() as stream:
-            stored = archive.store(contract.id, stream)
         if item.signature:
             signatures[naming.fingerprint(item.signature)] = stored.sha256
         if stored.sha256 in already:

@@ -12,12 +12,17 @@ ConnectionName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 """`TIYU_CONN_<NAME>` holds the address and the credential; neither stands in a contract."""
 
 
+MaxObjectBytes = Annotated[int, Field(gt=0)]
+
+
 class FileDropConnector(Strict):
-    """Files laid into a folder: `pattern` is a glob relative to the connection's folder."""
+    """Files laid into a folder: `pattern` is a glob relative to the connection's folder. maxObjectBytes: of one file; a larger one
+    is told and left where it is."""
 
     kind: Literal["file_drop"]
     connection: ConnectionName
     pattern: str
+    max_object_bytes: MaxObjectBytes = 2 << 30
 
 
 class RestConnector(Strict):
@@ -114,6 +119,30 @@ class MqttConnector(Strict):
     topic_field: str | None = None
 
 
+class S3Connector(Strict):
+    """Objects of a bucket: `pattern` is a glob relative to `prefix`. Endpoint, key and secret are the connection's."""
+
+    kind: Literal["s3"]
+    connection: ConnectionName
+    bucket: Annotated[str, Field(min_length=3, max_length=63)]
+    prefix: str = "."
+    pattern: str = "**/*"
+    max_object_bytes: MaxObjectBytes = 2 << 30
+
+
+class SftpConnector(Strict):
+    """Files of an SFTP server: `pattern` is a glob relative to `path` below the connection's folder. The connection names the
+    account and the host key that was agreed. settleSeconds: how long a file must stay unchanged."""
+
+    kind: Literal["sftp"]
+    connection: ConnectionName
+    path: str = "."
+    pattern: str = "**/*"
+    settle_seconds: Annotated[int, Field(ge=1, le=600)] = 5
+    max_object_bytes: MaxObjectBytes = 2 << 30
+
+
 Connector = Annotated[
-    DatabaseConnector | FileDropConnector | MqttConnector | RestConnector, Field(discriminator="kind")
+    DatabaseConnector | FileDropConnector | MqttConnector | RestConnector | S3Connector | SftpConnector,
+    Field(discriminator="kind"),
 ]

@@ -12,6 +12,8 @@ from ingestion.connectors.database import Database
 from ingestion.connectors.file_drop import FileDrop
 from ingestion.connectors.mqtt import Mqtt
 from ingestion.connectors.rest import Rest
+from ingestion.connectors.s3 import S3
+from ingestion.connectors.sftp import Sftp
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["Connection", "Connector", "FetchedObject", "create", "parse_connection", "uri_from_environment"]
@@ -22,6 +24,8 @@ REGISTRY: dict[str, type] = {
     Mqtt.name: Mqtt,
     Rest.name: Rest,
     Rest.former_name: Rest,
+    S3.name: S3,
+    Sftp.name: Sftp,
 }
 
 

@@ -38,7 +38,8 @@ class Connector(Protocol):
     def fetch(self, state: dict[str, Any], *, max_bytes: int) -> Iterator[FetchedObject]:
         """Objects that are new since ``state``, oldest first, ending once ``max_bytes`` have been handed out.
 
-        At least one object is given when there is one, however large. Errors: TiyuError with ``TIYU-ING-01xx``.
+        At least one object is given when there is one, however large. Errors: TiyuError with ``TIYU-ING-01xx``; reading an
+        object may raise :class:`ObjectChanged`, which leaves that object out.
         """
         ...
 
@@ -55,6 +56,19 @@ class Connector(Protocol):
     def reach(cls, options: dict[str, Any]) -> Reach:
         """What history this kind of source can give again, with these options of a contract."""
         ...
+
+
+class ObjectChanged(TiyuError):
+    """An object changed or went away between listing and the end of reading (TIYU-ING-0112): it waits for the next run."""
+
+    def __init__(self, leaf: str):
+        super().__init__(
+            "TIYU-ING-0112",
+            "数据文件在读取时变化或消失，留待下次",
+            "不必处理，下次汇聚会再取；若一直如此，请数据源单位先写临时文件名再改名",
+            EXIT_UNAVAILABLE,
+            object=leaf,
+        )
 
 
 def option_error(connector: str, message_zh: str, **context: Any) -> TiyuError:

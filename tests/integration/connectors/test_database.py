@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,10 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import postgres
 
+from catalog import contracts
 from ingestion import connectors
 from ingestion.connectors.database import as_parquet
 from ingestion.connectors.key_list import KeyLists
+from ingestion.run import ingest
+from lake import tables
 from lake.errors import TiyuError
+from quality.reconcile import reconcile
 
 pytestmark = pytest.mark.integration
 
@@ -380,3 +385,48 @@ def test_bytes_depend_on_rows_and_generation_alone():
     assert as_parquet(table) == as_parquet(table.replace_schema_metadata({b"x": b"y"}))
     assert as_parquet(table, 1) not in (as_parquet(table), as_parquet(table, 2))
     assert pq.read_table(BytesIO(as_parquet(table, 1))).equals(table)
+
+
+def water_contract():
+    """The contract of water readings, as if they came from a database."""
+    path = contracts.FOLDER / "sources" / "supervision" / "water_reading.odcs.yaml"
+    text = path.read_text("utf-8")
+    text = re.sub(
+        r"connector: \{[^}]*\}",
+        "connector: {kind: database, connection: WATER_DB, table: reading, key: [pool_id, item, sampled_at], watermark: changed, pageRows: 100, overlap: 60}",
+        text,
+    )
+    text = re.sub(r"decoder: \{[^}]*\}", "decoder: {kind: parquet}", text)
+    text = re.sub(r" +- kind: reference\n(?: {14}.*\n)+", "", text)
+    return contracts.read_contract(path, text=text)
+
+
+def test_a_table_reaches_the_lake_row_by_row(server, home, monkeypatch):
+    uri, run = server
+    contract = water_contract()
+    real = contracts.load_all
+    monkeypatch.setattr(contracts, "load_all", lambda kind=None: {**real(kind), contract.id: contract})
+    monkeypatch.setenv("TIYU_CONN_WATER_DB", uri)
+    run(
+        "DROP TABLE IF EXISTS reading",
+        "CREATE TABLE reading (pool_id text, device_id text, sampled_at timestamptz, item text, value numeric, unit text, "
+        "method text, secret text DEFAULT 'not in the contract', changed timestamptz DEFAULT now(), PRIMARY KEY (pool_id, item, sampled_at))",
+        "INSERT INTO reading (pool_id, device_id, sampled_at, item, value, unit, method) SELECT 'V310101-001-U01', 'D-1', "
+        "'2026-11-19 00:00+08'::timestamptz + n * interval '1 minute', 'ph', 7.00 + n / 1000.0, '1', 'online' FROM generate_series(1, 250) n",
+        "INSERT INTO reading (pool_id, sampled_at, item, value, method) VALUES ('V310101-001-U01', 'infinity', 'ph', 7, 'online'), "
+        "('V310101-001-U01', '2026-11-19 23:00+08', 'ph', 'NaN', 'online')",
+    )
+    report = ingest(contract.id)
+    assert (report.decoded, report.accepted, report.quarantined, report.duplicate) == (252, 250, 2, 0)
+    assert report.received_objects == 3
+    stored = pl.scan_delta(tables.path("ods_supervision__water_reading")).collect().sort("sampled_at")
+    assert stored["value"].to_list()[:2] == pytest.approx([7.001, 7.002])
+    assert stored["sampled_at"][0].isoformat() == "2026-11-18T16:01:00+00:00"
+    run(
+        "INSERT INTO reading (pool_id, sampled_at, item, value, unit, method) VALUES ('V310101-001-U01', '2026-11-19 22:00+08', 'ph', 7.5, '1', 'online')"
+    )
+    again = ingest(contract.id)
+    assert (again.accepted, again.decoded) == (1, again.accepted + again.quarantined + again.duplicate)
+    assert again.duplicate_objects == 2, "pages of the overlap that did not change"
+    assert again.duplicate == 50, "rows of the overlap are the duplicates that the contract declares"
+    assert reconcile(contract.id).ok
