@@ -9,6 +9,12 @@ import typer
 
 from cli.output import AsJson, emit, print_table
 
+_REACH = {
+    "dated": "按文件名中的日期选取",
+    "since": "起点以来有更新的全部记录，接口没有终点",
+    "whole": "数据源目前持有的全部记录，不分日期",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -28,7 +34,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Fetch the history of a source again, seen or not; known records are duplicates, changed ones restatements.
 
-        Files are chosen by the date in their name; an interface gives everything updated since the first day. Exit code
+        Files are chosen by the date in their name; an interface or a table gives everything updated since the first day, or all
+        that it holds when it has no watermark. A source that cannot give its past again is refused (TIYU-ING-0105). Exit code
         1 when an object was refused as a whole. Run `tiyu gate` and `tiyu build` afterwards: layers follow by partition.
         """
         from ingestion.backfill import backfill as run
@@ -40,7 +47,7 @@ def register(app: typer.Typer) -> None:
             report,
             as_json,
             note=(
-                f"{resource}：重读 {report.first} 至 {report.last}，收到对象 {done.received_objects}（内容未变 {done.duplicate_objects}）；"
+                f"{resource}：重读 {report.first} 至 {report.last}（{_REACH[report.reach]}），收到对象 {done.received_objects}（内容未变 {done.duplicate_objects}）；"
                 f"解码 {done.decoded:,} = 入库 {done.accepted:,} + 隔离 {done.quarantined:,} + 重复 {done.duplicate:,}"
                 + (f"；文件名中没有日期、未选取的文件 {report.undated_files} 个" if report.undated_files else "")
                 + (f"\n接着运行 tiyu gate {resource}，再运行 tiyu build" if days else "\n没有任何分区变化")

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import archive, batch_list, connectors, decoders, naming, pipeline
+from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
@@ -40,13 +41,15 @@ class History:
 
 @dataclass
 class IngestReport:
-    """What one run of `ingest` did. ``received_objects == new + duplicate_objects``; counts are sums over batches."""
+    """What one run of `ingest` did. ``received_objects == new + duplicate_objects``; ``postponed_objects``
+    changed or went away while they were read and wait for the next run; counts are sums over batches."""
 
     resource: str
     run_id: str
     status: str = "nothing_new"
     received_objects: int = 0
     duplicate_objects: int = 0
+    postponed_objects: int = 0
     interrupted_runs: int = 0
     recovered_batches: int = 0
     decoded: int = 0
@@ -205,11 +208,14 @@ def _fetch_all(
     state = dict(history.state) if history else ledger.get_watermark(contract.id)
     limit = max_bytes or decoders.batch_bytes(contract.server.decoder)
     while True:
+        received = report.received_objects
         connector = connectors.create(
             contract.server,
             uri,
             partial(_is_known, known, history),
             from_dir=from_dir,
+            columns=contract.root.source_columns,
+            resource=contract.id,
         )
         with steps.step("archive"):
             batch, signatures = _archive(contract, report, connector.fetch(state, max_bytes=limit), progress)
@@ -218,14 +224,19 @@ def _fetch_all(
             ledger.remember_signatures(contract.id, signatures)
         else:
             # what was asked for by hand has no place in the watermark of the scheduled source
-            values = {**batch[0], "watermark": None if from_dir or history else json.dumps(state, sort_keys=True)}
+            values = {**batch[0], "watermark": None if from_dir or history else _watermark(state)}
             batch_list.write(values, batch[1], signatures)
             with steps.step("ledger"):
                 ledger.open_batch(values, batch[1], signatures)
             report.add(_process(contract, values, progress))
         known |= set(signatures)
-        if not state.get("more"):
+        if not state.get("more") or report.received_objects == received:  # nothing came: do not ask for ever
             return
+
+
+def _watermark(state: dict[str, Any]) -> str:
+    """The connector's state as the ledger keeps it: what lives as long as the run (underscore) is left out."""
+    return json.dumps({key: value for key, value in state.items() if not key.startswith("_")}, sort_keys=True)
 
 
 def _process(contract: Contract, batch: dict[str, Any], progress: Progress | None) -> BatchResult:
@@ -288,9 +299,13 @@ def _archive(
     objects: list[dict[str, Any]] = []
     signatures: dict[str, str] = {}
     for item in fetched:
+        try:
+            with _opened(contract, item) as stream:
+                stored = archive.store(contract.id, stream)
+        except ObjectChanged:  # still being written, or gone: the source has it next time, or nobody has
+            report.postponed_objects += 1
+            continue
         report.received_objects += 1
-        with _opened(contract, item) as stream:
-            stored = archive.store(contract.id, stream)
         if item.signature:
             signatures[naming.fingerprint(item.signature)] = stored.sha256
         if stored.sha256 in already:

@@ -21,7 +21,10 @@ _SERVICE = {
     "venue": "公共体育服务", "event": "赛事服务", "training": "竞技体育", "fitness": "全民健身", "supervision": "行业监管",
     "reference": "基础支撑",
 }  # fmt: skip
-_GATHERED = {"file_drop": "文件交换", "rest_cursor": "接口采集"}
+_GATHERED = {
+    "file_drop": "文件交换", "rest": "接口采集", "rest_cursor": "接口采集", "database": "数据库采集", "mqtt": "消息采集",
+    "s3": "文件交换", "sftp": "文件交换",
+}  # fmt: skip
 _SHARE = {"unconditional": "无条件共享", "conditional": "有条件共享", "denied": "不予共享"}
 _OPEN = {"unconditional": "无条件开放", "conditional": "有条件开放", "closed": "非开放"}
 

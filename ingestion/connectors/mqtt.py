@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
-from ingestion.connectors.base import FetchedObject, check_options, option_error
+from ingestion.connectors.base import FetchedObject, Reach, check_options, option_error
 from ingestion.connectors.file_drop import FileDrop
 from ingestion.spool import Segment, Spool
 
@@ -44,6 +44,11 @@ class Mqtt:
         self._spool = Spool(str(options["client_id"]))
         self._files = FileDrop({}, None, is_seen, from_dir=from_dir) if from_dir is not None else None
         self._state: dict[str, Any] | None = None
+
+    @classmethod
+    def reach(cls, options: dict[str, Any]) -> Reach:
+        """A broker keeps no past: what was acknowledged is in our archive and nowhere else."""
+        return "none"
 
     def fetch(self, state: dict[str, Any], *, max_bytes: int) -> Iterator[FetchedObject]:
         """The waiting segments as one object, oldest first, bounded by ``max_bytes``."""

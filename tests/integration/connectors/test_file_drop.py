@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from ingestion import connectors
+from ingestion import archive, connectors
+from ingestion.connectors.base import ObjectChanged
 from lake.errors import TiyuError
 
 pytestmark = pytest.mark.integration
@@ -125,8 +126,8 @@ def test_missing_folder_is_an_error_and_an_undelivered_one_is_empty(tmp_path):
         ({"kind": "file_drop"}, None, "TIYU-ING-0102"),
         ({"kind": "file_drop"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
         ({"kind": "file_drop"}, "relative/folder", "TIYU-ING-0104"),
-        ({"kind": "rest_cursor", "path": "/x"}, "http://:t@127.0.0.1:notaport", "TIYU-ING-0104"),
-        ({"kind": "rest_cursor"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
+        ({"kind": "rest", "path": "/x"}, "http://:t@127.0.0.1:notaport", "TIYU-ING-0104"),
+        ({"kind": "rest"}, "http://:t@127.0.0.1:1", "TIYU-ING-0102"),
     ],
 )
 def test_wrong_configuration_is_refused(options, uri, code):
@@ -143,3 +144,77 @@ def test_connections_come_from_the_environment_and_hide_their_secret():
     connection = connectors.parse_connection("https://u:s%40cret@host:8443/base/")
     assert (connection.endpoint, connection.secret, connection.user) == ("https://host:8443/base", "s@cret", "u")
     assert "s@cret" not in repr(connection)
+
+
+# ── partial uploads, renames, changed content ──
+
+
+def test_an_upload_under_a_temporary_name_is_taken_when_it_is_renamed(tmp_path):
+    part = put(tmp_path, "a/x.csv.part", b"half")
+    assert names(drop(tmp_path, "a/*")) == []
+    part.rename(tmp_path / "a/x.csv")
+    assert names(drop(tmp_path, "a/*")) == ["a/x.csv"]
+
+
+def test_a_renamed_file_is_known_by_its_content(tmp_path, home):
+    put(tmp_path, "a/x.csv", b"same bytes")
+    (first,) = drop(tmp_path, "a/*").fetch({}, max_bytes=BIG)
+    with first.open() as stream:
+        stored = archive.store("venue.register", stream)
+    (tmp_path / "a/x.csv").rename(tmp_path / "a/y.csv")
+    (renamed,) = drop(tmp_path, "a/*", {first.signature}).fetch({}, max_bytes=BIG)
+    with renamed.open() as stream:
+        again = archive.store("venue.register", stream)
+    assert (renamed.name, again.sha256, again.was_present) == ("a/y.csv", stored.sha256, True)
+
+
+@pytest.mark.parametrize("change", ["grown", "cut", "replaced", "deleted"])
+def test_a_file_that_changes_while_it_is_read_is_not_taken_half(tmp_path, change):
+    path = put(tmp_path, "a/x.csv", b"x" * 10)
+    (found,) = drop(tmp_path, "a/*").fetch({}, max_bytes=BIG)
+    if change == "deleted":
+        path.unlink()
+        with pytest.raises(ObjectChanged):
+            found.open()
+        return
+    with found.open() as stream:
+        assert stream.read(4) == b"xxxx"
+        {
+            "grown": lambda: path.write_bytes(b"x" * 20),
+            "cut": lambda: path.write_bytes(b"x"),
+            "replaced": lambda: path.write_bytes(b"y" * 10),
+        }[change]()
+        with pytest.raises(ObjectChanged) as caught:
+            stream.read()
+    assert caught.value.code == "TIYU-ING-0112"
+    put(tmp_path, "a/x.csv", b"done")
+    (again,) = drop(tmp_path, "a/*", {found.signature}).fetch({}, max_bytes=BIG)
+    assert again.open().read() == b"done"
+
+
+def test_a_file_that_is_too_large_is_told_behind_all_others(tmp_path):
+    with open(put(tmp_path, "a/huge.csv"), "r+b") as huge:
+        huge.truncate(10 << 30)  # ten GiB without a block on the disk
+    put(tmp_path, "a/small.csv")
+    connector = drop(tmp_path, "a/*")
+    (found,) = connector.fetch({}, max_bytes=BIG)
+    assert (found.name, connector.next_state()["more"]) == ("a/small.csv", True)
+    with pytest.raises(TiyuError) as caught:
+        names(drop(tmp_path, "a/*", {found.signature}))
+    assert (caught.value.code, caught.value.exit_code) == ("TIYU-ING-0113", 3)
+
+
+def test_a_huge_listing_is_held_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("ingestion.connectors.files.BATCH_FILES", 7)
+    for number in range(30):
+        put(tmp_path, f"a/{number:03d}.csv")
+    seen, taken = set(), []
+    while True:
+        connector = drop(tmp_path, "a/*.csv", seen)
+        found = list(connector.fetch({}, max_bytes=BIG))
+        assert len(found) <= 7
+        seen |= {item.signature for item in found}
+        taken += [item.name for item in found]
+        if not connector.next_state()["more"]:
+            break
+    assert taken == [f"a/{number:03d}.csv" for number in range(30)]

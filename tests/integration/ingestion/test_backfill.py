@@ -145,3 +145,20 @@ def test_the_command(drop):
     assert "没有任何分区变化" in CliRunner().invoke(app, arguments).output
     data = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert data["ingest"]["received_objects"] > 0
+
+
+def test_a_source_that_cannot_give_its_past_again_says_so(home, monkeypatch):
+    from ingestion import connectors
+
+    monkeypatch.setitem(connectors.REGISTRY, "file_drop", connectors.REGISTRY["mqtt"])
+    with pytest.raises(TiyuError) as caught:
+        backfill(WATER, date(2026, 11, 1), date(2026, 11, 2))
+    assert (caught.value.code, caught.value.exit_code) == ("TIYU-ING-0105", 2)
+
+
+def test_every_connector_says_what_it_can_read_again():
+    from ingestion import connectors
+
+    rest = connectors.REGISTRY["rest"]
+    assert (rest.reach({}), rest.reach({"since_param": None})) == ("since", "whole")
+    assert connectors.REGISTRY["file_drop"].reach({}) == "dated"

@@ -195,7 +195,7 @@ def test_a_source_that_does_not_answer_is_a_dead_binding(bound, tmp_path, monkey
     folder.mkdir()
     monkeypatch.setenv("TIYU_CONN_CITY_DROP", folder.as_uri())
     monkeypatch.setenv("TIYU_CONN_FITNESS_API", "http://:token@127.0.0.1:9")
-    monkeypatch.setattr("ingestion.connectors.rest_cursor.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("ingestion.connectors.http_source.time.sleep", lambda seconds: None)
     examined, dead = run()
     assert examined["seen_connection"] >= 5
     assert examined["unseen"] >= 1, "the connection that is not set"

@@ -65,7 +65,7 @@ REFUSED = {
         "customProperties: [{property: tiyu, value: {piMark: P, unit: CNY}}, {property: tyui, value: {mask: name}}]",
         "exactly one custom property",
     ),
-    "unknown connector": ("connector: {kind: rest_cursor", "connector: {kind: rest_curser", "rest_curser"),
+    "unknown connector": ("connector: {kind: rest,", "connector: {kind: rets,", "rets"),
     "unknown connector option": ("cursorParam: cursor", "cursorParm: cursor", "cursorParm"),
     "conditional sharing without a condition": ("condition: ", "basis: ", "needs condition"),
     "wrong version of the standard": ("apiVersion: v3.2.0", "apiVersion: v3.1.0", "apiVersion"),
