@@ -18,7 +18,19 @@ import pyarrow as pa
 
 from catalog.contracts import Contract, ObjectSpec
 from catalog.schemas import ods_schema
-from ingestion import archive, batch_list, batch_rules, corrections, decoders, deletes, delivery, leaks, naming, split
+from ingestion import (
+    archive,
+    batch_list,
+    batch_rules,
+    corrections,
+    decoders,
+    deletes,
+    delivery,
+    leaks,
+    naming,
+    same_activity,
+    split,
+)
 from ingestion.decoders.base import Decoded
 from ingestion.dedup import Deduplicated, deduplicate
 from lake import ledger, steps, tables
@@ -72,8 +84,8 @@ class BatchResult:
 class Judged:
     """Objects of a batch, decoded and judged but not yet compared with what is stored.
 
-    accepted: ODS columns of the root rows that pass, identifiers protected. children: child rows by table, one part per
-    decoded chunk, read with :func:`child_rows`. refused: the other records (issues, rule, masked preview). decoded:
+    accepted: ODS columns of the root rows that pass, identifiers protected; of the contract's further root tables
+    (`Contract.roots`) in ``others``. children: child rows by table, one part per decoded chunk, read with :func:`child_rows`. refused: the other records (issues, rule, masked preview). decoded:
     records per object. result: names and counts of rules. corrected: records that a declared correction mended. facts: what
     batch rules need to know. repeated: records known to say nothing new before they are compared (of rows that are gone).
     """
@@ -86,6 +98,7 @@ class Judged:
     corrected: pl.DataFrame
     facts: pl.DataFrame
     repeated: pl.DataFrame
+    others: dict[str, pl.DataFrame] = field(default_factory=dict)
 
 
 def is_activity(contract: Contract) -> bool:
@@ -114,7 +127,7 @@ def judge(
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}
     sizes = {item["sha256"]: item["size"] for item in objects}
-    accepted: list[pl.DataFrame] = [split.empty_accepted(contract.root)]
+    accepted = {obj.table: [split.empty_accepted(obj)] for obj in contract.roots}
     children: dict[str, list[pa.Table]] = {obj.table: [] for obj in contract.objects if not obj.is_root}
     refused: list[pl.DataFrame] = [_issue_frame([])]
     decoded_counts: dict[str, int] = {}
@@ -137,31 +150,33 @@ def judge(
             decoded_counts[sha256] = 1
             result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
             refused.append(_refused_object(sha256, error, sizes[sha256]))
-        root = chunk.tables.get(contract.root.table)
-        if root is None or root.num_rows == 0:
-            continue
+        for obj in contract.roots:
+            root = chunk.tables.get(obj.table)
+            if root is None or root.num_rows == 0:
+                continue
+            with steps.step("rules"):
+                if is_activity(contract):
+                    part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of)
+                else:
+                    part = split.split_text(con, contract, root, as_of)
+            leaked += part.leaks
+            accepted[obj.table].append(part.accepted.select(accepted[obj.table][0].columns))
+            corrected.append(part.corrected)
+            facts.append(part.facts)
+            refused.append(_issue_frame(part.refused))
+            for rule_id, count in part.examined.items():
+                result.rules_examined[rule_id] = result.rules_examined.get(rule_id, 0) + count
+            for rule_id, count in part.warned.items():
+                result.warned_by_rule[rule_id] = result.warned_by_rule.get(rule_id, 0) + count
         if is_activity(contract):
-            with steps.step("rules"):
-                part = split.split_typed(con, contract, _with_athlete(contract, root, names), as_of)
             for table in children:
-                if table in chunk.tables:
+                if table in chunk.tables and chunk.tables[table].num_rows:
                     children[table].append(_folded(chunk.tables[table]))
-        else:
-            with steps.step("rules"):
-                part = split.split_text(con, contract, root, as_of)
-        leaked += part.leaks
-        accepted.append(part.accepted.select(accepted[0].columns))
-        corrected.append(part.corrected)
-        facts.append(part.facts)
-        refused.append(_issue_frame(part.refused))
-        for rule_id, count in part.examined.items():
-            result.rules_examined[rule_id] = result.rules_examined.get(rule_id, 0) + count
-        for rule_id, count in part.warned.items():
-            result.warned_by_rule[rule_id] = result.warned_by_rule.get(rule_id, 0) + count
     con.close()
     if leaked:
         raise leaks.stop(contract.id, batch["batch_id"], leaked, names)
-    rows = deletes.marked(pl.concat(accepted, how="vertical_relaxed"), contract.root, batch)
+    passed = {table: pl.concat(parts, how="vertical_relaxed") for table, parts in accepted.items()}
+    rows = deletes.marked(passed.pop(contract.root.table), contract.root, batch)
     repeated = rows.select("_source_object", "_record_no").clear()
     lists = [item for item in readable if deletes.is_tombstone(contract.root, item["name"])]
     if lists:
@@ -189,6 +204,7 @@ def judge(
         pl.concat(corrected),
         pl.concat(facts),
         repeated,
+        passed,
     )
 
 
@@ -263,32 +279,62 @@ def process(
         # as of when the batch came in: finished a day later, or read again, it is judged the same
         judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison)
     with steps.step("rules"):
-        kept = deduplicate(
-            judged.accepted, contract.root, batch["batch_id"], order, same_key_is_duplicate=is_activity(contract)
-        )
+        kept = distinct(contract, judged.accepted, batch["batch_id"], order)
+        others = distinct_others(contract, judged.others, batch["batch_id"], order)
     refusals = judged.refused
     if not kept.conflicts.is_empty():
         refusals = pl.concat([refusals, conflicts_as_refusals(contract, kept.conflicts)])
     result = judged.result
     result.batch_findings = delivery.examine(contract, batch, objects, judged, refusals)
     stops = delivery.holding(batch, result.batch_findings)
-    held = bool(stops) and not kept.accepted.is_empty()
-    duplicates = pl.concat([kept.duplicates, judged.repeated])
+    accepted = records_of(kept, others)
+    held = bool(stops) and not accepted.is_empty()
+    duplicates = pl.concat([kept.duplicates, judged.repeated, *(found.duplicates for found in others.values())])
     with steps.step("ods"):
         delivery.note_corrections(contract, batch, judged, batch["batch_id"])
         if held:
-            refusals = pl.concat([refusals, _held_as_refusals(kept.accepted, stops)])
+            refusals = pl.concat([refusals, _held_as_refusals(accepted, stops)])
         write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
         if not held:
-            result.tables = store(contract, batch, kept, judged.children, batch["batch_id"])
+            more = {table: found.unique for table, found in others.items()}
+            result.tables = store(contract, batch, kept, judged.children, batch["batch_id"], more)
             result.absence = conclude_absence(contract, batch, objects, judged, refusals)
     with steps.step("ledger"):
         delivery.note_findings(contract, batch, result, stops)
-        accepted = kept.accepted.clear() if held else kept.accepted
+        accepted = accepted.clear() if held else accepted
         _account(result, batch, objects, judged.decoded, accepted, refusals, duplicates, held=held)
         delivery.tell(contract, batch, result, stops)
     batch_list.mark_done(contract.id, batch["batch_id"])
     return result
+
+
+def distinct(
+    contract: Contract, rows: pl.DataFrame, batch_id: str, order: dict[str, int], *, replayed: bool = False
+) -> Deduplicated:
+    """Which root rows to store, by the rule for their kind: activities by what they are, others by their key."""
+    if is_activity(contract):
+        return same_activity.deduplicate(rows, contract.root, batch_id, replayed=replayed)
+    return deduplicate(rows, contract.root, batch_id, order, same_key_is_duplicate=False, replayed=replayed)
+
+
+def distinct_others(
+    contract: Contract,
+    rows: dict[str, pl.DataFrame],
+    batch_id: str,
+    order: dict[str, int],
+    *,
+    replayed: bool = False,
+) -> dict[str, Deduplicated]:
+    """The same for the contract's further root tables, whose key is made of the content."""
+    return {
+        obj.table: deduplicate(rows[obj.table], obj, batch_id, order, same_key_is_duplicate=True, replayed=replayed)
+        for obj in contract.roots[1:]
+    }
+
+
+def records_of(kept: Deduplicated, others: dict[str, Deduplicated]) -> pl.DataFrame:
+    """Object, record and date of the accepted rows of all root tables."""
+    return pl.concat([kept.accepted, *(found.accepted for found in others.values())])
 
 
 def _held_as_refusals(rows: pl.DataFrame, held: list[batch_rules.Finding]) -> pl.DataFrame:
@@ -378,11 +424,14 @@ def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuErro
     for item in ledger.objects(batch["batch_id"]):
         try:
             for chunk in decoders.decode_many(contract.server, _plain(contract, [item], None), contract):
-                root = chunk.tables.get(contract.root.table)
-                if root is not None and root.num_rows and contract.server and contract.server.decoder != "activity":
-                    split.split_text(con, contract, root)
-                elif root is not None and root.num_rows:
-                    split.split_typed(con, contract, _with_athlete(contract, root, {item["sha256"]: item["name"]}))
+                for obj in contract.roots:
+                    root = chunk.tables.get(obj.table)
+                    if root is None or not root.num_rows:
+                        continue
+                    if is_activity(contract):
+                        split.split_typed(con, obj, _with_athlete(obj, root, {item["sha256"]: item["name"]}))
+                    else:
+                        split.split_text(con, contract, root)
         except TiyuError:
             raise
         except Exception as error:
@@ -473,13 +522,19 @@ def _issues(chunk: Decoded) -> pl.DataFrame:
     )
 
 
-def _with_athlete(contract: Contract, root: pa.Table, names: dict[str, str]) -> pa.Table:
-    """Put the token that the protected object name carries into the identifier column of a device-file contract."""
-    for prop in contract.root.properties:
+def _with_athlete(obj: ObjectSpec, root: pa.Table, names: dict[str, str]) -> pa.Table:
+    """Put the token that the protected object name carries into the identifier column of a device-file contract.
+
+    Records of a device that several persons share belong to none of them.
+    """
+    shared = root["is_shared"].to_pylist() if "is_shared" in root.column_names else [False] * root.num_rows
+    for prop in obj.properties:
         if prop.protection == "token" and prop.name not in root.column_names:
+            kind = str(prop.identifier_kind)
+            tokens = {sha: naming.token_in_name(kind, name) for sha, name in names.items()}
             found = [
-                naming.token_in_name(str(prop.identifier_kind), names[sha])
-                for sha in root["_source_object"].to_pylist()
+                None if is_shared else tokens[sha]
+                for sha, is_shared in zip(root["_source_object"].to_pylist(), shared, strict=True)
             ]
             root = root.append_column(prop.name, pa.array(found, pa.string()))
     return root
@@ -515,7 +570,12 @@ def write_quarantine(
 
 
 def store(
-    contract: Contract, batch: dict[str, Any], kept: Deduplicated, children: dict[str, list[pa.Table]], key: str
+    contract: Contract,
+    batch: dict[str, Any],
+    kept: Deduplicated,
+    children: dict[str, list[pa.Table]],
+    key: str,
+    others: dict[str, pl.DataFrame] | None = None,
 ) -> dict[str, int]:
     """Write what a batch brings; what it replaces is noted first and taken out last. Returns versions by table.
 
@@ -531,7 +591,7 @@ def store(
         )  # a restored one may go again
         noted = noted.join(known.select(identity), on=identity, how="anti")
         row_events.append(noted, f"{key}:replaced", resource=contract.id, table=table, event="replaced")
-    written = write_rows(contract, batch, kept.unique, children, key)
+    written = write_rows(contract, batch, kept.unique, children, key, others)
     stored = kept.replaced.filter(pl.col("part_date").is_not_null())
     if not stored.is_empty():
         rows = stored.select(
@@ -541,7 +601,9 @@ def store(
             pl.col("record_no").alias("_record_no"),
         )
         on = ("_batch_id", "_source_object", "_record_no")
-        written[table] = tables.change_rows(table, rows, on, metadata={REPLACED_BY: batch["batch_id"]})
+        for obj in (*(obj for obj in contract.objects if obj.parent == table), contract.root):
+            if tables.exists(obj.table):
+                written[obj.table] = tables.change_rows(obj.table, rows, on, metadata={REPLACED_BY: batch["batch_id"]})
     return written
 
 
@@ -556,14 +618,24 @@ def conclude_absence(
 
 
 def write_rows(
-    contract: Contract, batch: dict[str, Any], unique: pl.DataFrame, children: dict[str, list[pa.Table]], key: str
+    contract: Contract,
+    batch: dict[str, Any],
+    unique: pl.DataFrame,
+    children: dict[str, list[pa.Table]],
+    key: str,
+    others: dict[str, pl.DataFrame] | None = None,
 ) -> dict[str, int]:
-    """Child tables first, the root table last: a batch in the root table is complete. Returns versions by table.
+    """Further root tables and child tables first, the root table last: a batch in the root table is complete. Returns
+    versions by table.
 
     ``key`` makes the commits happen once; it is the batch's id, or the id of a replay of the batch.
     """
     metadata = {"tiyu.resource": contract.id, "tiyu.contract_version": contract.version}
     written: dict[str, int] = {}
+    for obj in contract.roots[1:]:
+        rows = (others or {}).get(obj.table)
+        if rows is not None and not rows.is_empty():
+            written[obj.table] = tables.append(obj.table, _stamp(rows, obj, batch), batch_id=key, metadata=metadata)
     if unique.is_empty():
         return written
     for obj in contract.objects:
@@ -572,6 +644,8 @@ def write_rows(
             continue
         # a child row belongs to the parent that was accepted, in the object that brought it, and to its date
         link = ["_source_object", *obj.parent_key]
+        if "_record_no" in parts[0].column_names:  # a file may hold the same thing twice
+            link.append("_record_no")
         parents = unique.select(*link, "part_date")
         owners = pl.concat([child_rows(part.select(link)).unique() for part in parts])
         days = parents.join(owners, on=link, how="semi")["part_date"].unique().to_list()

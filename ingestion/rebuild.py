@@ -118,7 +118,7 @@ class _Resource:
 
     def __init__(self, contract: Contract, rows: dict[sa.Table, list[dict[str, Any]]], report: RebuildReport) -> None:
         self.contract, self.rows, self.report = contract, rows, report
-        self.root = contract.root.table
+        self.roots = [obj.table for obj in contract.roots]
         self.lists = batch_list.read_all(contract.id)
         self.stored: dict[str, Counter[str]] = {}
         self.days: dict[str, tuple[date, date]] = {}
@@ -180,8 +180,13 @@ class _Resource:
         """Stored and refused records per batch and object; a refused record that is stored was replayed."""
         con = query.connect()
         try:
-            if tables.exists(self.root):
-                query.register(con, self.root, "head", view="stored")
+            present = [name for name in self.roots if tables.exists(name)]
+            if present:
+                for name in present:
+                    query.register(con, name, "head")
+                columns = "_batch_id, _source_object, _record_no, part_date"
+                every = " UNION ALL ".join(f"SELECT {columns} FROM {query.quote_name(name)}" for name in present)
+                con.execute(f"CREATE TEMP VIEW stored AS {every}")
                 con.register("replaced", row_events.replaced_now(self.contract.id).to_arrow())
                 # a record that a newer one replaced was accepted, although its row is gone
                 con.execute(
@@ -262,7 +267,8 @@ class _Resource:
         stored, refused = self.stored.get(batch_id, Counter()), self.refused.get(batch_id, Counter())
         held = not stored and batch_id in self.held
         withdrawn = not stored and not held and withdrawal_recorded(batch_id)
-        finished = content["done"] or withdrawn or held or bool(stored) or tables.has_batch(self.root, batch_id)
+        finished = content["done"] or withdrawn or held or bool(stored)
+        finished = finished or any(tables.has_batch(name, batch_id) for name in self.roots)
         objects = [{**item, "resource": self.contract.id, "batch_id": batch_id} for item in content["objects"]]
         decoded = pipeline.count_records(self.contract, objects) if finished else {}
         outcomes = []

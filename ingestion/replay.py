@@ -24,7 +24,7 @@ import polars as pl
 from catalog import contracts
 from catalog.contracts import Contract
 from ingestion import delivery, pipeline
-from ingestion.dedup import Deduplicated, deduplicate
+from ingestion.dedup import Deduplicated
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from lake import clock, ledger, query, tables
@@ -231,30 +231,29 @@ def _replay_batch(
     still_whole = set(judged.refused.filter(pl.col("rule_id").str.starts_with("TIYU-"))["_source_object"])
     reread -= still_whole
     at = ["_source_object", "_record_no"]
-    candidates = judged.accepted.filter(pl.col("_source_object").is_in(list(reread))).vstack(
-        judged.accepted.filter(~pl.col("_source_object").is_in(list(reread))).join(waiting, on=at, how="semi")
-    )
+
+    def candidates_of(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.col("_source_object").is_in(list(reread))).vstack(
+            rows.filter(~pl.col("_source_object").is_in(list(reread))).join(waiting, on=at, how="semi")
+        )
+
     order = {entry["sha256"]: entry["seq"] for entry in every}
-    kept = deduplicate(
-        candidates,
-        contract.root,
-        batch_id,
-        order,
-        same_key_is_duplicate=pipeline.is_activity(contract),
-        replayed=True,
-    )
+    kept = pipeline.distinct(contract, candidates_of(judged.accepted), batch_id, order, replayed=True)
+    waiting_too = {table: candidates_of(rows) for table, rows in judged.others.items()}
+    others = pipeline.distinct_others(contract, waiting_too, batch_id, order, replayed=True)
     refusals = judged.refused.filter(pl.col("_source_object").is_in(list(reread)))
     conflicts = kept.conflicts.filter(pl.col("_source_object").is_in(list(reread)))
     if not conflicts.is_empty():
         refusals = pl.concat([refusals, pipeline.conflicts_as_refusals(contract, conflicts)])
-    _store(contract, batch, every, kept, judged, refusals.join(waiting, on=at, how="anti"), replay_id)
+    more = {table: found.unique for table, found in others.items()}
+    _store(contract, batch, every, kept, more, judged, refusals.join(waiting, on=at, how="anti"), replay_id)
     pipeline.conclude_absence(contract, batch, every, judged, judged.refused)
-    days |= set(kept.unique["part_date"].to_list())
-    known = judged.repeated.filter(pl.col("_source_object").is_in(list(reread))).vstack(
-        judged.repeated.filter(~pl.col("_source_object").is_in(list(reread))).join(waiting, on=at, how="semi")
-    )
-    duplicates = pl.concat([kept.duplicates, known])
-    return _settle(batch, every, waiting, kept.accepted, duplicates, refusals, judged.decoded, reread, replay_id)
+    for stored in (kept.unique, *more.values()):
+        days |= set(stored["part_date"].to_list())
+    known = candidates_of(judged.repeated)
+    duplicates = pl.concat([kept.duplicates, known, *(found.duplicates for found in others.values())])
+    accepted = pipeline.records_of(kept, others)
+    return _settle(batch, every, waiting, accepted, duplicates, refusals, judged.decoded, reread, replay_id)
 
 
 def _judge(contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]]) -> pipeline.Judged:
@@ -278,6 +277,7 @@ def _store(
     batch: dict[str, Any],
     objects: list[dict[str, Any]],
     kept: Deduplicated,
+    others: dict[str, pl.DataFrame],
     judged: pipeline.Judged,
     refusals: pl.DataFrame,
     replay_id: str,
@@ -289,16 +289,14 @@ def _store(
     key = f"{batch['batch_id']}:{replay_id}"
     delivery.note_corrections(contract, batch, judged, key)
     pipeline.write_quarantine(contract, batch, refusals, objects, key)
-    unique = kept.unique
-    missing = unique.join(_stored(contract.root.table, batch, unique), on=["_source_object", "_record_no"], how="anti")
+    unique, at = kept.unique, ["_source_object", "_record_no"]
+    missing = unique.join(_stored(contract.root.table, batch, unique), on=at, how="anti")
+    more = {table: rows.join(_stored(table, batch, rows), on=at, how="anti") for table, rows in others.items()}
     children: dict[str, list[Any]] = {}
     for table, parts in judged.children.items():
         there = _stored(table, batch, unique)
-        children[table] = [
-            pipeline.child_rows(part).join(there, on=["_source_object", "_record_no"], how="anti").to_arrow()
-            for part in parts
-        ]
-    pipeline.store(contract, batch, replace(kept, unique=missing), children, key)
+        children[table] = [pipeline.child_rows(part).join(there, on=at, how="anti").to_arrow() for part in parts]
+    pipeline.store(contract, batch, replace(kept, unique=missing), children, key, more)
 
 
 def _stored(table: str, batch: dict[str, Any], rows: pl.DataFrame) -> pl.DataFrame:

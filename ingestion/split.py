@@ -88,7 +88,7 @@ def split_text(
         for prop in obj.properties
         if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
     ]
-    return _split(con, contract, type_rules, as_of)
+    return _split(con, obj, type_rules, as_of)
 
 
 def type_rows(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
@@ -121,22 +121,21 @@ def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.
 
 
 def split_typed(
-    con: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table, as_of: datetime | None = None
+    con: duckdb.DuckDBPyConnection, obj: ObjectSpec, rows: pa.Table, as_of: datetime | None = None
 ) -> Split:
-    """Split rows a decoder typed itself (device files)."""
+    """Split rows of a root table that a decoder typed itself (device files)."""
     con.register("_typed", rows)
     con.execute("create or replace temp table batch as from _typed")
     con.unregister("_typed")
-    return _split(con, contract, [], as_of)
+    return _split(con, obj, [], as_of)
 
 
 def _split(
     con: duckdb.DuckDBPyConnection,
-    contract: Contract,
+    obj: ObjectSpec,
     type_rules: list[tuple[str, str, str]],
     as_of: datetime | None,
 ) -> Split:
-    obj = contract.root
     corrected = corrections.apply(con, obj, as_of)
     derive.add_derived(con, obj, "batch")
     compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]

@@ -113,7 +113,8 @@ def _quarantined(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str
     sql = (
         "SELECT batch_id, count(DISTINCT (source_object, record_no, byte_from))"
         f" FROM open_quarantine WHERE resource = {quote_literal(contract.id)}"
-        f" AND (table_name IS NULL OR table_name = {quote_literal(contract.root.table)}) GROUP BY ALL"
+        f" AND (table_name IS NULL OR table_name IN ({', '.join(quote_literal(o.table) for o in contract.roots)}))"
+        " GROUP BY ALL"
     )
     return dict(con.execute(sql).fetchall())
 
@@ -237,7 +238,7 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
             accepted=batch["accepted_count"],
             quarantined=batch["quarantined_count"],
             duplicate=batch["duplicate_count"],
-            in_lake=counts[contract.root.table].get(batch_id, 0),
+            in_lake=sum(counts[obj.table].get(batch_id, 0) for obj in contract.roots),
             in_quarantine=refused.get(batch_id, 0),
             replaced=replaced.get(batch_id, 0),
             child_rows={obj.table: counts[obj.table].get(batch_id, 0) for obj in contract.objects if not obj.is_root},

@@ -93,13 +93,16 @@ def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range
 
     A record that was refused at first and accepted by a replay has its row already.
     """
-    root = contract.root.table
-    head = tables.version(root)
-    if head is None:
+    heads = {obj.table: head for obj in contract.roots if (head := tables.version(obj.table)) is not None}
+    if not heads:
         return 0
     quarantine.register_open(con)
+    every = " UNION ALL ".join(
+        f"SELECT _batch_id, _source_object, _record_no FROM ({rows_sql(table, head, ranges)}) AS head"
+        for table, head in heads.items()
+    )
     sql = (
-        f"SELECT _source_object, _record_no FROM ({rows_sql(root, head, ranges)}) AS head"
+        f"SELECT _source_object, _record_no FROM ({every}) AS head"
         " ANTI JOIN open_quarantine AS q ON q.batch_id = head._batch_id AND q.source_object = head._source_object"
         " AND q.record_no = head._record_no"
         f" WHERE _batch_id IN ({literal_list([batch_id])}) ORDER BY ALL"
@@ -120,7 +123,7 @@ def _quarantine(con: Con, contract: Contract, batch_id: str, ranges: tuple[Range
             quarantine.build(
                 batch_id=batch_id,
                 resource=contract.id,
-                table_name=root,
+                table_name=contract.root.table,
                 source_object=objects,
                 object_name=_object_names(batch_id, objects),
                 record_no=rows.column("_record_no").to_pylist(),
@@ -187,11 +190,8 @@ def _undo(con: Con, contract: Contract, batch_ids: list[str], ranges: tuple[Rang
             tables.change_rows(root.table, marked, ("_batch_id", "_source_object", "_record_no"), updates=cleared)
 
 
-def _restore(con: Con, contract: Contract, records: pl.DataFrame) -> None:
-    """Append replaced records again as they were; one that was never stored (it came too late to be) is left where it is."""
-    table = contract.root.table
-    if records.is_empty():
-        return
+def _restore_rows(con: Con, table: str, records: pl.DataFrame) -> None:
+    """Append what a table held of replaced records before they were taken out, unless it is there."""
     wanted = set(records["by_batch_id"])
     for entry in tables.history(table):
         if entry.get(REPLACED_BY) not in wanted:
@@ -220,6 +220,16 @@ def _restore(con: Con, contract: Contract, records: pl.DataFrame) -> None:
             con.unregister("wanted")
         if rows.num_rows:
             tables.append(table, rows, batch_id=f"restored:{uuid.uuid4().hex}")
+
+
+def _restore(con: Con, contract: Contract, records: pl.DataFrame) -> None:
+    """Append replaced records again as they were; one that was never stored (it came too late to be) is left where it is."""
+    table = contract.root.table
+    if records.is_empty():
+        return
+    for obj in sorted(contract.objects, key=lambda item: item.is_root):
+        if tables.exists(obj.table) and (obj.is_root == (obj.table == table)):
+            _restore_rows(con, obj.table, records)
     head = scan_sql(table, int(tables.version(table) or 0))
     con.register("wanted", records.to_arrow())
     there = con.execute(

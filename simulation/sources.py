@@ -622,6 +622,9 @@ class Sources:
                 f"training/activity/{_another_name(chosen.path, 2)}", chosen.data[: len(chosen.data) * 6 // 10], r
             )
             self.ledger.bad[r]["truncated_fit"] += 1
+            self.ledger.duplicates[r]["salvaged_of_truncated_fit"] += (
+                1  # what can be read of it is in the whole file too
+            )
             self.ledger.notes[r]["truncated_fit"] = _another_name(chosen.path, 2)
 
 

@@ -61,6 +61,9 @@ __all__ = [
 
 FOLDER = Path(__file__).resolve().parent
 DOMAINS = ("venue", "event", "training", "fitness", "supervision", "reference")
+SEVERAL_ROOTS = frozenset(("activity",))
+"""Decoders whose objects hold root records of several kinds (a device sends activities and wellness records alike)."""
+
 TECHNICAL_COLUMNS = ("_batch_id", "_record_no", "_source_object", "_ingested_at", "part_date")
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -185,7 +188,7 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
     if problems or root is None:
         return None
     roots = [o for o in objects if o.is_root]
-    if len(roots) != 1:
+    if not roots or (len(roots) > 1 and not (server and server.decoder in SEVERAL_ROOTS)):
         problems.append("contract.schema: exactly one root object is needed")
         return None
     if root.kind == "source" and roots[0].name != parts[1]:

@@ -351,13 +351,18 @@ class Contract(Spec):
 
     @property
     def root(self) -> ObjectSpec:
-        """The object whose records are counted in the ledger."""
+        """The object whose records are counted in the ledger; the first of them where there are several (`roots`)."""
         return next(o for o in self.objects if o.is_root)
 
     @property
     def is_stream(self) -> bool:
         """Whether `tiyu stream` receives the source all the time, instead of a schedule fetching it."""
         return self.server is not None and self.server.connector == "mqtt"
+
+    @property
+    def roots(self) -> list[ObjectSpec]:
+        """All objects with records of their own: what is received is accounted for by all of them together."""
+        return [o for o in self.objects if o.is_root]
 
     @property
     def cycle_hours(self) -> int:

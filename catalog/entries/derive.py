@@ -38,7 +38,7 @@ DECODER_FORMAT = {
     "xlsx": ("sheet", "XLSX"),
     "ndjson": ("self_describing", "NDJSON"),
     "json_items": ("service", "REST 接口（JSON）"),
-    "activity": ("self_describing", "FIT、TCX、GPX"),
+    "activity": ("self_describing", "FIT、TCX、GPX、苹果健康导出"),
 }
 _OUTPUT_FORMAT = {"exchange": ("sheet", "CSV（压缩）"), "open": ("sheet", "CSV、XLSX、JSON、XML")}
 _MARKS = ("N", "P", "S")

@@ -151,12 +151,13 @@ def source_rows() -> dict[str, list[dict]]:
         activities.append({
             "activity_id": f"a{a}", "athlete_token": None if a == 7 else f"t{a % 4}", "file_format": "fit", "device_maker": "m", "device_product": "p", "started_at": begin,
             "sport_code": ("running", "swimming")[a % 2], "sub_sport": "x", "max_hr_bpm": None if a == 5 else 180 + a, "resting_hr_bpm": 50, "session_count": 2, "lap_count": 1,
-            "sample_count": 60, "has_position": True, "decoder": "d", "part_date": day,
+            "sample_count": 60, "has_position": True, "decoder": "d", "local_date": day, "is_partial": False, "part_date": day,
         })  # fmt: skip
         for s in (1, 2):
             sessions.append({
                 "activity_id": f"a{a}", "session_no": s, "started_at": begin + timedelta(seconds=200 * (s - 1)), "elapsed_s": 200.0 + s + a,
                 "timer_s": None if a % 3 == 0 else 190.0 + s, "distance_m": 500.0 + s + a, "avg_hr_bpm": 130 + s + a, "max_hr_bpm": 170, "sport_code": None if s == 2 else "running",
+                "is_training": None if a == 6 else not (a == 3 and s == 2),
                 "part_date": day,
             })  # fmt: skip
         for k in range(40):

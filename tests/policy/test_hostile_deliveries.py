@@ -161,8 +161,11 @@ def test_an_object_that_cannot_be_opened_is_named_as_it_may_be_written_down(home
 @pytest.mark.parametrize("creator", [f"{NAME}的手表", "Ouyang's Watch", f"GPS {PHONE}"])
 def test_a_device_name_that_its_owner_gave_is_not_kept(creator):
     gpx = '<gpx creator="{}"><trk><trkseg><trkpt lat="31" lon="121"><time>2026-11-19T01:00:00Z</time></trkpt></trkseg></trk></gpx>'
-    assert read_xml(gpx.format(creator).encode(), "gpx").device_product is None
-    assert read_xml(gpx.format("Garmin Forerunner 945").encode(), "gpx").device_product == "Garmin Forerunner 945"
+    assert read_xml(gpx.format(creator).encode(), "gpx").activities[0].device_product is None
+    assert (
+        read_xml(gpx.format("Garmin Forerunner 945").encode(), "gpx").activities[0].device_product
+        == "Garmin Forerunner 945"
+    )
 
 
 def test_a_track_that_unpacks_to_too_much_is_not_read(monkeypatch):

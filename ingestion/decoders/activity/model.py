@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -81,45 +82,121 @@ _RACKET = {"badminton", "table_tennis", "tennis"}
 _NAMED_SPORT = re.compile(r"_([a-z][a-z_]*)\.(?:fit|tcx|gpx)(?:\.gz|\.zip)?$", re.IGNORECASE)
 
 
-class DamagedError(Exception):
-    """The file cannot be read to its end. ``reason`` is Chinese; ``offset`` is where the damaged part begins."""
-
-    def __init__(self, reason: str, salvageable: int, offset: int = 0):
-        super().__init__(reason)
-        self.reason = reason
-        self.salvageable = salvageable
-        self.offset = offset
-
-
 class NotActivityError(Exception):
-    """The file is sound but is no activity (settings, monitoring, weight, course …)."""
+    """The file is sound but is no activity (settings, goals …). ``kind`` is the device's word for what it is."""
 
     def __init__(self, kind: str):
         super().__init__(kind)
         self.kind = kind
 
 
+class RouteError(NotActivityError):
+    """A route, course or plan: places without the times at which somebody was there."""
+
+
+@dataclass
+class Problem:
+    """A stretch of a file that cannot be read: rule, Chinese reason, half-open byte range in the unpacked file (None:
+    the whole file)."""
+
+    rule_id: str
+    reason: str
+    byte_from: int | None = None
+    byte_to: int | None = None
+
+
+@dataclass
+class DeveloperValues:
+    """What an app on the device added to the standard fields, one name: ``item_no`` (numbers from 1 of samples, laps
+    or sessions, as ``scope`` says) and ``values`` side by side."""
+
+    scope: str
+    name: str
+    unit: str | None
+    item_no: npt.NDArray[np.int64]
+    values: Floats
+
+
 @dataclass
 class Activity:
-    """One activity file. Times are Unix seconds or None; ``samples`` holds float arrays of one length with NaN for
-    what was not measured, and ``sampled_at`` in Unix seconds."""
+    """One activity. Times are Unix seconds or None; ``samples`` holds float arrays of one length with NaN for
+    what was not measured, and ``sampled_at`` in Unix seconds. ``identity`` is what the activity's number is made of;
+    ``utc_offset_min`` the wearer's clock against UTC; ``rr_ms`` the intervals between beats in order; ``is_partial``
+    says that the file was damaged and more may have been in it, ``unread`` where that stands."""
 
     file_format: str
     decoder: str
+    identity: bytes = field(default=b"", repr=False)
     device_maker: str | None = None
     device_product: str | None = None
     started_at: float | None = None
+    utc_offset_min: int | None = None
     sport: str | None = None
     sub_sport: str | None = None
     max_hr_bpm: int | None = None
     resting_hr_bpm: int | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
     laps: list[dict[str, Any]] = field(default_factory=list)
+    lengths: list[dict[str, Any]] = field(default_factory=list)
     samples: dict[str, Floats] = field(default_factory=dict)
+    rr_ms: Floats = field(default_factory=lambda: np.zeros(0))
+    developer: list[DeveloperValues] = field(default_factory=list)
+    is_partial: bool = False
+    unread: tuple[int, int] | None = None
 
     @property
     def sample_count(self) -> int:
         return len(self.samples["sampled_at"]) if self.samples else 0
+
+    @property
+    def activity_id(self) -> str:
+        """First 32 hex digits of the SHA-256 of ``identity``."""
+        return hashlib.sha256(self.identity).hexdigest()[:32]
+
+
+@dataclass
+class Reading:
+    """Everything one unpacked file gives. ``wellness`` holds columns of one length each (see `wellness.COLUMNS`)."""
+
+    activities: list[Activity] = field(default_factory=list)
+    wellness: list[dict[str, list[Any]]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+_MIN_FINGERPRINT = 10  # fewer samples than these are alike by chance
+_MAX_FINGERPRINT = 60  # these are enough, and a damaged file mostly still has them
+
+
+def channels(samples: dict[str, Floats]) -> int:
+    """How many kinds of measure the samples hold; a position counts once."""
+    return sum(bool(np.isfinite(samples[name]).any()) for name in SAMPLE_FIELDS if name != "lat") if samples else 0
+
+
+def fingerprints(samples: dict[str, Floats]) -> tuple[str | None, str | None]:
+    """What an activity looks like whatever clock, format or device maker's export it went through.
+
+    The first is made of the seconds of its first sixty samples counted from the first one, the other of seconds and
+    heart rate where there is one. None where fewer than ten samples, or a heart rate that never moves, would have to do.
+    """
+    if not samples:
+        return None, None
+    times = samples["sampled_at"]
+    known = np.isfinite(times)
+    heart = known & np.isfinite(samples["heart_rate_bpm"])
+    return _digest(times[known]), _digest(times[heart], samples["heart_rate_bpm"][heart])
+
+
+def _digest(times: Floats, values: Floats | None = None) -> str | None:
+    if len(times) < _MIN_FINGERPRINT:
+        return None
+    order = np.argsort(times, kind="stable")[:_MAX_FINGERPRINT]
+    if values is not None and len(np.unique(values[order])) < 3:
+        return None
+    relative = np.round(times[order] - times[order[0]]).astype("<i8")
+    made = hashlib.blake2b(relative.tobytes(), digest_size=8)
+    if values is not None:
+        made.update(np.round(values[order]).astype("<i8").tobytes())
+    return made.hexdigest()
 
 
 def valid_time(value: Any) -> float | None:

@@ -12,9 +12,11 @@ from lxml import etree
 from ingestion.decoders.activity.model import (
     SAMPLE_FIELDS,
     Activity,
-    DamagedError,
     Floats,
     NotActivityError,
+    Problem,
+    Reading,
+    RouteError,
     real,
     session_from_samples,
     valid_time,
@@ -43,6 +45,9 @@ _GPX_POINT = {
     "speed": "speed_m_s",
     "distance": "distance_m",
 }
+
+
+_TCX_ACTIVITY = ("Activity", "MultiSportSession")
 
 
 class _Points:
@@ -89,23 +94,72 @@ class _Points:
         return {name: column[~repeated] for name, column in columns.items()}
 
 
-def read_xml(data: bytes, file_format: str) -> Activity:
-    """Read a TCX or GPX file. Raises DamagedError or NotActivityError."""
+def read_xml(data: bytes, file_format: str) -> Reading:
+    """Read a TCX or GPX file; of a broken document what stands before the damage. Raises NotActivityError, and
+    RouteError for places without times."""
     body = data.lstrip(b" \t\r\n")  # some exporters put blanks before the XML declaration
+    problem: Problem | None = None
+    damage = 0
     try:
         root = etree.fromstring(body, _parser())
     except (etree.XMLSyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
+        line, column = getattr(error, "position", (0, 0))
+        damage = len(data) - len(body) + _offset_of(body, line, column)
         where = f"第 {line} 行" if line else "开头"
-        raise DamagedError(f"{file_format.upper()} 文件不是完整合法的 XML（{where}）", _salvage(body)) from None
-    if root.getroottree().docinfo.doctype:
-        raise DamagedError(f"{file_format.upper()} 文件含有文档类型声明，出于安全不予解析", 0)
+        problem = Problem(
+            "decode.damaged_file", f"{file_format.upper()} 文件不是完整合法的 XML（{where}）", damage, len(data)
+        )
+        root = _salvage(body)
+    if root is not None and root.getroottree().docinfo.doctype:
+        reason = f"{file_format.upper()} 文件含有文档类型声明，出于安全不予解析；可挽救 0 条采样"
+        return Reading(problems=[Problem("decode.damaged_file", reason)])
+    try:
+        activities = _activities(root, data) if root is not None else []
+    except NotActivityError:
+        if problem is None:
+            raise
+        activities = []
+    reading = Reading(activities)
+    if problem is not None:
+        count = sum(activity.sample_count for activity in activities)
+        problem.reason += f"；可挽救 {count} 条采样"
+        reading.problems.append(problem)
+        reading.activities = [activity for activity in activities if activity.sample_count]
+        for activity in reading.activities:
+            activity.is_partial, activity.unread = True, (damage, len(data))
+    return reading
+
+
+def _activities(root: Any, data: bytes) -> list[Activity]:
     name = _local(root)
     if name == "TrainingCenterDatabase":
-        return _read_tcx(root)
+        holders = [element for element in root if _local(element) == "Activities"]
+        parts = [element for holder in holders for element in holder if _local(element) in _TCX_ACTIVITY]
+        if not parts:
+            kinds = {_local(element) for element in root.iter("{*}Course", "{*}Workout")}
+            raise RouteError("tcx:course") if kinds else NotActivityError("tcx")
+        found = []
+        for part in parts:
+            activity = _read_tcx(part)
+            activity.identity = data if len(parts) == 1 else etree.tostring(part, method="c14n")
+            found.append(activity)
+        return found
     if name == "gpx":
-        return _read_gpx(root)
+        activity = _read_gpx(root)
+        activity.identity = data
+        return [activity]
     raise NotActivityError(f"xml:{name[:40]}")
+
+
+def _offset_of(body: bytes, line: int, column: int) -> int:
+    """Byte place of a line and column, both from 1."""
+    place = 0
+    for _ in range(line - 1):
+        after = body.find(b"\n", place)
+        if after < 0:
+            break
+        place = after + 1
+    return min(place + max(column - 1, 0), len(body))
 
 
 def _parser(recover: bool = False) -> etree.XMLParser:
@@ -114,34 +168,36 @@ def _parser(recover: bool = False) -> etree.XMLParser:
     )
 
 
-def _salvage(body: bytes) -> int:
-    """How many points can still be read of a broken document."""
+def _salvage(body: bytes) -> Any:
+    """The tree of what can still be read of a broken document; None when nothing can."""
     try:
-        root = etree.fromstring(body, _parser(recover=True))
+        return etree.fromstring(body, _parser(recover=True))
     except (etree.XMLSyntaxError, ValueError):
-        return 0
-    if root is None:
-        return 0
-    return sum(1 for _ in root.iter("{*}Trackpoint", "{*}trkpt"))
+        return None
 
 
 def _read_tcx(root: Any) -> Activity:
+    """One ``Activity``, or a ``MultiSportSession`` whose legs are the sessions of one activity."""
     points = _Points()
     activity = Activity("tcx", "lxml")
     lap: dict[str, Any] | None = None
     session: dict[str, Any] | None = None
     # iter() gives document order: a value belongs to the activity, lap and point that began last.
     for element in root.iter(
-        "{*}Activity", "{*}Lap", "{*}Trackpoint", "{*}Time", "{*}Value", "{*}TotalTimeSeconds", "{*}Name", "{*}Id",
+        "{*}Activity", "{*}Transition", "{*}Lap", "{*}Trackpoint", "{*}Time", "{*}Value", "{*}TotalTimeSeconds", "{*}Name", "{*}Id",
         *("{*}" + name for name in _TCX_POINT),
     ):  # fmt: skip
         name = _local(element)
         parent = _local(element.getparent()) if element.getparent() is not None else ""
         text = element.text
         if name == "Activity":
-            session = {"sport": element.get("Sport"), "sub_sport": None, "laps": []}
+            session = {"sport": element.get("Sport"), "sub_sport": None, "is_training": True, "laps": []}
             activity.sessions.append(session)
-        elif name == "Lap" and session is not None:
+        elif name in ("Lap", "Transition") and (session is not None or name == "Transition"):
+            if name == "Transition":
+                session = {"sport": "transition", "sub_sport": None, "is_training": False, "laps": []}
+                activity.sessions.append(session)
+            assert session is not None
             lap = {
                 "started_at": valid_time(parse_time(element.get("StartTime"))),
                 "elapsed_s": None,
@@ -164,7 +220,7 @@ def _read_tcx(root: Any) -> Activity:
             lap["max_hr_bpm"] = whole(_number(text))
         elif name == "TotalTimeSeconds" and lap is not None:
             lap["elapsed_s"] = real(_number(text))
-        elif name == "DistanceMeters" and parent == "Lap" and lap is not None:
+        elif name == "DistanceMeters" and parent in ("Lap", "Transition") and lap is not None:
             lap["distance_m"] = real(_number(text))
         elif name == "Name" and parent == "Creator":
             activity.device_product = _product(text)
@@ -172,8 +228,6 @@ def _read_tcx(root: Any) -> Activity:
             session["started_at"] = valid_time(parse_time(text))
         elif name in _TCX_POINT and points.count and parent in ("Trackpoint", "Position", "TPX"):
             points.set(_TCX_POINT[name], text)
-    if not activity.sessions:
-        raise NotActivityError("tcx")
     activity.samples = points.samples()
     for session in activity.sessions:
         laps = session.pop("laps")
@@ -201,6 +255,7 @@ def _read_tcx(root: Any) -> Activity:
 
 def _read_gpx(root: Any) -> Activity:
     points = _Points()
+    has_time = False
     activity = Activity("gpx", "lxml", device_product=_product(root.get("creator")))
     segment = 0
     tracks: list[dict[str, Any]] = []
@@ -220,12 +275,17 @@ def _read_gpx(root: Any) -> Activity:
             parent = _local(element.getparent())
             if name == "time" and parent == "trkpt":
                 points.set_time(element.text)
+                has_time = True
             elif name == "type" and parent == "trk":
                 tracks[-1]["type"] = (element.text or "").strip() or None
         elif points.count and any(_local(item) == "trkpt" for item in element.iterancestors()):
             points.set(_GPX_POINT[name], element.text)
-    if not tracks:
-        raise NotActivityError("gpx")
+    if not has_time:
+        raise (
+            RouteError("gpx:route")
+            if points.count or next(root.iter("{*}rtept"), None) is not None
+            else (NotActivityError("gpx"))
+        )
     activity.samples = points.samples()
     activity.sport = tracks[0]["type"]
     session = session_from_samples(activity)

@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(not (FILES / "fit").is_dir(), reason="real device files are not here"),
 ]
 A, S, L, P = (f"ods_training__activity{suffix}" for suffix in ("", "_session", "_lap", "_sample"))
+W = "ods_training__device_wellness"
 
 
 def read(name: str):
@@ -96,27 +97,59 @@ def test_zones_of_the_wearer():
 
 
 @pytest.mark.parametrize(
-    ("name", "rule", "salvageable"),
+    ("name", "rule", "salvageable", "partial"),
     [
-        ("fit/antfs-dump.63.fit", "decode.no_valid_date", 686),
-        ("fit/DeveloperData.fit", "decode.no_valid_date", 3),
-        ("fit/activity-activity-filecrc.fit", "decode.damaged_file", 28),
-        ("fit/activity-unexpected-eof.fit", "decode.damaged_file", 14),
+        ("fit/antfs-dump.63.fit", "decode.no_valid_date", 686, []),
+        ("fit/DeveloperData.fit", "decode.no_valid_date", 3, []),
+        ("fit/activity-activity-filecrc.fit", "decode.damaged_file", 28, [False, True]),
+        ("fit/activity-unexpected-eof.fit", "decode.damaged_file", 14, [True]),
     ],
 )
-def test_quarantined_with_a_reason(name, rule, salvageable):
+def test_quarantined_with_a_reason_and_salvaged(name, rule, salvageable, partial):
     result = read(name)
     (issue,) = result.issues
     assert issue.rule_id == rule
     assert f"可挽救 {salvageable} 条" in issue.reason_zh
-    assert (result.root_count, result.tables[A].num_rows) == (1, 0)
+    assert result.tables[A]["is_partial"].to_pylist() == partial
+    assert result.tables[P].num_rows == (salvageable if partial else 0)
 
 
-@pytest.mark.parametrize("name", ["MonitoringFile", "WeightScaleMultiUser", "Settings"])
-def test_no_activity(name):
+def test_settings_are_no_activity():
     with pytest.raises(TiyuError) as caught:
-        read(f"fit/{name}.fit")
+        read("fit/Settings.fit")
     assert caught.value.code == "TIYU-ING-0301"
+
+
+def test_monitoring_has_whole_times():
+    found = read("fit/MonitoringFile.fit")
+    times = found.tables[W]["recorded_at"].to_pylist()
+    assert (len(times), found.tables[A].num_rows, found.root_count) == (337, 0, 337)
+    assert times == sorted(times)
+    assert {time.date().isoformat() for time in times} == {"2014-12-27", "2014-12-28"}
+
+
+def test_two_persons_on_one_scale():
+    found = read("fit/WeightScaleMultiUser.fit").tables[W].to_pylist()
+    assert [(row["user_no"], row["weight_kg"], row["is_shared"]) for row in found] == [(0, 75.8, True), (1, 58.2, True)]
+
+
+def test_beat_intervals_and_lengths():
+    assert read("fit/garmin-fenix-5-run.fit").tables["ods_training__rr_interval"]["rr_ms"].to_pylist()[:2] == [
+        1093,
+        1165,
+    ]
+    swim = read("fit/event_timestamp.fit")
+    kinds = swim.tables["ods_training__swim_length"]["length_type"].to_pylist()
+    (session,) = swim.tables[S].to_pylist()
+    assert (kinds.count("active"), session["active_length_count"]) == (114, 114)
+    assert (session["pool_length"], session["pool_length_unit"]) == (25.0, "yd")
+
+
+def test_fields_of_an_app():
+    values = read("fit/developer-types-sample.fit").tables["ods_training__developer_value"]
+    names = set(values["field_name"].to_pylist())
+    assert names == {"Distance", "Form Power", "Leg Spring Stiffness", "Speed"}
+    assert values.num_rows == 4 * 3424
 
 
 def test_one_ride_in_two_formats_agrees():
@@ -137,7 +170,7 @@ def test_whole_folder_is_accounted_for():
     roots = {sha: count for result in results for sha, count in result.root_counts.items()}
     refused = {sha for result in results for sha in result.refusals}
     assert len(objects) == len(roots) + len(refused)
-    assert set(roots.values()) == {1}
+    assert sum(roots.values()) == sum(r.tables[A].num_rows + r.tables[W].num_rows + len(r.issues) for r in results)
     earliest = min(t for r in results for t in r.tables[P]["sampled_at"].to_pylist())
     assert earliest.year > 2000
 

@@ -15,6 +15,7 @@ from ingestion.run import ingest
 from lake import tables
 from lake.errors import TiyuError
 from quality import quarantine
+from quality.reconcile import reconcile
 
 FILES = Path(os.environ.get("TIYU_DEVICE_FILES") or Path(__file__).resolve().parents[4] / "shared" / "data")
 
@@ -46,9 +47,9 @@ def rows(name: str) -> pl.DataFrame:
 
 
 def test_what_a_correct_reader_finds(folder):
-    count = len(list(folder.iterdir()))
     report = ingest("training.activity", folder)
-    assert report.decoded == count == report.accepted + report.quarantined + report.duplicate
+    assert report.decoded == report.accepted + report.quarantined + report.duplicate
+    assert reconcile("training.activity").ok
 
     activities, samples = rows("ods_training__activity"), rows("ods_training__activity_sample")
     sizes = samples.group_by("activity_id").len()
@@ -63,11 +64,26 @@ def test_what_a_correct_reader_finds(folder):
     assert rows("ods_training__activity_lap").filter(pl.col("activity_id") == big).height == 4
 
     ride = activities.filter(pl.col("sample_count") == 96)
-    assert ride.height == 1, "the same ride as TCX and GPX is one activity"
+    assert ride["file_format"].to_list() == ["tcx"], "the same ride as TCX and GPX is one activity, the richer one"
+    walk = activities.filter(pl.col("sample_count") == 14)
+    assert walk["is_partial"].to_list() == [False], "whole, damaged, cut and chained: one activity"
+
+    swim = rows("ods_training__activity_session").filter(pl.col("pool_length_unit") == "yd")
+    assert (swim["pool_length"][0], swim["active_length_count"][0]) == (25.0, 114)
+    assert rows("ods_training__swim_length").height == 166
+    assert rows("ods_training__rr_interval").height == 113 + 126
+    assert rows("ods_training__developer_value")["field_name"].unique().sort().to_list() == [
+        "Distance", "Form Power", "Leg Spring Stiffness", "Speed",
+    ]  # fmt: skip
+    worn = rows("ods_training__device_wellness")
+    assert dict(worn.group_by("record_kind").len().iter_rows()) == {"monitoring": 337, "weight": 2}
+    scale = worn.filter(pl.col("record_kind") == "weight").sort("user_no")
+    assert scale["user_no"].to_list() == [0, 1]
+    assert scale["weight_kg"].to_list() == [75.8, 58.2]
 
     refused = rows(quarantine.TABLE)
     assert dict(refused.group_by("rule_id").len().iter_rows()) == {
-        "TIYU-ING-0301": 3,  # monitoring, settings, weight scale
+        "TIYU-ING-0301": 1,  # settings
         "decode.damaged_file": 2,
         "decode.no_valid_date": 2,
     }

@@ -276,7 +276,7 @@ def second(city_folder: Path, resource: str, folder: Path) -> None:
     elif resource == "training.activity":
         own = folder / VISITOR.athlete_no
         own.mkdir()
-        data = track(replace(VISITOR, at=VISITOR.at + timedelta(hours=1)))  # another activity
+        data = track(replace(VISITOR, at=VISITOR.at + timedelta(minutes=67)))  # another activity
         (own / f"{VISITOR.at:%Y%m%d%H%M}_{VISITOR.phone}.gpx").write_bytes(data)
     else:
         sample = json.loads(

@@ -131,9 +131,13 @@ def test_a_new_file_is_seen_without_restart(tmp_path):
                 "ods_training__activity_session",
                 "ods_training__activity_lap",
                 "ods_training__activity_sample",
+                "ods_training__swim_length",
+                "ods_training__rr_interval",
+                "ods_training__developer_value",
+                "ods_training__device_wellness",
             ],
-            "started_at",
-            ["athlete_token", "started_at"],
+            "local_date",
+            ["activity_id"],
         ),
         (
             "training.athlete",
@@ -155,8 +159,13 @@ def test_source_tables_dates_and_keys(contract_id, tables, part_date, dedup):
     assert [o.table for o in contract.objects] == tables
     assert contract.root.part_date == part_date
     assert contract.root.dedup == dedup
+    assert [o.table for o in contract.roots] == [
+        tables[0],
+        *(["ods_training__device_wellness"] if len(tables) > 1 else []),
+    ]
     for child in contract.objects[1:]:
-        assert (child.parent, child.parent_key, child.part_date) == (tables[0], ["activity_id"], None)
+        if not child.is_root:
+            assert (child.parent, child.parent_key, child.part_date) == (tables[0], ["activity_id"], None)
 
 
 def test_no_raw_identifier_is_a_stored_column():

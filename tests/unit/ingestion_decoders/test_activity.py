@@ -18,6 +18,9 @@ from tests.unit.ingestion_decoders import fit_bytes
 
 START = 1_788_000_000
 A, S, L, P = (f"ods_training__activity{suffix}" for suffix in ("", "_session", "_lap", "_sample"))
+LENGTH, BEAT, APP, W = (
+    f"ods_training__{name}" for name in ("swim_length", "rr_interval", "developer_value", "device_wellness")
+)
 
 TCX = """<?xml version="1.0"?>
 <TrainingCenterDatabase xmlns="http://www.garmin.com/xmlschemas/TrainingCenterDatabase/v2"><Activities>
@@ -43,14 +46,18 @@ GPX = """<gpx xmlns="http://www.topografix.com/GPX/1/1" creator="x"><trk><name>n
 
 def run(content: bytes, name: str = "SHA000001/202609010730_badminton.fit"):
     result = decoders.decode({"kind": "activity"}, content, object_name=name, object_sha256="s" * 64, contract=None)
-    assert result.root_count == result.tables[A].num_rows + len(result.issues)
-    root = result.tables[A]
-    counted = (
-        sum(root["sample_count"].to_pylist()),
-        sum(root["session_count"].to_pylist()),
-        sum(root["lap_count"].to_pylist()),
-    )
-    assert counted == (result.tables[P].num_rows, result.tables[S].num_rows, result.tables[L].num_rows)
+    root, wellness = result.tables[A], result.tables[W]
+    assert result.root_count == root.num_rows + wellness.num_rows + len(result.issues)
+    numbers = [
+        *root["_record_no"].to_pylist(),
+        *wellness["_record_no"].to_pylist(),
+        *(i.record_no for i in result.issues),
+    ]
+    assert sorted(numbers) == list(range(1, result.root_count + 1)), "every root record has a number of its own"
+    counted = {P: "sample_count", S: "session_count", L: "lap_count", LENGTH: "length_count", BEAT: "interval_count",
+               APP: "value_count"}  # fmt: skip
+    for table, column in counted.items():
+        assert sum(root[column].to_pylist()) == result.tables[table].num_rows, table
     return result
 
 
@@ -103,7 +110,7 @@ def test_device_uptime_is_no_date():
     (issue,) = result.issues
     assert (issue.rule_id, issue.preview_bytes) == ("decode.no_valid_date", None)
     assert "7 条" in issue.reason_zh
-    assert [table.num_rows for table in result.tables.values()] == [0, 0, 0, 0]
+    assert {table.num_rows for table in result.tables.values()} == {0}
 
 
 def test_chained_activity_and_settings_are_one_activity():
@@ -111,11 +118,22 @@ def test_chained_activity_and_settings_are_one_activity():
     assert first(run(content), A)["sample_count"] == 5
 
 
-def test_chained_activities_are_one_root_with_all_samples():
-    result = run(fit_bytes.activity(START, 5) + fit_bytes.activity(START + 100, 4))
-    root = first(result, A)
-    assert (result.root_count, root["session_count"], root["sample_count"]) == (1, 2, 9)
-    assert [row["sample_no"] for row in result.tables[P].to_pylist()] == list(range(1, 10))
+def test_settings_before_the_activity_are_no_second_record():
+    content = fit_bytes.activity(START, 0, kind=2, session=False) + fit_bytes.activity(START, 5)
+    assert (run(content).root_count, first(run(content), A)["sample_count"]) == (1, 5)
+
+
+def test_chained_activities_are_one_activity_each():
+    one, other = fit_bytes.activity(START, 5), fit_bytes.activity(START + 100, 4)
+    beats = fit_bytes.strap_beats(START + 100, [(n * 0.75, 150) for n in range(8)])
+    result = run(one + other + beats)
+    roots = result.tables[A].to_pylist()
+    assert [(r["_record_no"], r["sample_count"], r["session_count"]) for r in roots] == [(1, 5, 1), (2, 4, 1)]
+    assert len({r["activity_id"] for r in roots}) == 2
+    assert roots[0]["activity_id"] == first(run(one), A)["activity_id"], "as if it had come in a file of its own"
+    samples = result.tables[P].to_pylist()
+    assert [row["sample_no"] for row in samples] == [1, 2, 3, 4, 5, 1, 2, 3, 4]
+    assert [row["_record_no"] for row in samples] == [1] * 5 + [2] * 4
 
 
 def test_strap_heart_rate_is_spread_onto_samples():
@@ -136,26 +154,50 @@ def test_stale_beats_say_nothing():
     assert rates[13:] == [None] * 47
 
 
-def test_crc_error_is_quarantined_with_what_could_be_salvaged():
-    good, bad = fit_bytes.activity(START, 5), bytearray(fit_bytes.activity(START, 6))
+def test_crc_error_is_quarantined_and_what_can_be_read_is_salvaged():
+    good, bad = fit_bytes.activity(START, 5), bytearray(fit_bytes.activity(START + 60, 6))
     bad[-1] ^= 0xFF
-    (issue,) = run(good + bytes(bad)).issues
-    assert issue.rule_id == "decode.damaged_file"
+    result = run(good + bytes(bad))
+    (issue,) = result.issues
+    assert (issue.rule_id, issue.record_no) == ("decode.damaged_file", 3)
     assert "校验和不符" in issue.reason_zh
     assert "11 条" in issue.reason_zh
-    assert (issue.byte_from, issue.byte_to) == (len(good), len(good) + len(bad))
+    place = (len(good), len(good) + len(bad))
+    assert (issue.byte_from, issue.byte_to) == place
+    whole, partial = result.tables[A].to_pylist()
+    assert (whole["is_partial"], whole["unread_byte_from"], whole["sample_count"]) == (False, None, 5)
+    assert (partial["is_partial"], partial["unread_byte_from"], partial["unread_byte_to"]) == (True, *place)
+    assert partial["sample_count"] == 6
 
 
-def test_cut_file_is_quarantined():
-    (issue,) = run(fit_bytes.activity(START, 6)[:-3]).issues
+def test_cut_file_is_quarantined_and_salvaged_up_to_the_cut():
+    content = fit_bytes.activity(START, 6, session=False)
+    cut = len(content) - 10  # inside the lap
+    result = run(content[:cut])
+    (issue,) = result.issues
     assert "截断" in issue.reason_zh
     assert "6 条" in issue.reason_zh
+    root = first(result, A)
+    assert (root["is_partial"], root["sample_count"], root["session_count"], root["elapsed_s"]) == (True, 6, 1, 5.0)
+    assert (issue.byte_from, issue.byte_to) == (root["unread_byte_from"], root["unread_byte_to"])
+    assert 0 < issue.byte_from < issue.byte_to == cut
+    assert content[issue.byte_from] == 3, "the lap's data message begins where reading ended"
+
+
+def test_damage_before_the_first_sample_leaves_nothing_to_salvage():
+    result = run(fit_bytes.activity(START, 6)[:40])
+    assert result.tables[A].num_rows == 0
+    assert "0 条" in result.issues[0].reason_zh
 
 
 def test_zero_padding_is_harmless_other_remainders_are_not():
-    assert first(run(fit_bytes.activity(START, 5) + bytes(100)), A)["sample_count"] == 5
-    (issue,) = run(fit_bytes.activity(START, 5) + b"rubbish at the end").issues
+    whole = fit_bytes.activity(START, 5)
+    assert first(run(whole + bytes(100)), A)["sample_count"] == 5
+    result = run(whole + b"rubbish at the end")
+    (issue,) = result.issues
     assert "5 条" in issue.reason_zh
+    assert (issue.byte_from, issue.byte_to) == (len(whole), len(whole) + 18)
+    assert first(result, A)["is_partial"] is False, "the activity before it is whole: its checksum says so"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x0e", b"no fit at all"])
@@ -164,7 +206,7 @@ def test_rubbish_named_fit_is_quarantined(content):
     assert issue.rule_id == "decode.damaged_file"
 
 
-@pytest.mark.parametrize(("kind", "code"), [(2, "TIYU-ING-0301"), (9, "TIYU-ING-0301"), (32, "TIYU-ING-0301")])
+@pytest.mark.parametrize(("kind", "code"), [(2, "TIYU-ING-0301"), (9, "TIYU-ING-0301"), (6, "TIYU-ING-0303")])
 def test_other_device_files_are_refused(kind, code):
     with pytest.raises(TiyuError) as caught:
         run(fit_bytes.activity(START, 0, kind=kind, session=False))
@@ -204,9 +246,13 @@ def test_gpx_without_times_has_no_date():
 
 
 def test_cut_xml_is_quarantined_with_salvage():
-    (issue,) = run(GPX[: GPX.index("</trkseg>")].encode(), "x.gpx").issues
+    cut = GPX[: GPX.index("</trkseg>")].encode()
+    result = run(cut, "x.gpx")
+    (issue,) = result.issues
     assert issue.rule_id == "decode.damaged_file"
     assert "2 条" in issue.reason_zh
+    root = first(result, A)
+    assert (root["is_partial"], root["sample_count"], root["unread_byte_to"]) == (True, 2, len(cut))
 
 
 def test_external_entities_and_bombs_are_not_followed(tmp_path):
@@ -256,13 +302,14 @@ def test_zip_of_several_files_gives_several_roots():
         ("__MACOSX/._a.fit", b"x"),
     )
     result = run(content, "export.zip")
-    assert result.tables[A]["_record_no"].to_pylist() == [1, 2]
+    assert result.tables[A]["_record_no"].to_pylist() == [1, 2, 3]
+    assert result.tables[A]["is_partial"].to_pylist() == [False, False, True]
     assert {i.record_no: i.rule_id for i in result.issues} == {
-        3: "decode.damaged_file",
-        4: "decode.not_activity",
-        5: "decode.unsupported_file",
+        4: "decode.damaged_file",
+        5: "decode.not_activity",
+        6: "decode.unsupported_file",
     }
-    assert set(result.tables[P]["_record_no"].to_pylist()) == {1, 2}
+    assert set(result.tables[P]["_record_no"].to_pylist()) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("name", ["x.fit.gz", "x.zip"])
@@ -318,7 +365,7 @@ def test_damage_never_raises_anything_else_and_every_file_is_accounted_for(which
     try:
         result = run(bytes(content), f"x.{which}")
     except TiyuError as error:
-        if error.code not in ("TIYU-ING-0301", "TIYU-ING-0302", "TIYU-ING-0216"):
+        if error.code not in ("TIYU-ING-0301", "TIYU-ING-0302", "TIYU-ING-0303", "TIYU-ING-0216"):
             raise
         return
     assert result.root_count >= 1 or which == "zip"

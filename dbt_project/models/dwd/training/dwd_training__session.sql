@@ -2,7 +2,8 @@
     'strategy': 'replace_window', 'partition_by': ['part_date'], 'lookback_days': 1, 'lookahead_days': 1
 }}) }}
 -- Minutes per Edwards zone: the time to the next sample counts in the zone of the sample, unless the gap is longer than
--- the rule allows (no data is not rest). Without the athlete's maximal heart rate the zones stay null.
+-- the rule allows (no data is not rest). A transition between two sports and a recording of beats at rest end the session
+-- before them, but are no training of their own. Without the athlete's maximal heart rate the zones stay null.
 
 with limits as (
     select
@@ -129,3 +130,4 @@ select
 from activities
 inner join sessions on activities.activity_id = sessions.activity_id
 left join zones on sessions.activity_id = zones.activity_id and sessions.session_no = zones.session_no
+where coalesce(sessions.is_training, true)
