@@ -1,13 +1,15 @@
-"""`tiyu archive check`: is everything that was ever received still there and whole?"""
+"""`tiyu archive`: is everything ever received still there and whole, its exact bytes again, and who had them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.output import AsJson, emit, print_banner
+from cli.role import AsRole, acting
 
 
 def register(app: typer.Typer) -> None:
@@ -60,3 +62,81 @@ def register(app: typer.Typer) -> None:
         )  # fmt: skip
         if not ok:
             raise typer.Exit(1)
+
+    @group.command("get")
+    def get(
+        batch: Annotated[str, typer.Argument(help="Batch id, or its first 8 or more characters.")],
+        reason: Annotated[str, typer.Option(help="Why the raw content is needed; kept in the ledger.")],
+        sha256: Annotated[
+            str | None, typer.Option("--object", help="Only this object: sha256, or its first 8 or more characters.")
+        ] = None,
+        to: Annotated[Path | None, typer.Option(help="Folder for the files.", show_default="./BATCH")] = None,
+        as_role: AsRole = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Give back the exact bytes of a batch, each file compared with its hash before it gets its name.
+
+        Raw content, personal data included: files are readable by this account only, and who, why and what is kept in the
+        ledger (`tiyu archive log`). Never overwrites. Exit code 3 when an object is missing or damaged; the others are written.
+        """
+        from ingestion import archive, retrieval
+        from protection import redaction
+
+        who = acting("archive get", as_role)
+        found = retrieval.find_batch(batch)
+        report = retrieval.retrieve(
+            found["batch_id"],
+            to or Path(found["batch_id"]),
+            sha256=sha256,
+            account=who.account,
+            role=who.role,
+            reason=reason,
+        )
+        lost = "".join(f"\n  {code} {report.resource}/{sha}" for sha, code in report.damaged.items())
+        shown = [{**asdict(item), "name": redaction.redact(item.name, "quarantine")} for item in report.objects]
+        emit(
+            {**asdict(report), "objects": shown, "ok": report.ok},
+            as_json,
+            table=[
+                {
+                    "文件": item["file"],
+                    "字节": item["size"],
+                    "来源中的名称": item["name"],
+                    "sha256": item["sha256"][:16],
+                }
+                for item in shown
+            ],
+            title="取出的原始对象",
+            note=f"{report.resource} 批次 {report.batch_id}：{len(report.objects)} 个对象与哈希逐一相符，写入 {report.folder}（仅本账号可读，用完请删除；已留痕）"
+            + (f"\n{len(report.damaged)} 个缺失或损坏：{lost}\n处理办法：{archive.REMEDY}" if lost else ""),
+        )
+        if not report.ok:
+            raise typer.Exit(3)
+
+    @group.command("log")
+    def log(
+        rows: Annotated[int, typer.Option(help="How many entries to show.", min=1)] = 50, as_json: AsJson = False
+    ) -> None:
+        """Show who was given raw objects, as which role, why, and how many files were written; newest first."""
+        from lake import clock, ledger
+
+        every = ledger.archive_accesses()
+        emit(
+            {"count": len(every), "accesses": every[:rows]},
+            as_json,
+            table=[
+                {
+                    "时间": f"{item['requested_at'].astimezone(clock.SHANGHAI):%Y-%m-%d %H:%M:%S}",
+                    "账号": item["account"],
+                    "角色": item["role"],
+                    "资源": item["resource"],
+                    "批次": item["batch_id"],
+                    "对象": item["sha256"][:16] if item["sha256"] else f"全部 {item['object_count']} 个",
+                    "取出": "未完成" if item["returned_count"] is None else item["returned_count"],
+                    "理由": item["reason"],
+                }
+                for item in every[:rows]
+            ],
+            title="原始对象取出记录",
+            note=f"共 {len(every)} 次",
+        )

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from lake import storage
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.settings import settings
-from protection import envelope
+from protection import envelope, keys
 
 SUFFIX = ".tiyu"
 DAMAGED = ("TIYU-ARC-0001", "TIYU-ARC-0002")
@@ -71,6 +71,7 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
     partial = root / f".{os.getpid()}-{secrets.token_hex(6)}.part"
     try:
         root.mkdir(parents=True, exist_ok=True)
+        keys.confirm(settings().archive_root)
         reader = _HashingReader(stream)
         with open(partial, "xb") as target:
             envelope.seal(reader, target)  # type: ignore[arg-type]
@@ -121,11 +122,12 @@ def verify(resource: str, sha256: str) -> int:
         while reader.read(1 << 20):
             pass
     if reader.hash.hexdigest() != sha256:
-        raise _other_content(resource, sha256)
+        raise other_content(resource, sha256)
     return reader.size
 
 
-def _other_content(resource: str, sha256: str) -> TiyuError:
+def other_content(resource: str, sha256: str) -> TiyuError:
+    """TIYU-ARC-0002 of an object that opens but is not what its name says."""
     return TiyuError(
         "TIYU-ARC-0002",
         "归档对象已损坏或被改动",
@@ -162,9 +164,10 @@ def clean_partials(resource: str) -> int:
 
 
 def open_object(resource: str, sha256: str) -> BinaryIO:
-    """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing) or TIYU-ARC-0002 (damaged)."""
+    """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing), TIYU-ARC-0002 (damaged) or TIYU-KEY-000x."""
     path = object_path(resource, sha256)
     require()
+    keys.confirm(settings().archive_root)
     try:
         file = open(path, "rb")  # noqa: SIM115 - the stream owns it
     except FileNotFoundError:
@@ -179,7 +182,7 @@ def read_object(resource: str, sha256: str) -> bytes:
     with open_object(resource, sha256) as stream:
         data = stream.read()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise _other_content(resource, sha256)
+        raise other_content(resource, sha256)
     return data
 
 

@@ -150,6 +150,21 @@ quarantine_replay = sa.Table(  # decisions about quarantined records; the quaran
     sa.Column("replayed_at", UtcDateTime, nullable=False),
     sa.Column("revoked_at", UtcDateTime),  # the batch was withdrawn later: its accepted records are quarantined again
 )
+archive_access = sa.Table(  # who had raw objects given back, why, and how many files were written
+    "archive_access",
+    metadata,
+    sa.Column("access_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("batch_id", sa.String, nullable=False),
+    sa.Column("resource", sa.String, nullable=False),
+    sa.Column("sha256", sa.String),  # one object; null: all of the batch
+    sa.Column("object_count", sa.Integer, nullable=False),
+    sa.Column("account", sa.String, nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("requested_at", UtcDateTime, nullable=False),
+    sa.Column("returned_count", sa.Integer),  # null: never came to its end
+    sa.Column("finished_at", UtcDateTime),
+)
 quality_result = sa.Table(
     "quality_result",
     metadata,
@@ -744,6 +759,31 @@ def record_replay(
             )
         if decisions:
             connection.execute(sa.insert(quarantine_replay), [{"batch_id": batch_id, **item} for item in decisions])
+
+
+# --- raw objects given back -------------------------------------------------------------------------------------
+
+
+def open_archive_access(**values: Any) -> int:
+    """Enter that somebody is given raw objects (columns of `archive_access`), before the first byte; returns its number."""
+    with transaction() as connection:
+        result = connection.execute(sa.insert(archive_access).values(requested_at=utc_now(), **values))
+        return int(result.inserted_primary_key[0])  # type: ignore[index]
+
+
+def close_archive_access(access_id: int, returned: int) -> None:
+    """Enter how many objects were given back."""
+    with transaction() as connection:
+        connection.execute(
+            sa.update(archive_access)
+            .where(archive_access.c.access_id == access_id)
+            .values(returned_count=returned, finished_at=utc_now())
+        )
+
+
+def archive_accesses() -> list[dict[str, Any]]:
+    """Who was given raw objects, newest first."""
+    return read(sa.select(archive_access).order_by(archive_access.c.access_id.desc()))
 
 
 # --- quality results and alerts ---------------------------------------------------------------------------------

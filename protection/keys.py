@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import fcntl
 import functools
+import hashlib
+import hmac
 import json
 import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +26,8 @@ from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 from lake.settings import settings
 
 _KEY_BYTES = 32
+CHECKS = "key_checks.json"
+"""File beside the data that says by which keys it was made (see `confirm`)."""
 _OWN = ("archive", "token")
 
 
@@ -64,7 +68,7 @@ class FileKeyProvider:
                 file=path.name,
                 mode=oct(mode),
             )
-        self._keys = json.loads(path.read_text("utf-8"))["purposes"]
+        self._keys = _read(path)
 
     def current(self, purpose: str) -> tuple[str, bytes]:
         entry = self._entry(purpose)
@@ -84,6 +88,13 @@ class FileKeyProvider:
             )
         return base64.b64decode(encoded)
 
+    def checks(self) -> dict[str, dict[str, str]]:
+        """Purpose → kid → check value of every key; a check value tells keys apart and gives nothing of them away."""
+        return {
+            purpose: {kid: _check(self.get(purpose, kid)) for kid in entry["keys"]}
+            for purpose, entry in self._keys.items()
+        }
+
     def _entry(self, purpose: str) -> dict:
         if purpose not in self._keys:
             raise TiyuError(
@@ -99,19 +110,91 @@ class FileKeyProvider:
 def ensure() -> Path:
     """Create the key file, or add keys of purposes that it lacks; a key that is there is never touched. Returns its path.
 
-    Raises TIYU-KEY-0002 instead of adding to a file that others can read.
+    Raises TIYU-KEY-0002 instead of adding to a file that others can read, 0005 to one that is damaged.
     """
     path = settings().key_file
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _one_writer(path.parent):
+        if path.exists():
+            FileKeyProvider(path)  # permissions that are too wide, keys that are cut short: seen, not mended in passing
         content = json.loads(path.read_text("utf-8")) if path.exists() else {"version": 1, "purposes": {}}
         missing = [purpose for purpose in purposes() if purpose not in content["purposes"]]
         if missing:
-            if path.exists():
-                FileKeyProvider(path)  # permissions that are too wide must be seen, not mended in passing
             content["purposes"] |= {purpose: _new_key() for purpose in missing}
             _write(path, content)
     return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The purposes of a key file; raises TIYU-KEY-0005 unless every key is there in its whole length."""
+
+    def damaged(**where: str) -> TiyuError:
+        return TiyuError(
+            "TIYU-KEY-0005",
+            "密钥文件已损坏或密钥长度不对，拒绝使用",
+            "从离线备份放回完整的密钥文件（chmod 600），不要手工改写，也不要重新生成",
+            EXIT_UNAVAILABLE,
+            file=path.name,
+            **where,
+        )
+
+    try:
+        purposes: dict[str, Any] = json.loads(path.read_text("utf-8"))["purposes"]
+        for purpose, entry in purposes.items():
+            if entry["current"] not in entry["keys"]:
+                raise damaged(purpose=purpose, kid=entry["current"])
+            for kid, encoded in entry["keys"].items():
+                if len(base64.b64decode(encoded, validate=True)) != _KEY_BYTES:
+                    raise damaged(purpose=purpose, kid=kid)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise damaged() from None
+    return purposes
+
+
+def _check(key: bytes) -> str:
+    return hmac.new(key, b"tiyu key check", hashlib.sha256).hexdigest()[:16]
+
+
+def confirm(folder: Path) -> None:
+    """Make sure that the keys in use are those that the data in a folder was made with.
+
+    ``folder/key_checks.json`` holds a check value for every key that was ever used there; keys not yet in it are added, so
+    that a key file exchanged later is noticed before anything is opened, sealed or tokenised with it. Without that, every
+    object would seem damaged and every person would get a second token. Raises TIYU-KEY-0004.
+    """
+    if _passing.get() is not None:  # nothing is kept that they make
+        return
+    path, file = settings().key_file, folder / CHECKS
+    _confirmed(path, _stamp(path), file, _stamp(file))
+
+
+def _stamp(path: Path) -> int:
+    """Changes with content, permissions and owner of a file, whatever time somebody sets on it."""
+    return path.stat().st_ctime_ns if path.exists() else 0
+
+
+@functools.lru_cache(maxsize=64)
+def _confirmed(path: Path, key_stamp: int, file: Path, _file_stamp: int) -> None:
+    own = _cached(path, key_stamp).checks()
+    try:
+        noted: dict[str, dict[str, str]] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        there = {purpose: dict(kids) for purpose, kids in noted.items()}
+    except (ValueError, TypeError, AttributeError):
+        noted, there = {}, {}  # a damaged note about the keys must not make the data unreachable; it is written anew
+    for purpose, kids in own.items():
+        for kid, check in kids.items():
+            if there.setdefault(purpose, {}).setdefault(kid, check) != check:
+                raise TiyuError(
+                    "TIYU-KEY-0004",
+                    "密钥与数据不符：不是写入这些数据时的密钥，拒绝使用",
+                    "放回当时的密钥文件（离线备份中的 keys.json，chmod 600）；归档与标记只能用它",
+                    EXIT_UNAVAILABLE,
+                    purpose=purpose,
+                    kid=kid,
+                )
+    if noted != there:
+        with suppress(OSError):  # who may only read the archive cannot note anything beside it
+            _write(file, there, mode=0o640)
 
 
 def _new_key() -> dict[str, Any]:
@@ -129,10 +212,10 @@ def _one_writer(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.part")
+def _write(path: Path, content: dict[str, Any], mode: int = 0o600) -> None:
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
             file.flush()
@@ -143,7 +226,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 @functools.cache
-def _cached(path: Path, mtime_ns: int) -> FileKeyProvider:
+def _cached(path: Path, _stamp: int) -> FileKeyProvider:
     return FileKeyProvider(path)
 
 
@@ -178,4 +261,4 @@ def provider() -> KeyProvider:
     if (passing_by := _passing.get()) is not None:
         return passing_by
     path = settings().key_file
-    return _cached(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _cached(path, _stamp(path))
