@@ -109,7 +109,7 @@ def deduplicate(rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, *, replayed:
     finally:
         con.close()
     return Deduplicated(
-        rows.join(keep, on=["_source_object", "_record_no"], how="semi"), again, empty, replaced=replaced.cast(REPLACED)
+        rows.join(keep, on=["_source_object", "_record_no"], how="semi"), again, empty, replaced=replaced.cast(pl.Schema(REPLACED))
     )
 
 
