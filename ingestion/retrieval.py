@@ -75,7 +75,7 @@ def find_batch(found: str) -> dict[str, Any]:
     raise TiyuError(
         "TIYU-ARC-0006",
         "没有这个批次" if not near else "批次编号的开头不止对应一个批次",
-        "批次编号见 tiyu trace、tiyu reconcile --json 与 tiyu row；可只写开头（至少 8 位）",
+        "批次编号见 tiyu trace、tiyu reconcile --json；可只写开头（至少 8 位）",
         EXIT_USAGE,
         batch=found,
         batches=len(every),

@@ -109,7 +109,10 @@ def deduplicate(rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, *, replayed:
     finally:
         con.close()
     return Deduplicated(
-        rows.join(keep, on=["_source_object", "_record_no"], how="semi"), again, empty, replaced=replaced.cast(pl.Schema(REPLACED))
+        rows.join(keep, on=["_source_object", "_record_no"], how="semi"),
+        again,
+        empty,
+        replaced=replaced.cast(pl.Schema(REPLACED)),
     )
 
 

@@ -198,7 +198,14 @@ def test_every_contract_rule_compiles_binds_and_is_never_null(monkeypatch):
     examined = 0
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'Asia/Shanghai'")
-        con.execute("CREATE TABLE ods_venue__register (venue_id VARCHAR, unit_id VARCHAR)")
+        referenced: dict[str, set[str]] = {}
+        for contract in contracts.load_all("source").values():
+            for table, column in (
+                pair for obj in contract.objects for r in rules.compile_object(obj) for pair in r.references
+            ):
+                referenced.setdefault(table, set()).add(column)
+        for table, names in referenced.items():
+            con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} VARCHAR' for name in sorted(names))})")
         for contract in contracts.load_all("source").values():
             for obj in contract.objects:
                 columns = {p.name: p.type for p in obj.properties}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import stat
 import tracemalloc
 import zipfile
@@ -109,6 +110,7 @@ def _link() -> bytes:
         (zipped(), "没有文件"),
         (zipped((".hidden", "x")), "没有文件"),
     ],
+    ids=itertools.count(),  # not the bytes: they hold the time of packing, and test workers must agree on names
 )
 def test_an_archive_that_is_not_plainly_readable_is_refused(content, word):
     error = refused(content, "0220", container="auto")

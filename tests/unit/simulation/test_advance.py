@@ -16,10 +16,9 @@ import pytest
 from simulation.advance import advance, today
 from simulation.generate import generate
 from simulation.incidents import DOWN, REFUSALS, incidents
-
-from . import sent
-from .conftest import SEED
-from .test_generate import fingerprints
+from tests.unit.simulation import sent
+from tests.unit.simulation.conftest import SEED
+from tests.unit.simulation.test_generate import fingerprints
 
 
 def quiet(text: str) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from simulation.ledger import RESOURCES
 from simulation.sources import ROSTER_HEADER
-
-from . import sent
+from tests.unit.simulation import sent
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +142,6 @@ def test_roster(tiny: Path, dirt: dict[str, Any], counts: dict[str, Any]) -> Non
 def test_device_files(tiny: Path, counts: dict[str, Any]) -> None:
     files = [p for p in (tiny / "drops/training/activity").rglob("*") if p.is_file()]
     c = counts["training.activity"]
-    assert len(files) == c["objects"] == c["records_sent"]
+    assert len(files) == c["objects"] < c["records_sent"], "one of the files holds two activities"
     assert c["bad_records"] == 1
     assert c["duplicate_records"] >= 2

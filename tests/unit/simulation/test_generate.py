@@ -11,8 +11,7 @@ import pytest
 from simulation.generate import generate
 from simulation.people import check_digits, uscc
 from simulation.sizes import SIZES
-
-from . import sent
+from tests.unit.simulation import sent
 
 
 def fingerprints(out: Path) -> dict[str, str]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from simulation import geo
-
-from . import sent
+from tests.unit.simulation import sent
 
 
 def test_venues_lie_in_their_district_except_the_wrong_ones(tiny: Path) -> None:

@@ -16,9 +16,8 @@ from simulation.records.all import FEEDS
 from simulation.records.feed import Feed
 from simulation.records.write import encode
 from simulation.sizes import LAST_DATE, SIZES
-
-from . import sent
-from .conftest import SEED
+from tests.unit.simulation import sent
+from tests.unit.simulation.conftest import SEED
 
 BY_NAME = {feed.resource: feed for feed in FEEDS}
 

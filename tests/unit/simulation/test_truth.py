@@ -8,7 +8,7 @@ from collections import defaultdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from . import sent
+from tests.unit.simulation import sent
 
 YESTERDAY = "2026-11-19"
 
