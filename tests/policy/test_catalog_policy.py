@@ -27,7 +27,7 @@ def test_stored_identifiers_are_tokens_or_masked():
                     examined += 1
                     assert prop.name.endswith("_token") or prop.mask, prop.name
                     assert prop.pi_mark in ("P", "S")
-    assert examined == 23
+    assert examined == 24
 
 
 @pytest.mark.parametrize("kind", ["exchange", "open"])

@@ -147,6 +147,8 @@ class Lake:
             "lap_count": declared_laps,
             "sample_count": 1,
             "has_position": False,
+            "is_partial": False,
+            "local_date": DAY,
             "decoder": "test",
         }
         lap = f"{batch_id}-{lap_activity}"
@@ -156,7 +158,15 @@ class Lake:
             {
                 "ods_training__activity": ([root], [DAY]),
                 "ods_training__activity_session": (
-                    [{"activity_id": activity, "session_no": 1, "started_at": at, "sport_code": "running"}],
+                    [
+                        {
+                            "activity_id": activity,
+                            "session_no": 1,
+                            "started_at": at,
+                            "sport_code": "running",
+                            "is_training": True,
+                        }
+                    ],
                     [DAY],
                 ),
                 "ods_training__activity_lap": ([{"activity_id": lap, "lap_no": 1, "started_at": at}], [DAY]),

@@ -44,16 +44,19 @@ def _free_texts(feed: Feed, obj: ObjectSpec) -> dict[str, str]:
     return {name: (STRAY.phone, STRAY.name)[number % 2] for number, name in enumerate(names) if name != feed.key}
 
 
+def _slip(feed: Feed) -> dict[str, Any]:
+    """What makes a row of a source refused: a slip with a text in it where there is one, for the stray person to stand in."""
+    slips = [slip for slip in feed.slips.values() if slip]
+    return next((slip for slip in slips if any(isinstance(value, str) for value in slip.values())), slips[0])
+
+
 def _rows(feed: Feed, sample: dict[str, Any]) -> list[dict[str, Any]]:
     """An accepted row where the source knows persons; a refused row with the stray person wherever there is room."""
     obj = _root(feed)
     rows = []
     if own := _own_fields(obj, VISITOR):
         rows.append({**sample, **own, feed.key: own.get(feed.key, f"{sample[feed.key]}977")})
-    wrong = {
-        name: STRAY.phone if isinstance(value, str) else value
-        for name, value in next(slip for slip in feed.slips.values() if slip).items()
-    }
+    wrong = {name: STRAY.phone if isinstance(value, str) else value for name, value in _slip(feed).items()}
     rows.append(
         {**sample, **_own_fields(obj, STRAY), **_free_texts(feed, obj), **wrong, feed.key: f"{sample[feed.key]}978"}
     )
@@ -66,7 +69,7 @@ def planted(feed: Feed) -> tuple[str, ...]:
     items = {OF_KIND[p.identifier_kind] for p in obj.properties if p.identifier_kind in OF_KIND}
     words = {
         **_free_texts(feed, obj),
-        **{k: v for k, v in next(s for s in feed.slips.values() if s).items() if isinstance(v, str)},
+        **{k: v for k, v in _slip(feed).items() if isinstance(v, str)},
     }
     if any(words):
         items.add("phone")

@@ -16,7 +16,7 @@ from protection import freetext, keys, masking
 from simulation.people import uscc
 from simulation.sources import FILE_HEADER
 from tests import policies
-from tests.policy.canary import lake, persons, search
+from tests.policy.canary import lake, persons, records, search
 from tests.policy.canary.persons import CONTACT, DAY, STRAY, VISITOR
 
 pytestmark = pytest.mark.policy
@@ -132,5 +132,6 @@ def test_with_one_protection_off_the_search_finds_it(home, tmp_path, monkeypatch
 
 def test_every_source_of_the_catalogue_has_canaries():
     """A new source without canaries fails here: it needs its place in `plant.plant` and in `persons.PLANTED`."""
-    assert set(persons.PLANTED) == set(lake.resources()), "plant canaries in every source"
-    assert all(persons.PLANTED.values())
+    planted = {**persons.PLANTED, **records.PLANTED}
+    assert set(planted) == set(lake.resources()), "plant canaries in every source"
+    assert all(planted.values())
