@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to
+.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -61,6 +61,8 @@ test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-on
 
 test-how-to: setup-dev ## every how-to page carried out (make test takes a sample of them)
 	@TIYU_HOW_TO=all $(PYTEST) tests/integration/how_to -n 2 --dist load $(PYTEST_ARGS)
+bench-stream: setup-dev ## messages of a broker to rows that readers see, with Airflow beside it (needs: mosquitto)
+	@$(BIN)/python -m benchmarks.stream $(BENCH_ARGS)
 
 test-canary: setup-dev ## invented persons in every source, every byte of every surface searched
 	@TIYU_CANARY=$${TIYU_CANARY:-layers} $(PYTEST) tests/policy/canary -v $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""`tiyu contract`: try a contract on a sample before anything depends on it."""
+"""`tiyu contract`: draft one from a file, and try one on a sample before anything depends on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.output import AsJson, emit, print_table
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="Contracts of sources: try one on a sample.", no_args_is_help=True)
+    group = typer.Typer(help="Contracts of sources: draft one from a file, try one on a sample.", no_args_is_help=True)
 
     @group.command("test")
     def test(
@@ -45,6 +45,36 @@ def register(app: typer.Typer) -> None:
             _show(done)
         if not done.ok:
             raise typer.Exit(1)
+
+    @group.command("draft")
+    def draft(
+        source: Annotated[str, typer.Argument(help="A file of the source, or its http(s) address.")],
+        resource: Annotated[str, typer.Option("--as", help="What the source shall be called: <domain>.<noun>.")],
+        out: Annotated[
+            Path | None,
+            typer.Option(help="Write the contract below this folder instead of printing it.", file_okay=False),
+        ] = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Look at a file and write a first contract for a person to edit: format, types, key, date, suggested grades.
+
+        No value of the file stands in it. What the file alone cannot tell is marked 待确认 or named in the notes.
+        """
+        from ingestion import drafting
+
+        done = drafting.draft(resource, *drafting.fetch(source))
+        path = None
+        if out is not None:
+            path = drafting.keep(done, resource, out)
+        if as_json:
+            emit({"contract": done.text, "path": path, "notes": done.notes}, True)
+            return
+        if path is None:
+            typer.echo(done.text, nl=False)
+        note = [f"{len(done.columns)} 列，样本 {done.recognised.rows.height:,} 条", *done.notes]
+        typer.echo("\n".join(["", *(f"· {text}" for text in note)]), err=True)
+        if path is not None:
+            typer.echo(f"已写入 {path}；改好后运行 tiyu contract test {path} --sample {source}", err=True)
 
     app.add_typer(group, name="contract")
 

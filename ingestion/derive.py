@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import duckdb
 import polars as pl
 
 from catalog import geo
 from catalog.contracts import ObjectSpec, PropertySpec
+from lake import clock
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.query import quote_name
 
@@ -29,8 +32,11 @@ def _is_minor(inputs: list[str]) -> str:
 _SQL = {"birth_year": _birth_year, "is_minor": _is_minor}
 
 
-def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) -> None:
+def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str, as_of: datetime | None = None) -> None:
     """Add the derived columns of a contract object to a temporary table in memory.
+
+    ``as_of`` is the business instant at which the batch came in (default: now); ``delivered_on`` is its Shanghai date, so a batch
+    that is processed again later keeps its date.
 
     ``point_in_district`` compares coordinates with the district outlines (1 km tolerance, display quality only, hence
     a warning and never a refusal).
@@ -42,6 +48,9 @@ def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) 
         con.execute(f"alter table {relation} add column {name} {prop.type}")
         if prop.derive.function in _SQL:
             con.execute(f"update {relation} set {name} = {_SQL[prop.derive.function](prop.derive.inputs)}")
+        elif prop.derive.function == "delivered_on":
+            day = (as_of or clock.as_of()).astimezone(clock.SHANGHAI).date()
+            con.execute(f"update {relation} set {name} = DATE '{day.isoformat()}'")
         elif prop.derive.function == "point_in_district":
             _point_in_district(con, prop, relation)
         else:

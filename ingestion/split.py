@@ -137,7 +137,7 @@ def _split(
     as_of: datetime | None,
 ) -> Split:
     corrected = corrections.apply(con, obj, as_of)
-    derive.add_derived(con, obj, "batch")
+    derive.add_derived(con, obj, "batch", as_of)
     compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]
     available = {row[0] for row in con.execute("describe batch").fetchall()}
     compiled = [rule for rule in compiled if set(rule.columns) <= available]

@@ -17,7 +17,7 @@ import polars as pl
 from deltalake import CommitProperties
 
 from lake import clock, ledger, storage, tables
-from lake.errors import EXIT_INTERNAL, TiyuError
+from lake.errors import EXIT_USAGE, TiyuError
 
 SMALL_BYTES = 16 << 20
 MIN_FILES = 8
@@ -161,7 +161,7 @@ def upkeep(names: Iterable[str] = (), *, clean: bool = False, thinned: Iterable[
     wanted = list(dict.fromkeys(names)) or known
     if missing := sorted(set(wanted) - set(known)):
         raise TiyuError(
-            "TIYU-LAKE-0005", "数据湖中没有这张表", "用 tiyu describe 查看可用的表", EXIT_INTERNAL, table="、".join(missing)
+            "TIYU-LAKE-0005", "数据湖中没有这张表", "用 tiyu describe 查看可用的表", EXIT_USAGE, table="、".join(missing)
         )  # fmt: skip
     found = []
     for name in wanted:

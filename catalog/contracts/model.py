@@ -53,10 +53,19 @@ class TiyuServer(Strict):
 
 # ------------------------------------------------------------------ property, object, root
 class Derive(Strict):
-    """A column computed at ingestion from other columns of the same row; `inputs` are ODS or raw column names."""
+    """A column computed at ingestion from other columns of the same row; `inputs` are ODS or raw column names.
 
-    function: Literal["point_in_district", "birth_year", "is_minor"]
-    inputs: list[str] = Field(min_length=1)
+    `delivered_on` has none: the Shanghai date on which the record's batch came in, for sources whose records bear no date.
+    """
+
+    function: Literal["point_in_district", "birth_year", "is_minor", "delivered_on"]
+    inputs: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _has_inputs(self) -> Derive:
+        if (self.function == "delivered_on") == bool(self.inputs):
+            raise ValueError("a derived column needs inputs; delivered_on takes none")
+        return self
 
 
 class TiyuProperty(Strict):

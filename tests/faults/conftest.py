@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +58,12 @@ class Results:
         ]
         self.parts.append("\n".join(lines))
 
+    def points(self, seed: int, tried: list[str], different: list[str]) -> None:
+        """Kill points and other faults of one ingest, each followed by a second run and a comparison."""
+        lines = [f"## Ingest: {len(tried)} faults tried (seed {seed}), {len(different)} differences found", ""]
+        lines += [f"- {name}" for name in tried] + [f"- **different** {name}" for name in different]
+        self.parts.append("\n".join(lines))
+
     def fault(self, what: str, message: str, remedy: str) -> None:
         """One storage fault: what was broken, what was said, after what the tables were those of an undisturbed run."""
         code = next((word for word in message.split() if word.startswith("TIYU-")), "?")
@@ -98,10 +105,17 @@ def results() -> Iterator[Results]:
     found.write()
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
-    """Tiny city, source servers, an undisturbed run."""
-    base = tmp_path_factory.mktemp("faults")
+@dataclass
+class World:
+    """A tiny city with its source servers running."""
+
+    city: Path
+    new_home: Callable[[str], Home]
+
+
+@contextmanager
+def served(base: Path) -> Iterator[World]:
+    """Generate the tiny city below ``base`` and run its source servers for the time of a block."""
     city = base / "city"
     generate = [sys.executable, "-m", "simulation", "generate", "--size", "tiny", "--seed", "7", "--out", str(city)]
     subprocess.run(generate, cwd=ROOT, check=True, capture_output=True)
@@ -114,6 +128,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
         [sys.executable, "-m", "simulation", *serve], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     marks: list[str] = []
+    homes: list[Path] = []
 
     def new_home(name: str) -> Home:
         path = base / name
@@ -133,8 +148,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
         }
         for variable in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
             env.pop(variable, None)
-        if name != "calm":  # tokens are made with the key: the same key, the same rows
-            shutil.copytree(base / "calm" / "keys", path / "keys")
+        if keys := [
+            home for home in homes if (home / "keys").exists()
+        ]:  # tokens are made with the key: the same key, the same rows
+            shutil.copytree(keys[0] / "keys", path / "keys")
+        homes.append(path)
         prepare = ["--scale", str(world["demo_scale"]), "--as-of", world["as_of"]]
         subprocess.run([sys.executable, "-m", "deploy.prepare", *prepare], cwd=ROOT, env=env, check=True)
         return Home(path, env)
@@ -149,12 +167,19 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
                     if servers.poll() is not None:
                         raise
                     time.sleep(0.1)
-        calm = new_home("calm")
-        for _ in undisturbed(calm):
-            pass
-        yield Reference(calm, contents(calm), serving(calm), delivered(calm), new_home, city)
+        yield World(city, new_home)
     finally:
         servers.kill()
         servers.wait()
         for mark in marks:
             sweep(mark)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """Tiny city, source servers, an undisturbed run."""
+    with served(tmp_path_factory.mktemp("faults")) as world:
+        calm = world.new_home("calm")
+        for _ in undisturbed(calm):
+            pass
+        yield Reference(calm, contents(calm), serving(calm), delivered(calm), world.new_home, world.city)

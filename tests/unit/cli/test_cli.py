@@ -20,7 +20,7 @@ EXPECTED = {
     "backfill", "reread", "ledger", "backup", "restore", "keys", "lineage",
 }  # fmt: skip
 LEAVES = {
-    "ingest", "stream", "compact", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build", "contract test",
+    "ingest", "stream", "compact", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build", "contract test", "contract draft",
     "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init", "diff", "quarantine list", "quarantine replay",
     "quarantine withdraw", "backfill", "reread", "backup", "restore", "ledger rebuild", "grade certify", "archive check", "archive get", "archive log", "policy check", "policy show", "policy explain",
     "scratch create", "scratch upload", "scratch list", "scratch drop", "scratch expire",

@@ -1,0 +1,290 @@
+"""A draft written down: an Open Data Contract Standard file that loads as it stands, with what a person must settle marked ``待确认``."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from functools import cache
+from typing import Any
+
+from catalog import contracts
+from ingestion.drafting.profile import Column, is_code
+from ingestion.drafting.recognise import Recognised
+from lake.errors import EXIT_USAGE, TiyuError
+
+TODO = "待确认"
+DELIVERED = "delivered_on"
+_LOGICAL = {
+    "VARCHAR": "string",
+    "BIGINT": "integer",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMPTZ": "timestamp",
+}
+_WORDS = (
+    ("场馆", "venue"), ("设备", "device"), ("设施", "facility"), ("街道", "street"), ("区", "district"), ("项目", "sport"), ("单位", "unit"),
+    ("名称", "name"), ("类型", "type"), ("类别", "category"), ("编号", "no"), ("编码", "code"), ("代码", "code"), ("日期", "date"), ("时间", "time"),
+    ("数量", "count"), ("人数", "person_count"), ("人次", "visit_count"), ("面积", "area"), ("金额", "amount"), ("价格", "price"), ("备注", "remark"),
+    ("状态", "status"), ("地址", "address"), ("电话", "phone"), ("姓名", "name"), ("性别", "gender"), ("年龄", "age"), ("更新", "updated"),
+    ("安装", "install"), ("投入使用", "opened"), ("额定功率", "rated_power"), ("参与", "participant"), ("室内", "indoor"), ("室外", "outdoor"),
+)  # fmt: skip
+
+
+def contract_text(resource: str, found: Recognised, columns: list[Column]) -> tuple[str, list[str]]:
+    """The YAML of a drafted contract and what it asks a person to settle. Errors: TIYU-DRF-0003."""
+    domain, _, noun = resource.partition(".")
+    if domain not in contracts.DOMAINS or not re.fullmatch(r"[a-z][a-z0-9_]*", noun):
+        raise TiyuError(
+            "TIYU-DRF-0003", "来源名不合规则", f"写成 领域.名词，领域为 {'、'.join(contracts.DOMAINS)} 之一，名词用小写英文", EXIT_USAGE,
+            resource=resource,
+        )  # fmt: skip
+    names = _names(columns)
+    key = _key(columns, found)
+    date = next((column for column in columns if column.is_date), None)
+    notes = [note for column in columns for note in column.notes]
+    if date is None:
+        notes.append(f"没有一列能作业务日期，暂用接收日期（{DELIVERED}）；有更合适的日期请改 partDate")
+    if len(key) == len(columns):
+        notes.append("没有找到能区分记录的列，暂以全部列为主键；请改 dedup")
+    notes.append("名称、责任单位、共享与开放、法律依据、保存期限、更新周期都待确认；级别是建议，由编目人员定")
+    part_date = names[date.source_name] if date else DELIVERED
+    dedup = [names[column.source_name] for column in key] + ([] if date else [DELIVERED])
+    lines = [
+        "apiVersion: v3.2.0",
+        "kind: DataContract",
+        f"id: {resource}",
+        f"name: {TODO}",
+        "version: 0.1.0",
+        "status: draft",
+        f"domain: {domain}",
+        "description:",
+        f'  purpose: "{TODO}"',
+        f'  usage: "{TODO}"',
+        f'  limitations: "{TODO}"',
+        "team:",
+        f"  name: {TODO}",
+        "customProperties:",
+        "  - property: tiyu",
+        "    value:",
+        "      kind: source",
+        f'      share: {{type: denied, basis: "{TODO}"}}',
+        f'      open: {{type: closed, basis: "{TODO}"}}',
+        "      updateCycle: {cycle: daily, graceHours: 6}",
+        f'      legalBasis: "{TODO}"',
+        f'      retention: "{TODO}"',
+        "servers:",
+        "  - server: drop",
+        "    type: custom",
+        f'    description: "{TODO}"',
+        "    customProperties:",
+        "      - property: tiyu",
+        "        value:",
+        f'          connector: {{kind: file_drop, connection: CITY_DROP, pattern: "{domain}/{noun}/**/*"}}',
+        f"          decoder: {_flow(found.decoder)}",
+        *_source_values(columns),
+        "schema:",
+        f"  - name: {noun}",
+        f"    businessName: {TODO}",
+        f'    description: "{TODO}"',
+        f'    dataGranularityDescription: "{TODO}"',
+        "    logicalType: object",
+        "    customProperties:",
+        "      - property: tiyu",
+        "        value:",
+        f"          partDate: {part_date}",
+        f"          dedup: [{', '.join(dedup)}]",
+        "          late: {expectedDays: 2}",
+        "          drift: {unknownColumn: refuse, missingColumn: refuse}",
+        "          rules: []",
+        "    properties:",
+    ]
+    required = {column.source_name for column in key} | ({date.source_name} if date else set())
+    shared = _shared(columns)
+    for column in columns:
+        lines += _property(column, names[column.source_name], column.source_name in required, shared)
+    if date is None:
+        lines += [
+            f"      - name: {DELIVERED}",
+            "        businessName: 接收日期",
+            '        description: "记录随文件到达的日期（上海时间）"',
+            "        logicalType: date",
+            "        physicalType: DATE",
+            "        classification: L1",
+            f"        customProperties: [{{property: tiyu, value: {{piMark: N, derive: {{function: {DELIVERED}}}}}}}]",
+        ]
+    return "\n".join(lines) + "\n", notes
+
+
+def _property(column: Column, name: str, required: bool, shared: dict[str, Any]) -> list[str]:
+    tiyu: dict[str, Any] = {"piMark": column.mark}
+    level = column.level
+    if column.identifier_kind:
+        tiyu["identifierKind"] = column.identifier_kind
+        if column.identifier_kind in ("name",):
+            tiyu["mask"] = "name"
+        if column.identifier_kind != "uscc":
+            level = max(level, "L3")
+            tiyu["piMark"] = column.mark if column.mark != "N" else "P"
+    own = {key: value for key, value in _settings(column).items() if shared.get(key) != value}
+    if own:
+        tiyu["read"] = own
+    lines = [
+        f"      - name: {name}",
+        f"        physicalName: {_text(column.source_name)}",
+        f"        businessName: {_text(_title(column.source_name))}",
+        f'        description: "{TODO}"',
+        f"        logicalType: {_LOGICAL[column.type]}",
+        f"        physicalType: {column.type}",
+    ]
+    if required:
+        lines.append("        required: true")
+    lines.append(f"        classification: {level}" + (f"  # {column.evidence}" if column.evidence else ""))
+    lines.append(f"        customProperties: [{{property: tiyu, value: {_flow(tiyu)}}}]")
+    return lines
+
+
+def _settings(column: Column) -> dict[str, Any]:
+    """What a column's texts need beyond the usual spellings, as the contract names it."""
+    found: dict[str, Any] = {}
+    if column.null_tokens:
+        found["nullTokens"] = list(column.null_tokens)
+    if column.date_formats:
+        found["dateFormats"] = list(column.date_formats)
+    if column.decimal_mark:
+        found["decimalMark"] = column.decimal_mark
+    if column.thousands:
+        found["thousands"] = column.thousands
+    if column.suffix:
+        found["suffix"] = column.suffix
+    if column.boolean:
+        found["trueTokens"], found["falseTokens"] = [column.boolean[0]], [column.boolean[1]]
+    return found
+
+
+def _shared(columns: list[Column]) -> dict[str, Any]:
+    """Settings said once for the source: the way numbers are written, where every column that needs one agrees."""
+    marks = {(column.decimal_mark, column.thousands) for column in columns if column.decimal_mark or column.thousands}
+    if len(marks) != 1:
+        return {}
+    decimal_mark, thousands = marks.pop()
+    numbers = [column for column in columns if column.type in ("DOUBLE", "BIGINT")]
+    if len(numbers) < 2 or any(column.type == "DOUBLE" and not column.decimal_mark for column in numbers):
+        return {}
+    return {key: value for key, value in (("decimalMark", decimal_mark), ("thousands", thousands)) if value}
+
+
+def _source_values(columns: list[Column]) -> list[str]:
+    shared = _shared(columns)
+    return [f"          values: {_flow(shared)}"] if shared else []
+
+
+def _key(columns: list[Column], found: Recognised) -> list[Column]:
+    """The fewest columns that tell records apart: one that is a code by its name first, then any, then pairs."""
+    rows = found.rows
+    filled = [column for column in columns if column.filled == 1.0 and column.type != "DOUBLE"]
+    if not rows.height or not filled:
+        return columns
+    single = [column for column in filled if rows[column.source_name].n_unique() == rows.height]
+    for wanted in (lambda column: is_code(column.source_name), lambda column: not column.is_date, lambda _: True):
+        for column in single:
+            if wanted(column):
+                return [column]
+    for number, first in enumerate(filled):
+        for second in filled[number + 1 :]:
+            if rows.select(first.source_name, second.source_name).n_unique() == rows.height:
+                return [first, second]
+    return columns
+
+
+# ------------------------------------------------------------------ names and YAML
+@cache
+def _known_titles() -> dict[str, str]:
+    """Chinese titles of the catalogue's own source columns → their names."""
+    found: dict[str, str] = {}
+    for contract in contracts.load_all("source").values():
+        for item in contract.objects:
+            for prop in item.properties:
+                found.setdefault(prop.title_zh, prop.name)
+                if prop.source_name:
+                    found.setdefault(prop.source_name, prop.name)
+    return found
+
+
+def _names(columns: list[Column]) -> dict[str, str]:
+    """Stored names: the catalogue's own for a title it knows, else English words, else the column's number."""
+    taken: set[str] = {DELIVERED}
+    names = {}
+    for number, column in enumerate(columns, 1):
+        name = _name(column, number)
+        while name in taken or name in contracts.TECHNICAL_COLUMNS:
+            name = f"{name}_{number}"
+        taken.add(name)
+        names[column.source_name] = name
+    return names
+
+
+def _name(column: Column, number: int) -> str:
+    title = unicodedata.normalize("NFKC", column.source_name)
+    known = _known_titles().get(title)
+    name = known or re.sub(
+        r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _translated(title)).lower()
+    ).strip("_")
+    if not name or not name[0].isalpha():
+        name = f"column_{number:02d}"
+    for ending in ("_token",):
+        name = name.removesuffix(ending)
+    if column.identifier_kind in ("phone", "id_no", "athlete_no"):
+        name += "_token"
+    return name[:60]
+
+
+def _translated(title: str) -> str:
+    """A Chinese title in the field's words, empty where a part of it is unknown."""
+    if title.isascii():
+        return title
+    rest, words = title, []
+    while rest:
+        if rest[0].isascii():
+            words.append(rest[0] if rest[0].isalnum() else "_")
+            rest = rest[1:]
+            continue
+        for chinese, english in sorted(_WORDS, key=lambda pair: -len(pair[0])):
+            if rest.startswith(chinese):
+                words.append(f"_{english}_")
+                rest = rest[len(chinese) :]
+                break
+        else:
+            return ""
+    return "".join(words)
+
+
+def _title(source_name: str) -> str:
+    return source_name if not source_name.isascii() else f"{TODO}（{source_name}）"
+
+
+def _text(value: str) -> str:
+    """A YAML scalar for any text."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flow(value: Any) -> str:
+    """A YAML flow value; JSON is YAML, plain words stay unquoted for readers."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ", ".join(
+                f"{key if re.fullmatch('[A-Za-z]+', key) else _text(key)}: {_flow(item)}" for key, item in value.items()
+            )
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if (
+        isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", value)
+        and value.lower() not in ("true", "false", "yes", "no", "null", "y", "n", "on", "off")
+    ):
+        return value
+    return json.dumps(value, ensure_ascii=False)
