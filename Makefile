@@ -29,7 +29,7 @@ demo: setup ## run the whole platform on a simulated city: make demo [SIZE=small
 demo-tomorrow: setup ## one more day, with a demo up or not: make demo-tomorrow [HEADLESS=1]
 	@exec $(BIN)/python -m deploy.tomorrow --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
 
-test: setup-dev ## unit, integration, data and policy tests (at most 15 minutes)
+test: setup-dev ## unit, integration, data and policy tests
 	@$(PYTEST) tests/unit tests/integration tests/data tests/policy -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup-dev ## unit tests only (seconds, no network)
