@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream
+.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream bench-ingest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-on
 
 test-how-to: setup-dev ## every how-to page carried out (make test takes a sample of them)
 	@TIYU_HOW_TO=all $(PYTEST) tests/integration/how_to -n 2 --dist load $(PYTEST_ARGS)
+bench-ingest: setup-dev ## speed and memory of the ingest beside its peers, in one run: make bench-ingest [PARTS="samples fit memory growth small"] [ARGS=…]
+	@$(BIN)/python -m benchmarks.ingest $(if $(PARTS),--parts $(PARTS)) $(ARGS)
+
 bench-stream: setup-dev ## messages of a broker to rows that readers see, with Airflow beside it (needs: mosquitto)
 	@$(BIN)/python -m benchmarks.stream $(BENCH_ARGS)
 
@@ -74,4 +77,4 @@ clean: ## remove the state of the demo and the caches (keeps the environments)
 	@$(PYTHON) -c "import shutil,sys; [shutil.rmtree(p, ignore_errors=True) for p in sys.argv[1:]]" var build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache dbt_project/target dbt_project/logs
 
 clean-all: clean ## remove the environments too
-	@rm -rf .venv .venv-cockpit .tools
+	@rm -rf .venv .venv-cockpit .venv-bench .tools
