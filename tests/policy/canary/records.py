@@ -10,9 +10,11 @@ import polars as pl
 
 from catalog import contracts
 from catalog.contracts import ObjectSpec
+from simulation.city import build_city
 from simulation.records.all import FEEDS
 from simulation.records.feed import Feed
 from simulation.records.write import encode
+from simulation.sizes import LAST_DATE, SIZES
 from tests.policy.canary.persons import DAY, STRAY, VISITOR, Person
 
 OF_KIND = {"id_no": "id_no", "phone": "phone", "name": "name", "athlete_no": "athlete_no"}
@@ -46,7 +48,8 @@ def _free_texts(feed: Feed, obj: ObjectSpec) -> dict[str, str]:
 
 def _slip(feed: Feed) -> dict[str, Any]:
     """What makes a row of a source refused: a slip with a text in it where there is one, for the stray person to stand in."""
-    slips = [slip for slip in feed.slips.values() if slip]
+    slips = [{k: v for k, v in slip.items() if k != feed.key} for slip in feed.slips.values() if slip]
+    slips = [slip for slip in slips if slip]
     return next((slip for slip in slips if any(isinstance(value, str) for value in slip.values())), slips[0])
 
 
@@ -84,11 +87,20 @@ def plant(folder: Path) -> dict[str, list[Path]]:
     return {feed.resource: [_plant(feed, folder)] for feed in FEEDS}
 
 
+def _sample(feed: Feed, folder: Path) -> dict[str, Any]:
+    """A true row of a source; from a city of more days where this one has none yet."""
+    written = sorted((folder / "truth" / "records" / feed.resource).glob("*.ndjson"))
+    if written:
+        return dict(json.loads(written[-1].read_text("utf-8").splitlines()[-1]))
+    seed = json.loads((folder / "world.json").read_text("utf-8"))["seed"]
+    return dict(feed.rows(build_city(SIZES["tiny"], seed), LAST_DATE, None)[-1])
+
+
 def _plant(feed: Feed, folder: Path) -> Path:
-    last = sorted((folder / "truth" / "records" / feed.resource).glob("*.ndjson"))[-1]
-    rows = _rows(feed, json.loads(last.read_text("utf-8").splitlines()[-1]))
+    rows = _rows(feed, _sample(feed, folder))
     if feed.form.kind != "api":
         path = folder / "drops" / feed.folder / f"{feed.form.stem}_{DAY:%Y%m%d}_补.{feed.form.extension}"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encode(feed.form, feed.columns, rows, DAY))
         return path
     path = sorted((folder / "api").glob(f"{feed.form.api}-*.parquet"))[-1]
