@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 # Two test workers: the suite starts real servers and databases, more of them only wait for each other.
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream bench-ingest
+.PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream bench-ingest test-replay
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
@@ -30,7 +30,7 @@ demo-tomorrow: setup ## one more day, with a demo up or not: make demo-tomorrow 
 	@exec $(BIN)/python -m deploy.tomorrow --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
 
 test: setup-dev ## unit, integration, data and policy tests
-	@$(PYTEST) tests/unit tests/integration tests/data tests/policy -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(PYTEST) tests/unit tests/integration tests/data tests/policy tests/replay -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup-dev ## unit tests only (seconds, no network)
 	@$(PYTEST) tests/unit $(PYTEST_ARGS)
@@ -61,11 +61,17 @@ test-faults: setup-dev ## twenty seeded SIGKILLs of the demo, full disk, read-on
 
 test-how-to: setup-dev ## every how-to page carried out (make test takes a sample of them)
 	@TIYU_HOW_TO=all $(PYTEST) tests/integration/how_to -n 2 --dist load $(PYTEST_ARGS)
+
 bench-ingest: setup-dev ## speed and memory of the ingest beside its peers, in one run: make bench-ingest [PARTS="samples fit memory growth small"] [ARGS=…]
 	@$(BIN)/python -m benchmarks.ingest $(if $(PARTS),--parts $(PARTS)) $(ARGS)
 
 bench-stream: setup-dev ## messages of a broker to rows that readers see, with Airflow beside it (needs: mosquitto)
 	@$(BIN)/python -m benchmarks.stream $(BENCH_ARGS)
+
+test-replay: setup-dev ## 200 random histories: mend and replay equals the rule had been right from the start
+	@rm -rf build/replay
+	@TIYU_HISTORIES=$${TIYU_HISTORIES:-200} $(PYTEST) tests/replay -n 2 --dist load $(PYTEST_ARGS) || failed=$$?; \
+	$(BIN)/python -m tests.replay.results $${TIYU_HISTORIES:-200}; exit $${failed:-0}
 
 test-canary: setup-dev ## invented persons in every source, every byte of every surface searched
 	@TIYU_CANARY=$${TIYU_CANARY:-layers} $(PYTEST) tests/policy/canary -v $(PYTEST_ARGS)

@@ -40,6 +40,7 @@ COMMANDS = (
     "scratch",
     "describe",
     "trace",
+    "row",
     "diff",
     "quarantine",
     "backfill",

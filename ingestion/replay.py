@@ -1,4 +1,4 @@
-"""Refused records: what there is, and trying again from the archive what may pass by now.
+"""Trying refused records again from the archive: what may pass by now is stored.
 
 A replay decodes the objects of quarantined records anew and judges them by today's contract and reference data, with
 times compared to the instant the batch came in. What passes is stored under the batch it came with, unless it is
@@ -9,6 +9,11 @@ stored already. The quarantine rows stay; the ledger records the decision. Nothi
 
 A crash in between is mended by running the replay again. An object that reads differently now (it was refused as a
 whole, or its format was misread) is accounted for anew.
+
+Afterwards the tables and the quarantine are those of an installation that had today's rules from the beginning: what is
+refused still, is refused for today's reason, and of records that contradict each other the one delivered first is stored
+(`ingestion.precedence`). Rules that became *stricter* are not a replay's business, since nobody asked it to take anything
+back: it counts the stored records it saw that would be refused now (`now_unfit`), and `ingestion.reread` follows them.
 """
 
 from __future__ import annotations
@@ -21,54 +26,25 @@ from typing import Any
 
 import polars as pl
 
-from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import delivery, pipeline
+from ingestion import delivery, pipeline, precedence
 from ingestion.dedup import Deduplicated
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
-from lake import clock, ledger, query, tables
+from ingestion.refused import ASIDE, contract_of
+from lake import ledger, query, tables
 from lake.errors import EXIT_USAGE, TiyuError
-from protection import redaction
 from quality import quarantine
 from quality.gate import ALERT_RULE, withdraw_batches
 
-SURFACE = "quarantine"
 _DONE = ("accepted", "partial", "refused")
-_ASIDE = ("withdrawn", "held")
-"""States of a batch that a person has to decide about: taken back, or not let in."""
-
-
-@dataclass
-class Refused:
-    """Records of a resource that one rule refused. `batches` names where they came in, `withdrawn` whether the whole batch
-    was taken back by the quality gate or an operator, or not let in by a batch rule."""
-
-    resource: str
-    rule_id: str
-    reason: str
-    records: int
-    objects: int
-    batches: list[str]
-    withdrawn: bool
-
-
-@dataclass
-class RefusedRecord:
-    """One refused record as the policy shows it: `preview` is masked, `object_name` without a person's token."""
-
-    resource: str
-    batch_id: str
-    object_name: str | None
-    record_no: int | None
-    rule_id: str
-    preview: str | None
 
 
 @dataclass
 class ReplayedBatch:
     """What a replay did to one batch: `examined` quarantined records became accepted, duplicate or stayed; `reread`
-    objects were accounted for anew."""
+    objects were accounted for anew. `rejudged` records stay for another rule or reason than before; `gave_way` counts
+    records delivered later that contradicted an accepted one. `now_unfit`: stored records that today's rules would refuse."""
 
     batch_id: str
     status: str
@@ -77,6 +53,9 @@ class ReplayedBatch:
     duplicate: int = 0
     still_refused: int = 0
     reread: int = 0
+    rejudged: int = 0
+    gave_way: int = 0
+    now_unfit: int = 0
 
 
 @dataclass
@@ -89,48 +68,12 @@ class ReplayReport:
     accepted: int = 0
     duplicate: int = 0
     still_refused: int = 0
+    rejudged: int = 0
+    gave_way: int = 0
+    now_unfit: int = 0
     left_withdrawn: int = 0
     batches: list[ReplayedBatch] = field(default_factory=list)
     part_dates: list[date] = field(default_factory=list)
-
-
-def _contract(resource: str) -> Contract:
-    known = contracts.load_all("source")
-    if resource not in known:
-        raise TiyuError(
-            "TIYU-ING-0001", "没有这个来源资源", f"可汇聚的资源：{'、'.join(sorted(known))}", EXIT_USAGE, resource=resource
-        )  # fmt: skip
-    return known[resource]
-
-
-def refused(resource: str | None = None, *, limit: int = 20) -> tuple[list[Refused], list[RefusedRecord]]:
-    """Records that are still refused: counts by resource and rule, and the latest `limit` of them with previews."""
-    if resource:
-        _contract(resource)
-    con = query.connect()
-    try:
-        quarantine.register_open(con)
-        withdrawn = [row["batch_id"] for row in ledger.batches(resource) if row["status"] in _ASIDE]
-        chosen = "(SELECT *, list_contains($withdrawn, batch_id) AS w FROM open_quarantine WHERE $resource IS NULL OR resource = $resource)"
-        values = {"withdrawn": withdrawn, "resource": resource}
-        groups = con.execute(
-            "SELECT resource, rule_id, min(reason), count(DISTINCT (batch_id, source_object, record_no)),"
-            f" count(DISTINCT source_object), list(DISTINCT batch_id ORDER BY batch_id), w FROM {chosen}"
-            " GROUP BY resource, rule_id, w ORDER BY resource, 4 DESC, rule_id",
-            values,
-        ).fetchall()
-        rows = con.execute(
-            f"SELECT resource, batch_id, object_name, record_no, rule_id, preview FROM {chosen}"
-            f" ORDER BY quarantined_at DESC, source_object, record_no LIMIT {int(limit)}",
-            values,
-        ).fetchall()
-        # a file's name may carry what its person became in the lake
-        records = [RefusedRecord(*row) for row in rows]
-        for record in records:
-            record.object_name = record.object_name and redaction.redact(record.object_name, SURFACE)
-        return [Refused(*row) for row in groups], records
-    finally:
-        con.close()
 
 
 def withdraw(resource: str, batch_ids: Sequence[str], reason: str) -> dict[str, int]:
@@ -138,7 +81,7 @@ def withdraw(resource: str, batch_ids: Sequence[str], reason: str) -> dict[str, 
 
     Raises TIYU-ING-0010 when a batch is not a finished batch of the resource.
     """
-    _contract(resource)
+    contract_of(resource)
     with resource_lock(resource):
         _known(resource, batch_ids, _DONE)
         return withdraw_batches(resource, list(dict.fromkeys(batch_ids)), reason)
@@ -159,24 +102,28 @@ def replay(resource: str, batch_ids: Sequence[str] = ()) -> ReplayReport:
 
     A withdrawn or held batch is replayed only when it is named: that is the decision about the batch. It comes in
     unseen and the quality gate judges it; its batch rules are not asked again.
-    Raises TIYU-ING-0001, 0005 (reference data not checked yet), 0010 (unknown batch).
+    Raises TIYU-ING-0001, 0005 (reference data not checked yet), 0010 (unknown batch), 0013 (other columns than stored:
+    `tiyu reread`).
     """
-    contract = _contract(resource)
+    contract = contract_of(resource)
     report = ReplayReport(resource, f"replay_{uuid.uuid4().hex[:16]}")
     days: set[date] = set()
     with resource_lock(resource):
-        _known(resource, batch_ids, (*_DONE, *_ASIDE))
+        _known(resource, batch_ids, (*_DONE, *ASIDE))
+        pipeline.require_layout(contract)
+        if precedence.applies(contract):
+            precedence.finish(contract)
         waiting = _open_records(resource)
         for batch in ledger.batches(resource):
             mine = waiting.filter(pl.col("batch_id") == batch["batch_id"])
             if mine.is_empty() or batch["status"] == "archived" or (batch_ids and batch["batch_id"] not in batch_ids):
                 continue
-            if batch["status"] in _ASIDE and not batch_ids:
+            if batch["status"] in ASIDE and not batch_ids:
                 report.left_withdrawn += mine.height
                 continue
             done = _replay_batch(contract, batch, mine, report.replay_id, days)
             report.batches.append(done)
-            for name in ("examined", "accepted", "duplicate", "still_refused"):
+            for name in ("examined", "accepted", "duplicate", "still_refused", "rejudged", "gave_way", "now_unfit"):
                 setattr(report, name, getattr(report, name) + getattr(done, name))
             if batch["status"] == "withdrawn" and done.accepted:
                 ledger.close_alert(ALERT_RULE, "batch", batch["batch_id"])
@@ -194,20 +141,21 @@ def _refused_objects(resource: str) -> bool:
     return any(
         entry["status"] == "refused"
         for batch in ledger.batches(resource)
-        if batch["status"] not in _ASIDE
+        if batch["status"] not in ASIDE
         for entry in ledger.objects(batch["batch_id"])
     )
 
 
 def _open_records(resource: str) -> pl.DataFrame:
-    """batch_id, _source_object, _record_no, whole (the row stands for the whole object)."""
+    """batch_id, _source_object, _record_no, rule_id, reason, whole (the row stands for the whole object)."""
     con = query.connect()
     try:
         quarantine.register_open(con)
         return con.execute(
             "SELECT batch_id, source_object AS _source_object, record_no AS _record_no,"
+            " min(rule_id) AS rule_id, arg_min(reason, rule_id) AS reason,"
             " bool_or(record_no = 0 AND rule_id LIKE 'TIYU-%') AS whole"
-            " FROM open_quarantine WHERE resource = ? GROUP BY ALL ORDER BY ALL",
+            " FROM open_quarantine WHERE resource = ? GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
             [resource],
         ).pl()
     finally:
@@ -221,7 +169,7 @@ def _replay_batch(
     every = ledger.objects(batch_id)
     names = set(waiting["_source_object"])
     objects = [entry for entry in every if entry["sha256"] in names]
-    judged = _judge(contract, batch, objects)
+    judged = judge_again(contract, batch, objects)
     reread = {
         entry["sha256"]
         for entry in objects
@@ -238,13 +186,22 @@ def _replay_batch(
         )
 
     order = {entry["sha256"]: entry["seq"] for entry in every}
-    kept = pipeline.distinct(contract, candidates_of(judged.accepted), batch_id, order, replayed=True)
+    candidates = candidates_of(judged.accepted)
+    kept = pipeline.distinct(contract, candidates, batch_id, order, replayed=True)
+    gave_way = 0
+    # a batch that was taken back comes back behind what was stored meanwhile
+    if precedence.applies(contract) and not kept.conflicts.is_empty() and batch["status"] in _DONE:
+        gave_way = precedence.give_way(contract, batch, candidates, replay_id, judge_again)
+        if gave_way:
+            kept = pipeline.distinct(contract, candidates, batch_id, order, replayed=True)
+            batch = next(row for row in ledger.batches(contract.id) if row["batch_id"] == batch_id)
+            every = ledger.objects(batch_id)
     waiting_too = {table: candidates_of(rows) for table, rows in judged.others.items()}
     others = pipeline.distinct_others(contract, waiting_too, batch_id, order, replayed=True)
-    refusals = judged.refused.filter(pl.col("_source_object").is_in(list(reread)))
-    conflicts = kept.conflicts.filter(pl.col("_source_object").is_in(list(reread)))
-    if not conflicts.is_empty():
-        refusals = pl.concat([refusals, pipeline.conflicts_as_refusals(contract, conflicts)])
+    now = judged.refused
+    if not kept.conflicts.is_empty():
+        now = pl.concat([now, pipeline.conflicts_as_refusals(contract, kept.conflicts)])
+    refusals = now.filter(pl.col("_source_object").is_in(list(reread)))
     more = {table: found.unique for table, found in others.items()}
     _store(contract, batch, every, kept, more, judged, refusals.join(waiting, on=at, how="anti"), replay_id)
     pipeline.conclude_absence(contract, batch, every, judged, judged.refused)
@@ -253,10 +210,29 @@ def _replay_batch(
     known = candidates_of(judged.repeated)
     duplicates = pl.concat([kept.duplicates, known, *(found.duplicates for found in others.values())])
     accepted = pipeline.records_of(kept, others)
-    return _settle(batch, every, waiting, accepted, duplicates, refusals, judged.decoded, reread, replay_id)
+    done = _settle(batch, every, waiting, accepted, duplicates, refusals, now, judged.decoded, reread, replay_id)
+    done.gave_way = gave_way
+    unfit = judged.refused.filter(~pl.col("_source_object").is_in([*reread, *still_whole]))
+    unfit = unfit.join(waiting, on=at, how="anti")
+    if not unfit.is_empty():
+        done.now_unfit = unfit.join(_discarded(batch_id), on=at, how="anti").height
+    return done
 
 
-def _judge(contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]]) -> pipeline.Judged:
+def _discarded(batch_id: str) -> pl.DataFrame:
+    """_source_object, _record_no of records that a person gave up."""
+    con = query.connect()
+    try:
+        quarantine.register_open(con)
+        return con.execute(
+            "SELECT source_object AS _source_object, record_no AS _record_no FROM discarded_quarantine WHERE batch_id = ?",
+            [batch_id],
+        ).pl()
+    finally:
+        con.close()
+
+
+def judge_again(contract: Contract, batch: dict[str, Any], objects: list[dict[str, Any]]) -> pipeline.Judged:
     """Judge as of when the batch came in; an object that makes its reader fail, or leaks, stays refused, alone."""
     try:
         return pipeline.judge(contract, batch, objects, as_of=batch["as_of_at"])
@@ -323,15 +299,22 @@ def _settle(
     unique: pl.DataFrame,
     duplicates: pl.DataFrame,
     refusals: pl.DataFrame,
+    now: pl.DataFrame,
     decoded: dict[str, int],
     reread: set[str],
     replay_id: str,
 ) -> ReplayedBatch:
-    """Move the counts in the ledger and record the decisions, in one transaction."""
+    """Move the counts in the ledger and record the decisions, in one transaction.
+
+    `refusals` are those of the objects that read differently now, `now` those of all objects looked at.
+    """
 
     def per_object(frame: pl.DataFrame) -> dict[str, int]:
         return dict(frame.group_by("_source_object").len().iter_rows())
 
+    whole_now = dict(
+        now.filter(pl.col("rule_id").str.starts_with("TIYU-")).select("_source_object", "rule_id").iter_rows()
+    )
     accepted, duplicate, refused_now = per_object(unique), per_object(duplicates), per_object(refusals)
     done = ReplayedBatch(batch["batch_id"], batch["status"], examined=waiting.height, reread=len(reread))
     outcomes = []
@@ -358,7 +341,7 @@ def _settle(
         if moved:
             status = "accepted" if not counts["quarantined"] else "partial" if counts["accepted"] else "refused"
             status = "partial" if status == "refused" and sha in reread else status
-        reason = None if moved and status != "refused" else entry["reason"]
+        reason = None if moved and status != "refused" else whole_now.get(sha, entry["reason"])
         outcomes.append(
             {
                 "seq": entry["seq"],
@@ -369,14 +352,25 @@ def _settle(
         )
     done.accepted, done.duplicate = unique.height, duplicates.height
     done.still_refused = sum(outcome["quarantined_count"] for outcome in outcomes)
+    at, batch_id = ["_source_object", "_record_no"], batch["batch_id"]
+    waited = waiting.select(*at)
     gone = waiting.filter(pl.col("_source_object").is_in(list(reread))).join(
-        refusals, on=["_source_object", "_record_no"], how="anti"
+        pl.concat([refusals.select(at), unique.select(at), duplicates.select(at)]), on=at, how="anti"
     )
-    decisions = [
-        *_decisions(unique.filter(~pl.col("_source_object").is_in(list(reread))), "accepted", replay_id),
-        *_decisions(duplicates.filter(~pl.col("_source_object").is_in(list(reread))), "duplicate", replay_id),
-        *_decisions(gone, "reread", replay_id),
-    ]
+    decided_at = ledger.next_decision_at()
+    decisions = []
+    for outcome, records in (
+        ("accepted", unique.join(waited, on=at, how="semi")),
+        ("duplicate", duplicates.join(waited, on=at, how="semi")),
+        ("reread", gone),
+    ):
+        named = records.select(pl.lit(batch_id).alias("batch_id"), *at)
+        decisions += precedence.runs(named, replay_id, outcome, decided_at)
+    again = _rejudged(batch_id, waiting, refusals, now)
+    done.rejudged = again.height
+    for (rule_id, reason), records in again.partition_by("rule_id", "reason", as_dict=True, include_key=False).items():
+        named = records.select(pl.lit(batch_id).alias("batch_id"), *at)
+        decisions += precedence.runs(named, replay_id, "rejudged", decided_at, rule_id=str(rule_id), reason=str(reason))
     if not decisions:
         return done
     totals = {
@@ -384,7 +378,7 @@ def _settle(
         for name in ("decoded", "accepted", "quarantined", "duplicate")
     }
     states = {outcome["status"] for outcome in outcomes}
-    if batch["status"] not in _ASIDE or totals["accepted_count"]:
+    if batch["status"] not in ASIDE or totals["accepted_count"]:
         done.status = states.pop() if len(states) == 1 else "partial"
     part_dates = [
         day
@@ -401,24 +395,18 @@ def _settle(
     return done
 
 
-def _decisions(records: pl.DataFrame, outcome: str, replay_id: str) -> list[dict[str, Any]]:
-    """Decided records as runs of consecutive numbers per object, so that a whole batch is a handful of ledger rows."""
-    numbered = records.select("_source_object", "_record_no").unique().sort("_source_object", "_record_no")
-    runs = (
-        numbered.with_columns(run=pl.col("_record_no") - pl.int_range(pl.len(), dtype=pl.Int64).over("_source_object"))
-        .group_by("_source_object", "run")
-        .agg(pl.col("_record_no").min().alias("first"), pl.col("_record_no").max().alias("last"))
-        .sort("_source_object", "first")
+def _rejudged(batch_id: str, waiting: pl.DataFrame, refusals: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
+    """Records that are refused for another rule or reason than the quarantine says: ``_source_object, _record_no, rule_id,
+    reason``. Also those that come to the quarantine by this replay after an earlier decision had taken them out of it."""
+    at = ["_source_object", "_record_no"]
+    said = now.select(*at, "rule_id", "reason").unique(at, keep="first", maintain_order=True)
+    old = waiting.select(*at, pl.col("rule_id").alias("_rule"), pl.col("reason").alias("_reason"))
+    other = said.join(old, on=at, how="inner").filter(
+        (pl.col("rule_id") != pl.col("_rule")) | (pl.col("reason") != pl.col("_reason"))
     )
-    now = clock.utc_now()
-    return [
-        {
-            "replay_id": replay_id,
-            "source_object": row["_source_object"],
-            "record_from": row["first"],
-            "record_to": row["last"],
-            "outcome": outcome,
-            "replayed_at": now,
-        }
-        for row in runs.iter_rows(named=True)
-    ]
+    fresh = refusals.select(*at, "rule_id", "reason").join(waiting, on=at, how="anti")
+    decided = pl.DataFrame(quarantine.decisions(ledger.replays([batch_id])))
+    back = fresh.join(decided, left_on="_source_object", right_on="source_object", how="inner").filter(
+        pl.col("_record_no").is_between(pl.col("record_from"), pl.col("record_to"))
+    )
+    return pl.concat([other.select(said.columns), back.select(said.columns)]).unique(at, keep="first")

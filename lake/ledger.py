@@ -14,7 +14,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +146,26 @@ quarantine_replay = sa.Table(  # decisions about quarantined records; the quaran
     sa.Column("source_object", sa.String, primary_key=True),
     sa.Column("record_from", sa.BigInteger, primary_key=True),  # a run of records, both ends included
     sa.Column("record_to", sa.BigInteger, nullable=False),
-    sa.Column("outcome", sa.String, nullable=False),  # accepted | duplicate | reread (the object reads differently now)
-    sa.Column("replayed_at", UtcDateTime, nullable=False),
-    sa.Column("revoked_at", UtcDateTime),  # the batch was withdrawn later: its accepted records are quarantined again
+    # accepted | duplicate | reread (the object reads differently now) | rejudged (refused still, or again, for rule_id)
+    # | discarded (a person gave it up); of several decisions about a record the last one counts
+    sa.Column("outcome", sa.String, nullable=False),
+    sa.Column("replayed_at", UtcDateTime, nullable=False),  # strictly later than every decision before it
+    sa.Column("revoked_at", UtcDateTime),  # taken back: the batch was withdrawn, or the person thought better of it
+    sa.Column("rule_id", sa.String),
+    sa.Column("reason", sa.String),  # of the rule, or of the person
+    sa.Column("decided_by", sa.String),  # account; null: a replay
+)
+tombstone = sa.Table(  # what was erased by law: the object was sealed again without it, its old key destroyed
+    "tombstone",
+    metadata,
+    sa.Column("tombstone_id", sa.String, primary_key=True),
+    sa.Column("resource", sa.String, nullable=False),
+    sa.Column("sha256", sa.String, nullable=False, index=True),  # the object as it was received
+    sa.Column("record_from", sa.BigInteger),  # a run of records, both ends included; null: all of the object
+    sa.Column("record_to", sa.BigInteger),
+    sa.Column("successor_sha256", sa.String),  # the object sealed without them; null: nothing was left
+    sa.Column("reason", sa.String, nullable=False),  # the legal ground, never who
+    sa.Column("erased_at", UtcDateTime, nullable=False),
 )
 archive_access = sa.Table(  # who had raw objects given back, why, and how many files were written
     "archive_access",
@@ -555,6 +572,11 @@ def objects(batch_id: str) -> list[dict[str, Any]]:
     return read(sa.select(batch_object).where(batch_object.c.batch_id == batch_id).order_by(batch_object.c.seq))
 
 
+def objects_of(resource: str) -> list[dict[str, Any]]:
+    """Objects of all batches of a resource."""
+    return read(sa.select(batch_object).where(batch_object.c.resource == resource))
+
+
 def finish_batch(batch_id: str, values: Mapping[str, Any], objects_outcome: Sequence[Mapping[str, Any]]) -> None:
     """Close a batch: counts, object outcomes and the connector's watermark move in one transaction."""
     with transaction() as connection:
@@ -584,7 +606,7 @@ def supersede_batches(batches_to: Mapping[str, str], contract_version: str, rere
     Objects, order and business instant stay; counts start anew and no watermark moves. What the old batches had in
     quarantine is decided: its records are read again.
     """
-    now = utc_now()
+    now = next_decision_at()
     anew = {f"{name}_count": 0 for name in ("decoded", "accepted", "quarantined", "duplicate")}
     with transaction() as connection:
         for old, new in batches_to.items():
@@ -603,8 +625,15 @@ def supersede_batches(batches_to: Mapping[str, str], contract_version: str, rere
                 }
                 for sha256 in quarantined
             ]
-            if decisions:
-                connection.execute(sa.insert(quarantine_replay), decisions)
+            given_up = sa.select(quarantine_replay).where(
+                quarantine_replay.c.batch_id == old,
+                quarantine_replay.c.outcome == "discarded",
+                quarantine_replay.c.revoked_at.is_(None),
+            )  # what a person gave up stays given up, as far as it is refused again
+            kept = [{**row, "batch_id": new} for row in connection.execute(given_up).mappings()]
+            for rows in (decisions, kept):
+                if rows:
+                    connection.execute(sa.insert(quarantine_replay), rows)
             connection.execute(
                 sa.update(batch_object).where(mine).values(batch_id=new, status="archived", reason=None, **anew)
             )
@@ -730,8 +759,16 @@ def forget_checked_versions(table_name: str, versions: Iterable[int]) -> None:
 # --- replayed quarantine ----------------------------------------------------------------------------------------
 
 
+def next_decision_at() -> datetime:
+    """An instant later than every decision in the ledger, also when the clock of the machine was set back."""
+    with engine().connect() as connection:
+        last: datetime | None = connection.execute(sa.select(sa.func.max(quarantine_replay.c.replayed_at))).scalar_one()
+    now = utc_now()
+    return now if last is None or now > last else last + timedelta(microseconds=1)
+
+
 def replays(batch_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Decisions about quarantined records that still hold, oldest first."""
+    """Decisions about quarantined records that were not taken back, oldest first."""
     statement = (
         sa.select(quarantine_replay)
         .where(quarantine_replay.c.revoked_at.is_(None))
@@ -740,6 +777,60 @@ def replays(batch_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if batch_ids is not None:
         statement = statement.where(quarantine_replay.c.batch_id.in_(batch_ids))
     return read(statement)
+
+
+def decisions_of(batch_id: str, source_object: str) -> list[dict[str, Any]]:
+    """Every decision about records of one object, taken back or not, oldest first."""
+    return read(
+        sa.select(quarantine_replay)
+        .where(quarantine_replay.c.batch_id == batch_id, quarantine_replay.c.source_object == source_object)
+        .order_by(quarantine_replay.c.replayed_at, quarantine_replay.c.record_from)
+    )
+
+
+def record_decisions(decisions: Sequence[Mapping[str, Any]]) -> None:
+    """Record decisions that move no counts."""
+    insert_many(quarantine_replay, decisions)
+
+
+def revoke_decisions(replay_id: str, outcome: str) -> int:
+    """Take back all decisions of one undertaking with an outcome; returns how many runs of records."""
+    with transaction() as connection:
+        return int(
+            connection.execute(
+                sa.update(quarantine_replay)
+                .where(
+                    quarantine_replay.c.replay_id == replay_id,
+                    quarantine_replay.c.outcome == outcome,
+                    quarantine_replay.c.revoked_at.is_(None),
+                )
+                .values(revoked_at=utc_now())
+            ).rowcount
+        )
+
+
+def move_to_quarantine(counts: Sequence[tuple[str, str, str, int]], decisions: Sequence[Mapping[str, Any]]) -> None:
+    """Records that were accepted or duplicates are refused now: counts of objects and batches move, and the decisions are
+    recorded, in one transaction. ``counts``: batch, sha256, accepted | duplicate, how many."""
+    with transaction() as connection:
+        for batch_id, sha256, was, count in counts:
+            column = f"{was}_count"
+            for table, where in (
+                (batch_object, sa.and_(batch_object.c.batch_id == batch_id, batch_object.c.sha256 == sha256)),
+                (batch, batch.c.batch_id == batch_id),
+            ):
+                connection.execute(
+                    sa.update(table)
+                    .where(where)
+                    .values(
+                        {
+                            column: table.c[column] - count,
+                            "quarantined_count": table.c.quarantined_count + count,
+                            "status": sa.case((table.c.status == "accepted", "partial"), else_=table.c.status),
+                        }
+                    )
+                )
+        connection.execute(sa.insert(quarantine_replay), list(decisions))
 
 
 def record_replay(
@@ -758,7 +849,7 @@ def record_replay(
                 .values({key: value for key, value in outcome.items() if key != "seq"})
             )
         if decisions:
-            connection.execute(sa.insert(quarantine_replay), [{"batch_id": batch_id, **item} for item in decisions])
+            connection.execute(sa.insert(quarantine_replay), list(decisions))
 
 
 # --- raw objects given back -------------------------------------------------------------------------------------
@@ -779,6 +870,15 @@ def close_archive_access(access_id: int, returned: int) -> None:
             .where(archive_access.c.access_id == access_id)
             .values(returned_count=returned, finished_at=utc_now())
         )
+
+
+def tombstones(resource: str, sha256: str) -> list[dict[str, Any]]:
+    """What was erased of an object."""
+    return read(
+        sa.select(tombstone)
+        .where(tombstone.c.resource == resource, tombstone.c.sha256 == sha256)
+        .order_by(tombstone.c.erased_at)
+    )
 
 
 def archive_accesses() -> list[dict[str, Any]]:

@@ -50,6 +50,9 @@ def add_column(table: str, column: sa.Column[object]) -> Callable[[Connection], 
 #: In order; the number of a schema is how many of these it has seen.
 MIGRATIONS: tuple[Migration, ...] = (
     Migration("batch.supersedes: which batch a re-read one replaces", add_column("batch", sa.Column("supersedes", sa.String))),
+    Migration("quarantine_replay.rule_id: for which rule a record is refused now", add_column("quarantine_replay", sa.Column("rule_id", sa.String))),
+    Migration("quarantine_replay.reason: why, in Chinese", add_column("quarantine_replay", sa.Column("reason", sa.String))),
+    Migration("quarantine_replay.decided_by: which account gave a record up", add_column("quarantine_replay", sa.Column("decided_by", sa.String))),
 )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ decoded again for a replay. `preview` is masked by the caller and is null whenev
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -99,27 +101,54 @@ def reason_of(batch_id: str, source_object: str) -> str | None:
     return found[0] if found else None
 
 
-def register_open(con: duckdb.DuckDBPyConnection, view: str = "open_quarantine") -> None:
-    """Create a view of the rows that are still refused: a record whose replay is decided in the ledger is left out.
+def decisions(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Decisions of the ledger (`lake.ledger.replays`) as a table to join with quarantine rows."""
+    text, number = pa.string(), pa.int64()
+    columns = {
+        "batch_id": text, "source_object": text, "record_from": number, "record_to": number, "outcome": text,
+        "rule_id": text, "reason": text, "replay_id": text, "replayed_at": pa.timestamp("us", tz="UTC"),
+    }  # fmt: skip
+    return pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in columns.items()})
 
-    The view has the quarantine columns; it is empty when nothing was ever refused.
+
+def register_open(con: duckdb.DuckDBPyConnection, view: str = "open_quarantine") -> None:
+    """Create views of the quarantine as the decisions in the ledger leave it; all are empty when nothing was ever refused.
+
+    ``all_quarantine``: every row as written. ``judged_quarantine``: one row for a record that was decided about, by its last
+    decision (``outcome``, null without one; a record judged again bears the rule and reason of today). ``view``: what is
+    still refused. ``discarded_quarantine``: what a person gave up. The last two have the quarantine columns.
     """
     if tables.exists(TABLE):
         query.register(con, TABLE, version="head", view="all_quarantine")
     else:
         con.register("all_quarantine", empty())
-    decided = ledger.replays()
-    names = ("batch_id", "source_object", "record_from", "record_to")
-    types = (pa.string(), pa.string(), pa.int64(), pa.int64())
-    frame = pa.table({n: pa.array([row[n] for row in decided], t) for n, t in zip(names, types, strict=True)})
-    con.register("_replays", frame)
-    con.execute("CREATE OR REPLACE TEMP TABLE replayed_record AS FROM _replays")
-    con.unregister("_replays")
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT q.* FROM all_quarantine AS q ANTI JOIN replayed_record AS r"
-        " ON q.batch_id = r.batch_id AND q.source_object = r.source_object"
-        " AND q.record_no BETWEEN r.record_from AND r.record_to"
+    con.register("_decisions", decisions(ledger.replays()))
+    con.execute("CREATE OR REPLACE TEMP TABLE decided_record AS FROM _decisions")
+    con.unregister("_decisions")
+    on = (
+        "q.batch_id = d.batch_id AND q.source_object = d.source_object"
+        " AND q.record_no BETWEEN d.record_from AND d.record_to"
     )
+    shown = (  # a conflict is judged on protected values: nothing of it was ever shown
+        "CASE WHEN d.outcome = 'rejudged' AND d.rule_id LIKE '%.dedup.conflict' THEN NULL ELSE q.preview END AS preview"
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW judged_quarantine AS"
+        f" SELECT q.*, NULL::VARCHAR AS outcome FROM all_quarantine AS q ANTI JOIN decided_record AS d ON {on}"
+        " UNION ALL BY NAME"
+        " SELECT q.* REPLACE (CASE WHEN d.outcome = 'rejudged' THEN d.rule_id ELSE q.rule_id END AS rule_id,"
+        f" CASE WHEN d.outcome = 'rejudged' THEN d.reason ELSE q.reason END AS reason, {shown}), d.outcome"
+        f" FROM all_quarantine AS q JOIN decided_record AS d ON {on}"
+        " QUALIFY row_number() OVER (PARTITION BY q.batch_id, q.source_object, q.record_no, q.byte_from"
+        " ORDER BY d.replayed_at DESC, d.replay_id DESC, q.preview IS NULL, q.rule_id) = 1"
+    )
+    for name, condition in (
+        (view, "outcome IS NULL OR outcome = 'rejudged'"),
+        ("discarded_quarantine", "outcome = 'discarded'"),
+    ):
+        con.execute(
+            f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * EXCLUDE (outcome) FROM judged_quarantine WHERE {condition}"
+        )
 
 
 def build(

@@ -22,6 +22,8 @@ from quality import quarantine, row_events
 if TYPE_CHECKING:
     from catalog.contracts import Contract, ObjectSpec
 
+_ENDED = ("success", "nothing_new")
+"""States of a run that came to its end."""
 _DONE = ("accepted", "partial", "refused", "withdrawn", "held")
 
 
@@ -29,7 +31,10 @@ _DONE = ("accepted", "partial", "refused", "withdrawn", "held")
 class BatchBalance:
     """One batch: what the ledger says beside what is there. `problems` (Chinese) is empty when it balances.
 
-    `replaced`: accepted records that a newer one took the place of; the lake holds the others."""
+    `quarantined` counts what is refused, given up or not; `in_quarantine` and `discarded` are the two parts as the quarantine
+    has them. `replaced`: accepted records that a newer one took the place of; the lake holds the others, of which `restated`
+    have a later version beside them (the time of the update belongs to the key).
+    """
 
     resource: str
     batch_id: str
@@ -42,6 +47,8 @@ class BatchBalance:
     duplicate: int
     in_lake: int
     in_quarantine: int
+    discarded: int = 0
+    restated: int = 0
     replaced: int = 0
     child_rows: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -49,6 +56,31 @@ class BatchBalance:
     @property
     def ok(self) -> bool:
         return not self.problems
+
+
+@dataclass
+class ResourceBalance:
+    """Both ledgers of one source. Objects: received = accepted + partial + refused + waiting + duplicate. Records: decoded =
+    accepted + quarantined + discarded + duplicate; `replaced` of the accepted have a successor.
+
+    Objects received by runs that failed before they opened a batch are received again by the next one, and counted there.
+    """
+
+    resource: str
+    batches: int = 0
+    objects_received: int = 0
+    objects_accepted: int = 0
+    objects_partial: int = 0
+    objects_refused: int = 0
+    objects_waiting: int = 0
+    objects_duplicate: int = 0
+    decoded: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    discarded: int = 0
+    duplicate: int = 0
+    replaced: int = 0
+    problems: int = 0
 
 
 @dataclass
@@ -60,6 +92,31 @@ class ReconcileReport:
     examined: int
     balances: list[BatchBalance]
     problems: list[str]
+    resources: list[ResourceBalance] = field(default_factory=list)
+
+    @property
+    def totals(self) -> list[dict[str, Any]]:
+        """One row a source, for a screen: the ledger of objects, then that of records."""
+        return [
+            {
+                "资源": item.resource,
+                "批次": item.batches,
+                "收到对象": item.objects_received,
+                "全部入库": item.objects_accepted,
+                "部分入库": item.objects_partial,
+                "拒收": item.objects_refused,
+                "待处理": item.objects_waiting,
+                "重复对象": item.objects_duplicate,
+                "解码记录": item.decoded,
+                "入库": item.accepted,
+                "隔离": item.quarantined,
+                "放弃": item.discarded,
+                "重复": item.duplicate,
+                "其中已被替代": item.replaced,
+                "结论": "平" if not item.problems else f"{item.problems} 处不平",
+            }
+            for item in self.resources
+        ]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -72,7 +129,8 @@ class ReconcileReport:
                 "归档": balance.objects_archived,
                 "解码": balance.decoded,
                 "接受": balance.accepted,
-                "隔离": balance.quarantined,
+                "隔离": balance.quarantined - balance.discarded,
+                "放弃": balance.discarded,
                 "重复": balance.duplicate,
                 "湖中": balance.in_lake,
                 "结论": "平" if balance.ok else "；".join(balance.problems),
@@ -91,6 +149,7 @@ class _Findings:
 
     balances: list[BatchBalance] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    resources: list[ResourceBalance] = field(default_factory=list)
 
 
 def _archived(resource: str) -> set[str]:
@@ -107,14 +166,26 @@ def _counts(con: duckdb.DuckDBPyConnection, table: str) -> dict[str, int]:
     return dict(con.execute(f"SELECT _batch_id, count(*) FROM {quote_name(table)} GROUP BY ALL").fetchall())
 
 
-def _quarantined(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, int]:
-    """Root records per batch that are still refused; a record that broke several rules counts once."""
-    quarantine.register_open(con)
+def _quarantined(con: duckdb.DuckDBPyConnection, contract: Contract, view: str) -> dict[str, int]:
+    """Root records per batch in a view of the quarantine; a record that broke several rules counts once."""
     sql = (
         "SELECT batch_id, count(DISTINCT (source_object, record_no, byte_from))"
-        f" FROM open_quarantine WHERE resource = {quote_literal(contract.id)}"
+        f" FROM {view} WHERE resource = {quote_literal(contract.id)}"
         f" AND (table_name IS NULL OR table_name IN ({', '.join(quote_literal(o.table) for o in contract.roots)}))"
         " GROUP BY ALL"
+    )
+    return dict(con.execute(sql).fetchall())
+
+
+def _restated(con: duckdb.DuckDBPyConnection, contract: Contract) -> dict[str, int]:
+    """Stored rows per batch that a later update of the same record stands before: the key holds the time of the update."""
+    root = contract.root
+    if "updated_at" not in root.dedup or len(root.dedup) < 2 or not tables.exists(root.table):
+        return {}
+    keys = ", ".join(quote_name(key) for key in root.dedup if key != "updated_at")
+    sql = (
+        f"SELECT _batch_id, count(*) FROM (SELECT _batch_id, updated_at, max(updated_at) OVER (PARTITION BY {keys}) AS newest"
+        f" FROM {quote_name(root.table)}) WHERE updated_at < newest GROUP BY ALL"
     )
     return dict(con.execute(sql).fetchall())
 
@@ -180,7 +251,7 @@ def _run_problems(resource: str, objects_per_run: Counter[str]) -> list[str]:
     """
     problems = []
     for run in ledger.runs(resource):
-        if run["status"] not in ("success", "nothing_new"):
+        if run["status"] not in _ENDED:
             continue
         new = objects_per_run[run["run_id"]]
         if run["received_objects"] != new + run["duplicate_objects"]:
@@ -209,15 +280,21 @@ def reconcile(resource: str | None = None) -> ReconcileReport:
         for balance in found.balances
         for problem in balance.problems
     ]
-    return ReconcileReport(bool(found.balances) and not problems, len(found.balances), found.balances, problems)
+    return ReconcileReport(
+        bool(found.balances) and not problems, len(found.balances), found.balances, problems, found.resources
+    )
 
 
 def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, found: _Findings) -> None:
     batches = ledger.batches(contract.id)
     archived = _archived(contract.id)
     counts = {obj.table: _counts(con, obj.table) for obj in contract.objects}
-    refused = _quarantined(con, contract)
+    quarantine.register_open(con)
+    refused = _quarantined(con, contract, "open_quarantine")
+    discarded = _quarantined(con, contract, "discarded_quarantine")
     replaced = dict(row_events.replaced_now(contract.id).group_by("batch_id").len().iter_rows())
+    restated = _restated(con, contract)
+    total, before = ResourceBalance(contract.id, len(batches)), len(found.problems)
     children: dict[str, list[str]] = {}
     for obj in contract.objects:
         if not obj.is_root:
@@ -240,6 +317,8 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
             duplicate=batch["duplicate_count"],
             in_lake=sum(counts[obj.table].get(batch_id, 0) for obj in contract.roots),
             in_quarantine=refused.get(batch_id, 0),
+            discarded=discarded.get(batch_id, 0),
+            restated=restated.get(batch_id, 0),
             replaced=replaced.get(batch_id, 0),
             child_rows={obj.table: counts[obj.table].get(batch_id, 0) for obj in contract.objects if not obj.is_root},
         )
@@ -255,15 +334,40 @@ def _reconcile_contract(con: duckdb.DuckDBPyConnection, contract: Contract, foun
         if stands != balance.accepted:
             taken = f"，另有 {balance.replaced} 行已被取代" if balance.replaced else ""
             problems.append(f"湖中有 {balance.in_lake} 行{taken}，台账记接受 {balance.accepted} 行")
-        if balance.in_quarantine != balance.quarantined:
-            problems.append(f"隔离区有 {balance.in_quarantine} 条，台账记隔离 {balance.quarantined} 条")
+        if balance.in_quarantine + balance.discarded != balance.quarantined:
+            problems.append(
+                f"隔离区有 {balance.in_quarantine} 条{f'、已放弃 {balance.discarded} 条' if balance.discarded else ''}"
+                f"，台账记隔离 {balance.quarantined} 条"
+            )
         if balance.status in ("withdrawn", "refused", "held") and any(balance.child_rows.values()):
             problems.append("批次未入湖，但子表仍有其数据行")
         problems += children.get(batch_id, [])
         found.balances.append(balance)
+        _add(total, balance, objects)
     known = {batch["batch_id"] for batch in batches}
     for table, rows in counts.items():
         strangers = sorted(str(batch_id) for batch_id in set(rows) - known)
         if strangers:
             found.problems.append(f"{table} 含有台账中没有的批次（如 {strangers[0][:12]}）")
     found.problems += _run_problems(contract.id, objects_per_run)
+    total.objects_duplicate = sum(
+        run["duplicate_objects"] for run in ledger.runs(contract.id) if run["status"] in _ENDED
+    )
+    total.objects_received += total.objects_duplicate
+    total.problems += len(found.problems) - before
+    found.resources.append(total)
+
+
+def _add(total: ResourceBalance, balance: BatchBalance, objects: list[dict[str, Any]]) -> None:
+    """Count one batch into its source."""
+    states = Counter(entry["status"] for entry in objects)
+    total.objects_received += len(objects)
+    total.objects_accepted += states["accepted"]
+    total.objects_partial += states["partial"]
+    total.objects_refused += states["refused"]
+    total.objects_waiting += len(objects) - sum(states[name] for name in ("accepted", "partial", "refused"))
+    for name in ("decoded", "accepted", "discarded", "duplicate"):
+        setattr(total, name, getattr(total, name) + getattr(balance, name))
+    total.replaced += balance.replaced + balance.restated
+    total.quarantined += balance.quarantined - balance.discarded
+    total.problems += len(balance.problems)

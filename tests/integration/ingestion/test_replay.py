@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import city as city_module
 import openpyxl
@@ -13,7 +14,8 @@ from city import ingest_and_trust
 from typer.testing import CliRunner
 
 from ingestion import replay as module
-from ingestion.replay import refused, replay, withdraw
+from ingestion.refused import refused
+from ingestion.replay import replay, withdraw
 from ingestion.run import ingest
 from lake import ledger, tables
 from lake.errors import TiyuError
@@ -106,6 +108,15 @@ def test_bookings_of_a_venue_registered_by_now_are_accepted_once(late_register, 
     assert sum(group.records for group in groups) == truth["bad_records"]
     assert records
     gate.run_gate(["ods_venue__booking"])
+
+
+def test_two_replays_at_once_bring_everything_back_once(late_register, city):
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(replay, [BOOKING, BOOKING]))
+    truth = city.truth("counts")[BOOKING]
+    assert sorted(report.accepted > 0 for report in reports) == [False, True]
+    assert stored("ods_venue__booking").height == truth["distinct_true_records"]
+    books()
 
 
 def quarantine_rows() -> int:
@@ -213,7 +224,7 @@ def test_a_refused_file_is_read_anew_after_the_contract_was_mended(refused_workb
     first = replay(FILING)
     assert (first.accepted, first.still_refused) == (0, 1)
     mended = refused_workbook()
-    monkeypatch.setattr(module, "_contract", lambda resource: mended)
+    monkeypatch.setattr(module, "contract_of", lambda resource: mended)
     report = replay(FILING)
     assert report.accepted > 0
     (batch,) = ledger.batches(FILING)

@@ -16,13 +16,13 @@ from cli.output import emit, print_error, print_table
 from lake.errors import TiyuError
 
 EXPECTED = {
-    "ingest", "stream", "compact", "reconcile", "archive", "status", "catalog", "contract", "policy", "grade", "build", "gate", "serve", "exchange", "open-data", "sql", "scratch", "describe", "trace", "diff", "quarantine",
+    "ingest", "stream", "compact", "reconcile", "archive", "status", "catalog", "contract", "policy", "grade", "build", "gate", "serve", "exchange", "open-data", "sql", "scratch", "describe", "trace", "row", "diff", "quarantine",
     "backfill", "reread", "ledger", "backup", "restore", "keys", "lineage",
 }  # fmt: skip
 LEAVES = {
     "ingest", "stream", "compact", "reconcile", "status", "build", "gate", "serve", "sql", "describe", "trace", "catalog check", "catalog build", "contract test", "contract draft",
     "exchange run", "exchange receive", "exchange verify", "exchange status", "open-data build", "keys init", "diff", "quarantine list", "quarantine replay",
-    "quarantine withdraw", "backfill", "reread", "backup", "restore", "ledger rebuild", "grade certify", "archive check", "archive get", "archive log", "policy check", "policy show", "policy explain",
+    "quarantine withdraw", "backfill", "reread", "backup", "restore", "ledger rebuild", "grade certify", "archive check", "archive get", "archive log", "row", "quarantine show", "quarantine discard", "policy check", "policy show", "policy explain",
     "scratch create", "scratch upload", "scratch list", "scratch drop", "scratch expire",
 }  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import threading
+from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from deltalake.exceptions import CommitFailedError
@@ -155,6 +157,21 @@ def test_memory_only_connection_cannot_spill():
     con = query.connect(memory_limit="60MB", spill=False)
     with pytest.raises(Exception, match=r"(?i)memory"):
         con.execute("create table big as select range as a, md5(range::varchar) as b from range(4000000) order by b")
+
+
+def test_an_extension_that_is_not_the_signed_one_is_refused(tmp_path, monkeypatch):
+    """Later connections skip the comparison, so the first one of a process must make it."""
+    data = bytearray(Path(query._delta_extension()).read_bytes())
+    data[len(data) // 2] ^= 1
+    forged = tmp_path / "delta.duckdb_extension"
+    forged.write_bytes(data)
+    monkeypatch.setattr(query, "_delta_extension", lambda: str(forged))
+    query._verified_extension.cache_clear()
+    with pytest.raises(duckdb.Error, match="signature"):
+        query.connect()
+    monkeypatch.undo()
+    query._verified_extension.cache_clear()
+    query.connect().close()
 
 
 def test_alert_is_opened_once_and_reopened():
