@@ -370,14 +370,8 @@ class _Seen:
 
 def _repeated_within(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Each key that occurs more than once among these."""
-    slots = np.uint64((1 << max(10, (len(keys) * 8).bit_length())) - 1)
-    last = np.zeros(int(slots) + 1, dtype=np.int32)
-    of_key = keys & slots
-    last[of_key] = np.arange(len(keys), dtype=np.int32)
-    shared = np.zeros(int(slots) + 1, dtype=bool)
-    shared[of_key[last[of_key] != np.arange(len(keys))]] = True
-    found, counts = np.unique(keys[shared[of_key]], return_counts=True)
-    return found[counts > 1]
+    ordered = np.sort(keys)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def _span(rows: pa.Table) -> _Span:

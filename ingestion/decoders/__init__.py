@@ -195,5 +195,6 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
         return done
 
     # what is packed may unfold many times over, and a chunk is unfolded as a whole
-    small = CHUNK_BYTES if options.get("container", "none") == "none" else CHUNK_BYTES // 16
+    usual = getattr(module, "CHUNK_BYTES", CHUNK_BYTES)
+    small = usual if options.get("container", "none") == "none" else CHUNK_BYTES // 16
     return unpacking.unpacking(run, kind, options), small

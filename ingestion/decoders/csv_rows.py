@@ -36,6 +36,7 @@ from ingestion.decoders.lines import (
     Lines,
     Piece,
     blank,
+    count_lines,
     cut_at_lines,
     gather_ranges,
     split_lines,
@@ -114,6 +115,8 @@ def _bad_option(option: str, message_zh: str, hint_zh: str) -> TiyuError:
     return TiyuError("TIYU-ING-0202", message_zh, hint_zh, 2, option=option)
 
 
+CHUNK_BYTES = 16 * 1024 * 1024
+"""As many rows as twice the bytes of JSON hold."""
 _OF_THE_WHOLE = ("header_row", "unit_row", "skip_rows", "footer_rows", "footer_pattern", "skip_pattern", "escape")
 
 
@@ -140,7 +143,7 @@ def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]
             yield Piece(begun, 0, 0)
             part = begun
         position += len(part)
-        line += part.count(b"\n")
+        line += count_lines(part)
     if not head:
         yield Piece(begun, 0, 0)
 
@@ -277,11 +280,11 @@ class _Records:
         single_blank = self._blank[self.first] & (self.first == self.last)
         quotes_before = np.searchsorted(self._quotes, self.bounds)
         self.is_odd = (np.diff(quotes_before) & 1).astype(bool)
-        of_delimiter = np.searchsorted(self.start, self._delimiters, side="right") - 1
+        self.field_count = np.diff(np.searchsorted(self._delimiters, self.bounds)) + 1
         if len(self._quotes) and len(self._delimiters):
+            of_delimiter = np.repeat(np.arange(len(self.first)), self.field_count - 1)
             quoted = (np.searchsorted(self._quotes, self._delimiters) - quotes_before[of_delimiter]) & 1
-            of_delimiter = of_delimiter[quoted == 0]
-        self.field_count = np.bincount(of_delimiter, minlength=len(self.first)) + 1
+            self.field_count = np.bincount(of_delimiter[quoted == 0], minlength=len(self.first)) + 1
         self._starts_record = starts_record
         self._mark_data(np.flatnonzero(~single_blank))
 
@@ -369,7 +372,7 @@ def _places(lines: Lines, byte: int, escaped: npt.NDArray[np.bool_] | None) -> I
     if byte < 0:
         return np.zeros(0, dtype=np.int64)
     found = lines.data == byte
-    return np.flatnonzero(found if escaped is None else found & ~escaped).astype(np.int64)
+    return np.flatnonzero(found if escaped is None else found & ~escaped)
 
 
 def _header(
@@ -450,7 +453,7 @@ def _parse(
                 quote_char=dialect.quote or False,
                 escape_char=dialect.escape or False,
                 newlines_in_values=bool((records.first[keep] != records.last[keep]).any())
-                or text.count(b"\r") != text.count(b"\r\n"),
+                or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n")),
                 invalid_row_handler=on_invalid,
                 ignore_empty_lines=field_count > 1,
             ),

@@ -121,22 +121,25 @@ def look(raw: bytes) -> Looked:
     if not len(data) or data[0] == ord(":"):
         return Looked(None, False)
     tells = b"\\" not in raw
-    plain = b"[" not in raw and not long_number(data)
+    plain = b"[" not in raw
     members = 0
     for start in range(0, len(data), _BLOCK):  # blocks that fit into the processor's cache, each with its surroundings
-        block = data[max(0, start - 1) : start + _BLOCK]
-        following = data[max(0, start - 1) + 1 : start + _BLOCK + _AHEAD]
-        is_colon = block[1:] == ord(":")
-        before = block[:-1][is_colon]
-        quotes = int(np.count_nonzero(before == ord('"')))
-        if quotes < len(before) and np.isin(before, _BLANKS).any():
-            tells = False
-        members += quotes
+        first = max(0, start - _BACK)
+        block = data[first : start + _BLOCK + _AHEAD]
+        is_colon, is_quote, is_blank = block == ord(":"), block == ord('"'), block <= 32
+        pairs = is_quote[:-1] & is_colon[1:]
+        members += int(np.count_nonzero(pairs[max(0, start - first - 1) : start - first - 1 + _BLOCK]))
+        tells = tells and not (is_blank[:-1] & is_colon[1:]).any()
         if plain:
-            plain = _plain_values(following, np.flatnonzero(is_colon) + 1)
-            closes = (block[1:] | 32) == 125  # ] and }
-            plain = plain and not np.isin(block[:-1][closes], _BEFORE_CLOSE).any()
-            plain = plain and not _long_exponent(block, following)
+            digit = (block - 48) <= 9
+            odd = np.flatnonzero(is_colon[:-1] & ~(digit | is_quote)[1:])
+            closes = (block | 32) == 125  # ] and }
+            plain = (
+                _plain_values(block, odd + 1)
+                and not ((is_blank | (block == ord(",")))[:-1] & closes[1:]).any()
+                and not _long_exponent(block, digit)
+                and not _long_number(digit | (block == ord(".")))
+            )
     return Looked(members if tells else None, plain)
 
 
@@ -146,9 +149,7 @@ def _table(marks: bytes) -> npt.NDArray[np.bool_]:
     return found
 
 
-_BLOCK, _AHEAD = 256 * 1024, 8
-_BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
-_BEFORE_CLOSE = np.frombuffer(b", \t\r\n", dtype=np.uint8)
+_BLOCK, _BACK, _AHEAD = 256 * 1024, 18, 8
 _STRANGE = _table(b"NIi+ \t\r\n{")
 
 
@@ -167,15 +168,22 @@ def _plain_values(data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> boo
     return not (_STRANGE[first] | no_null | no_number).any()
 
 
-def _long_exponent(block: npt.NDArray[np.uint8], following: npt.NDArray[np.uint8]) -> bool:
+def _long_exponent(data: npt.NDArray[np.uint8], digit: npt.NDArray[np.bool_]) -> bool:
     """Whether an exponent may have three digits: a digit, an e, a sign or none, digits."""
-    digit = (block[:-1] - 48) <= 9
-    at = np.flatnonzero(digit & ((block[1:] | 32) == ord("e")))
+    at = np.flatnonzero(digit[:-1] & ((data[1:] | 32) == ord("e")))
     if not len(at):
         return False
-    places = np.minimum(at[:, None] + np.arange(1, 5), len(following) - 1)
-    digits = (following[places] - 48) <= 9
-    return bool((digits.sum(axis=1) >= 3).any())
+    places = np.minimum(at[:, None] + np.arange(2, 6), len(data) - 1)
+    return bool((digit[places].sum(axis=1) >= 3).any())
+
+
+def _long_number(numeric: npt.NDArray[np.bool_]) -> bool:
+    """Whether eighteen digits or points stand in a row."""
+    two = numeric[:-1] & numeric[1:]
+    four = two[:-2] & two[2:]
+    eight = four[:-4] & four[4:]
+    sixteen = eight[:-8] & eight[8:]
+    return bool((sixteen[:-2] & two[16:]).any()) if len(numeric) >= 18 else False
 
 
 def long_number(data: npt.NDArray[np.uint8]) -> bool:

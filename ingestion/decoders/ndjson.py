@@ -28,7 +28,7 @@ from ingestion.decoders.json_rows import (
     extract,
     look,
 )
-from ingestion.decoders.lines import Piece, blank, cut_at_lines, gather, split_lines, undecodable
+from ingestion.decoders.lines import Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
@@ -55,7 +55,7 @@ def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]
     """Pieces of a large object, each of whole lines; a record is counted by its physical line."""
     position = line = 0
     for part in cut_at_lines(content):
-        lines = part.count(b"\n")
+        lines = count_lines(part)
         yield Piece(part, position, line, lines)
         position += len(part)
         line += lines
