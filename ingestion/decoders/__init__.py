@@ -29,8 +29,10 @@ from ingestion.decoders.base import (
     Pieces,
     check_decoder_options,
     layout_of,
+    refusal,
     snake_case,
 )
+from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_many", "reads_pieces"]
@@ -141,6 +143,15 @@ def _decode_pieces(
             if decoded.refusals:
                 return
             records += piece.records if piece.records is not None else decoded.root_counts.get(sha, 0)
+    except LineTooLong:
+        most = f"{MAX_LINE_BYTES >> 20} MiB"
+        error = refusal(
+            "TIYU-ING-0224",
+            f"文件有一行超过 {most}，不是按行分隔的记录",
+            "请数据源单位核对换行符与文件格式后重新报送；文件已留存，未入库任何一行",
+            object_name=name,
+        )
+        yield Decoded({}, [], 0, refusals={sha: error})
     except LostObject as lost:
         yield Decoded({}, [], 0, refusals={sha: lost.error})
 

@@ -89,6 +89,12 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
 
 
 _WAITED_BYTES = 4 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""The longest line that is waited for: a record of that size is none, and what is not a text of lines has no line end at all."""
+
+
+class LineTooLong(Exception):
+    """A line is longer than MAX_LINE_BYTES; what came before it has been given."""
 
 
 def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None) -> Iterator[bytes]:
@@ -96,7 +102,7 @@ def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None) -> Iterato
 
     With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
     record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
-    whole.
+    whole, up to MAX_LINE_BYTES; then LineTooLong is raised, and no more is read.
     """
     rest: list[memoryview] = []
     held = quotes = 0
@@ -111,6 +117,8 @@ def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None) -> Iterato
             rest.append(view)
             held += len(piece)
             quotes += piece.count(quote) if quote else 0
+        if held > MAX_LINE_BYTES:
+            raise LineTooLong
     if held:
         yield b"".join(rest)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingestion import decoders
 from ingestion.decoders.base import LostObject, Pieces
-from ingestion.decoders.lines import cut_at_lines
+from ingestion.decoders.lines import MAX_LINE_BYTES, cut_at_lines
 from lake.errors import TiyuError
 from tests.unit.ingestion_decoders.contracts import contract
 
@@ -114,3 +114,27 @@ def test_a_line_is_never_cut(size):
     assert b"".join(parts) == content
     assert all(part.count(b'"') % 2 == 0 for part in parts)
     assert all(part.endswith(b"\n") for part in parts[:-1])
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv"])
+def test_a_line_of_ten_gigabytes_is_refused_after_the_first_of_them(kind):
+    """Endless text without a line end: what has been read when it is refused is what was held, a fixed amount."""
+    read = 0
+
+    def endless(size: int):
+        nonlocal read
+        first = b'{"a":"1"}\n{"a":"' if kind == "ndjson" else b"a\n1\n"
+        yield first
+        block = b"x" * (1 << 20)
+        for _ in range(10 * 1024):
+            read += len(block)
+            yield block
+
+    good = b'{"a":"2"}\n' if kind == "ndjson" else b"a\n2\n"
+    objects = [("s", "长行.txt", Pieces(10 << 30, endless)), ("t", "n", good)]
+    results = list(decoders.decode_many({"kind": kind}, objects, contract("a")))
+    refused = next(r.refusals["s"] for r in results if r.refusals)
+    assert refused.code == "TIYU-ING-0224"
+    assert refused.context["object"] == "长行.txt"
+    assert read <= MAX_LINE_BYTES + (1 << 20)
+    assert results[-1].root_counts == {"t": 1}
