@@ -152,7 +152,10 @@ def _duplicates(
         "select batch_id as _batch_id, source_object as _source_object, record_no as _record_no from judged_quarantine"
         " where outcome is null or outcome in ('rejudged', 'discarded')"
     ).pl()
-    stored = con.execute("select _batch_id, _source_object, _record_no from stored").pl() if every.height else elsewhere
+    con.register("repeated", every.select(_AT).to_arrow())
+    stored = con.execute(
+        "select distinct _batch_id, _source_object, _record_no from stored semi join repeated using (_batch_id, _source_object, _record_no)"
+    ).pl()
     for others in (elsewhere, stored, mine):
         every = every.join(others.select(_AT), on=_AT, how="anti")
     return every
