@@ -114,6 +114,7 @@ def _kpi_rows(scale: float) -> list[dict[str, Any]]:
                     "owner_name": kpi.owner,
                     "provenance": kpi.provenance,
                     "sources": json.dumps(kpi.sources, ensure_ascii=False),
+                    "published_indicator": variant.published,
                 }
             )
     return rows
@@ -251,6 +252,7 @@ TABLES: tuple[ReferenceTable, ...] = (
             _column("owner_name", "VARCHAR", "责任处室"),
             _column("provenance", "VARCHAR", "口径出处标记"),
             _column("sources", "VARCHAR", "来源资源（JSON 数组）"),
+            _column("published_indicator", "VARCHAR", "并列展示的官方指标编码，没有为空"),
         ),
         _kpi_rows,
     ),

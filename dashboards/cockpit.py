@@ -99,7 +99,12 @@ EVENT_POPULATION = Dataset("event_population", "赛事活动场次的三个口�
     C("position", "BIGINT", "序号"), C("value", "DOUBLE", "数值"),
     *_texts(("district_code", "区划代码"), ("variant_code", "口径编码"), ("variant_name", "口径"), ("value_text", "数值文本"), ("unit", "单位"),
             ("definition", "定义"), ("period_text", "统计期"), ("as_of_text", "数据截至"), ("target_text", "目标"),
-            ("target_document", "目标依据"), ("expired_text", "目标期状态")),
+            ("target_document", "目标依据"), ("published_text", "已公布数值"), ("expired_text", "目标期状态")),
+))  # fmt: skip
+OFFICIAL_FIGURE = Dataset("official_figure", "已公布的官方数据", sql=True, columns=(
+    C("position", "BIGINT", "序号"), C("figure_year", "BIGINT", "年份"),
+    *_texts(("indicator_name", "官方指标"), ("value_text", "公布数值"), ("own_text", "平台指标（口径不同）"), ("method_note", "官方口径"),
+            ("document", "公布文件"), ("provenance", "来源标记")),
 ))  # fmt: skip
 ALERT = Dataset("alert", "预警", sql=True, columns=(
     C("severity_order", "BIGINT", "级别次序"), C("opened_time", "TIMESTAMP", "发生时间", True),
@@ -302,6 +307,10 @@ FRESHNESS_TABLE = Chart("freshness", "数据来源状态", "table", FRESHNESS,
 DEFINITIONS = Chart("definitions", "指标说明", "table", KPI_DEFINITION,
                     table([column.name for column in KPI_DEFINITION.columns if column.name != "grain"], KPI_DEFINITION, [("kpi_code", True)], page=0),
                     "每个指标的定义、分子、分母与来源")  # fmt: skip
+OFFICIAL = Chart("official_figure", "已公布的官方数据（与平台指标口径不同，只作并列）", "table", OFFICIAL_FIGURE,
+                 table(["indicator_name", "figure_year", "value_text", "own_text", "method_note", "document", "provenance"], OFFICIAL_FIGURE,
+                       [("position", True), ("figure_year", False)], page=0, column_config={"figure_year": {"d3NumberFormat": "d"}}),
+                 "官方数值来自公布文件，统计方法不同，不得与平台指标相加、换算或画在同一坐标轴上")  # fmt: skip
 GOVERNANCE = Chart("governance", "数据治理指标", "handlebars", KPI_CARD,
                    cards("tiles", KPI_CARD, filters=[where("kpi_code", ["D-02", "D-06"], "IN")], limit=4),
                    "数据更新及时率与分级覆盖率")  # fmt: skip
@@ -346,6 +355,7 @@ ABOUT_ROWS = (
     ((BANNER, 12, 8),),
     ((FRESHNESS_TABLE, 12, 44),),
     ((DEFINITIONS, 12, 120),),
+    ((OFFICIAL, 12, 90),),
 )
 """What the city's dashboard and a district's have in common, each cut to what its reader may see."""
 
@@ -364,7 +374,7 @@ COCKPIT = Dashboard(
         VENUE_PAGE,
         Page("event", "赛事", (
             ((BANNER, 12, 8),),
-            ((POPULATIONS, 12, 55),),
+            ((POPULATIONS, 12, 66),),
             ((FILING_TREND, 4, 64), (FILING_RANK, 4, 64), (EVENT_COUNT, 4, 64)),
         )),
         Page("service", "健身与监管", (
@@ -396,7 +406,7 @@ DISTRICT = Dashboard(
         VENUE_PAGE,
         Page("event", "赛事", (
             ((BANNER, 12, 8),),
-            ((D_POPULATIONS, 12, 55),),
+            ((D_POPULATIONS, 12, 66),),
             ((FILING_TREND, 6, 50), (D_EVENT_COUNT, 6, 50)),
         )),
         Page("service", "健身与监管", (

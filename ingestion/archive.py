@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ SUFFIX = ".tiyu"
 DAMAGED = ("TIYU-ARC-0001", "TIYU-ARC-0002")
 """Codes that blame one object."""
 REMEDY = envelope.REMEDY
+_HASHED_ASIDE = 256 * 1024
+_SYNCED_SINGLY = 16
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,37 @@ class StoredObject:
 
 
 class _HashingReader:
-    """Passes a stream through while counting and hashing it."""
+    """Passes a stream through while counting and hashing it; large pieces are hashed beside what the caller does."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
-        self.hash = hashlib.sha256()
+        self._hash = hashlib.sha256()
+        self._helper: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
         self.size = 0
 
     def read(self, count: int = -1) -> bytes:
         data = self._stream.read(count)
-        self.hash.update(data)
         self.size += len(data)
+        self._settle()
+        if len(data) < _HASHED_ASIDE:
+            self._hash.update(data)
+        else:
+            self._helper = self._helper or ThreadPoolExecutor(1)
+            self._running = self._helper.submit(self._hash.update, data)
         return data
+
+    def _settle(self) -> None:
+        if self._running is not None:
+            self._running.result()
+            self._running = None
+
+    def hexdigest(self) -> str:
+        """SHA-256 of all that was read; nothing can be read after it."""
+        self._settle()
+        if self._helper is not None:
+            self._helper.shutdown()
+        return self._hash.hexdigest()
 
 
 def object_path(resource: str, sha256: str) -> Path:
@@ -75,7 +97,7 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
         reader = _HashingReader(stream)
         with open(partial, "xb") as target:
             envelope.seal(reader, target)  # type: ignore[arg-type]
-        sha256 = reader.hash.hexdigest()
+        sha256 = reader.hexdigest()
         final = object_path(resource, sha256)
         was_present = final.exists()
         if was_present and _is_whole(resource, sha256):
@@ -121,7 +143,7 @@ def verify(resource: str, sha256: str) -> int:
         reader = _HashingReader(stream)
         while reader.read(1 << 20):
             pass
-    if reader.hash.hexdigest() != sha256:
+    if reader.hexdigest() != sha256:
         raise other_content(resource, sha256)
     return reader.size
 
@@ -149,9 +171,23 @@ def _is_whole(resource: str, sha256: str) -> bool:
     return True
 
 
-def sync() -> None:
-    """Make every stored object durable before a ledger row may speak of it (one call a batch, not one a file)."""
-    os.sync()
+def sync(resource: str, sha256s: Sequence[str]) -> None:
+    """Make the objects of a batch durable before a ledger row may speak of them.
+
+    A few are made durable one by one, so that a large unwritten file of somebody else on this machine is not waited for;
+    many (a folder of small files) by one call for all.
+    """
+    if len(sha256s) > _SYNCED_SINGLY:
+        os.sync()
+        return
+    paths = [object_path(resource, sha256) for sha256 in sha256s]
+    folders = {folder for path in paths for folder in (path.parent, path.parent.parent, path.parent.parent.parent)}
+    for item in [*paths, *sorted(folders)]:
+        handle = os.open(item, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def clean_partials(resource: str) -> int:
@@ -184,6 +220,17 @@ def read_object(resource: str, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise other_content(resource, sha256)
     return data
+
+
+def read_pieces(resource: str, sha256: str, piece_bytes: int) -> Iterator[bytes]:
+    """The same bytes piece by piece, for an object too large to hold. That its content is what its name says is known
+    only after the last piece: a caller undoes what it made of the others when this raises TIYU-ARC-0001/0002."""
+    with open_object(resource, sha256) as stream:
+        reader = _HashingReader(stream)
+        while piece := reader.read(piece_bytes):
+            yield piece
+    if reader.hexdigest() != sha256:
+        raise other_content(resource, sha256)
 
 
 def stored(resource: str) -> Iterator[str]:

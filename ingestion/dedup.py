@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 import duckdb
 import polars as pl
@@ -57,6 +58,8 @@ def deduplicate(
     same_key_is_duplicate: bool,
     replayed: bool = False,
     alone: bool = False,
+    window: tuple[date, date] | None = None,
+    database: duckdb.DuckDBPyConnection | None = None,
 ) -> Deduplicated:
     """Decide by the contract's `dedup` which rows are stored, in delivery order.
 
@@ -65,18 +68,19 @@ def deduplicate(
     of the key, in all of it. Rows of this very batch are left out of the look-up, so that repeating an interrupted batch
     gives the same result. ``same_key_is_duplicate`` is for device files, where the same activity arrives in several
     formats. ``replayed`` says that the rows are only some of the batch's: its other rows count as stored. ``alone`` compares the rows with each other only, and opens neither lake nor ledger.
+    ``window`` is the batch's date range where these rows are only some of it; ``database`` (of `lake.query`) is one to work in.
     """
     rule = obj.dedup_rule or Dedup(key=obj.dedup)
     empty = rows.select(_AT).clear()
     if rows.is_empty() or (rule.on_same == "keep" and rule.on_changed == "version"):
         return Deduplicated(rows, empty, empty)
-    con = query.connect()
+    con = database.cursor() if database else query.connect()
     try:
         order = pl.DataFrame({"_source_object": list(object_order), "_seq": list(object_order.values())})
         con.register("incoming", rows.join(order, on="_source_object", how="left").to_arrow())
         keys = [quote_name(key) for key in obj.dedup]
         content = f"hash({', '.join(quote_name(prop.name) for prop in obj.properties)})"
-        stored = not alone and _register_stored(con, rows, obj, batch_id, rule, replayed=replayed)
+        stored = not alone and _register_stored(con, rows, obj, batch_id, rule, window, replayed=replayed)
         if rule.on_changed == "newest":
             return _newest(con, rows, obj, rule, batch_id, keys, content, stored=stored)
         verdict = _first(con, keys, content, rule, stored=stored)
@@ -94,7 +98,14 @@ def deduplicate(
 
 
 def _register_stored(
-    con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, rule: Dedup, *, replayed: bool
+    con: duckdb.DuckDBPyConnection,
+    rows: pl.DataFrame,
+    obj: ObjectSpec,
+    batch_id: str,
+    rule: Dedup,
+    dates: tuple[date, date] | None,
+    *,
+    replayed: bool,
 ) -> bool:
     """A view ``earlier_rows`` of the stored rows that may be repeated; False when there is no table yet."""
     head = tables.version(obj.table)
@@ -104,7 +115,7 @@ def _register_stored(
     own = f"s._batch_id <> {quote_literal(batch_id)}"
     if replayed:
         own = f"({own} or (s._source_object, s._record_no) not in (select (_source_object, _record_no) from incoming))"
-    first, last = str(rows["part_date"].min()), str(rows["part_date"].max())
+    first, last = map(str, dates or (rows["part_date"].min(), rows["part_date"].max()))
     moves = rule.on_changed == "newest" and obj.part_date not in rule.key
     window = "" if moves else f"part_date >= date '{first}' and part_date <= date '{last}' and "
     con.execute(f"create temp view earlier_rows as select * from stored s where {window}{own}")

@@ -14,9 +14,12 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.contracts import ObjectSpec
 from catalog.detectors import content, names
+from ingestion.typed import Memo
 from lake.errors import TiyuError
 from lake.sql import quote_name, quote_whole
 from protection import freetext
@@ -116,22 +119,112 @@ def hide(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec) -> tupl
     return rows, found
 
 
+def look_at(
+    con: duckdb.DuckDBPyConnection, rows: pa.Table, obj: ObjectSpec, as_of: datetime | None, memo: Memo
+) -> Found:
+    """`look` over rows in Arrow: a column whose longest text is too short to hold a stopping item is not scanned, and a
+    sample of values each of which is known to hold nothing is not scanned again."""
+    columns = [name for name in free_columns(obj) if name in rows.column_names]
+    origin = ["_source_object", "_record_no"]
+    con.register("_passed", rows.select([*columns, *origin]))
+    con.register("_first", rows.select([*columns, *origin]).slice(0, SAMPLE_ROWS))
+    counted = {name: rows.num_rows - rows[name].null_count for name in columns}
+    long = [name for name in columns if _longest(rows[name]) >= content.shortest(content.STOPPING)]
+    sampled = [name for name in columns if not _known_clean(con, rows[name].slice(0, SAMPLE_ROWS), as_of, memo)]
+    found = _looked(con, "_passed", "_first", obj, long, sampled, counted, as_of)
+    con.unregister("_passed")
+    con.unregister("_first")
+    return found
+
+
+def _known_clean(con: duckdb.DuckDBPyConnection, sample: pa.ChunkedArray, as_of: datetime | None, memo: Memo) -> bool:
+    """Whether none of the values of a sample holds an item of a kind that only warns."""
+    values = pc.unique(sample)
+    values = values.dictionary.take(pc.unique(values.indices)) if pa.types.is_dictionary(values.type) else values
+    if len(values) > SAMPLE_ROWS // 2:
+        return False
+
+    def clean(texts: pa.Array) -> list[pa.Array]:
+        con.register("_clean", pa.table({"text": texts}))
+        held = content.holding(con, "_clean", "text", only=_warning(), as_of=as_of)
+        con.unregister("_clean")
+        return [pa.array(~held)]
+
+    (found,) = memo.look_up("clean", values, clean)
+    return pc.all(found).as_py() in (True, None)
+
+
+def _warning() -> list[str]:
+    """Kinds that are shown to the source's owner as a warning."""
+    return [kind for kind in content.kinds() if kind not in content.STOPPING and kind != "uscc"]
+
+
+def _longest(column: pa.ChunkedArray) -> int:
+    """Bytes of the longest text, which are at least its characters."""
+    array = column.combine_chunks()
+    texts = array.dictionary if pa.types.is_dictionary(array.type) else array
+    return pc.max(pc.binary_length(texts)).as_py() or 0
+
+
+def hide_in(rows: pa.Table, obj: ObjectSpec) -> tuple[pa.Table, Found]:
+    """`hide` for rows in Arrow that hold no names of persons: each distinct text is looked at once."""
+    found = Found()
+    for name in text_columns(obj):
+        if name not in rows.column_names:
+            continue
+        column = rows[name].combine_chunks()
+        folded = pa.types.is_dictionary(column.type)
+        delivered = pl.Series(column.dictionary if folded else column).cast(pl.String)
+        text = freetext.hidden(delivered)
+        rule = _rule(obj, name, "hidden")
+        found.examined[rule] = len(column) - column.null_count
+        changed = text.ne_missing(delivered)
+        if not changed.any():
+            continue
+        made = text.to_arrow().cast(pa.string())
+        if folded:
+            of_row = pc.fill_null(changed.to_arrow().take(column.indices), False)
+            found.warned[rule] = pc.sum(of_row).as_py()
+            made = pa.DictionaryArray.from_arrays(column.indices, made)
+        else:
+            found.warned[rule] = int(changed.sum())
+        rows = rows.set_column(rows.schema.get_field_index(name), name, made)
+    if any(not count for count in found.warned.values()):  # a value that no row of these holds
+        found.warned = {rule: count for rule, count in found.warned.items() if count}
+    return rows, found
+
+
 def look(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, as_of: datetime | None) -> Found:
     """Look through the free text columns of judged rows (with `_source_object` and `_record_no`)."""
-    found = Found()
     present = set(content.text_columns(con, relation))
     columns = [name for name in free_columns(obj) if name in present]
+    counted = {}
     for name in columns:
-        counted = con.execute(f"select count({quote_name(name)}) from {relation} as t").fetchone()
+        row = con.execute(f"select count({quote_name(name)}) from {relation} as t").fetchone()
+        counted[name] = int(row[0]) if row else 0
+    sample = f"(select * from {relation} as t limit {SAMPLE_ROWS})"
+    return _looked(con, relation, sample, obj, columns, columns, counted, as_of)
+
+
+def _looked(
+    con: duckdb.DuckDBPyConnection,
+    relation: str,
+    sample: str,
+    obj: ObjectSpec,
+    scanned: list[str],
+    sampled: list[str],
+    counted: dict[str, int],
+    as_of: datetime | None,
+) -> Found:
+    found = Found()
+    for name in counted:
         for kind in content.STOPPING:
-            found.examined[_rule(obj, name, kind)] = int(counted[0]) if counted else 0
-    for finding in content.scan(con, relation, columns, only=content.STOPPING, as_of=as_of):
+            found.examined[_rule(obj, name, kind)] = counted[name]
+    for finding in content.scan(con, relation, scanned, only=content.STOPPING, as_of=as_of):
         where = content.objects_with(con, relation, finding.column, finding.kind, as_of=as_of)
         title = obj.by_name[finding.column].title_zh
         found.leaks += [Leak(finding.column, title, finding.kind, sha, n, first) for sha, (n, first) in where.items()]
-    warning = [kind for kind in content.kinds() if kind not in content.STOPPING and kind != "uscc"]
-    sample = f"(select * from {relation} as t limit {SAMPLE_ROWS})"
-    for finding in content.scan(con, sample, columns, only=warning, as_of=as_of):
+    for finding in content.scan(con, sample, sampled, only=_warning(), as_of=as_of):
         if _expected(obj, finding):
             continue
         rule = _rule(obj, finding.column, finding.kind)

@@ -7,11 +7,13 @@ was interrupted at any instant is simply processed again and ends in the same ta
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -31,14 +33,18 @@ from ingestion import (
     same_activity,
     split,
 )
-from ingestion.decoders.base import Decoded
+from ingestion.decoders.base import Decoded, LostObject, Pieces
 from ingestion.dedup import Deduplicated, deduplicate
+from ingestion.staging import Settled, Staging
+from ingestion.typed import Memo
 from lake import ledger, steps, tables
 from lake.errors import EXIT_INTERNAL, TiyuError
 from quality import quarantine, row_events
 from quality.withdrawal import REPLACED_BY
 
 Progress = Callable[[str, int, int], None]
+PIECE_FROM_BYTES = 48 * 1024 * 1024
+"""Objects larger than this are read from the archive in pieces, where their format can be."""
 
 
 @dataclass
@@ -115,41 +121,54 @@ def judge(
     poison: dict[str, TiyuError] | None = None,
     read: Callable[[str], bytes] | None = None,
     alone: bool = False,
+    sink: Sink | None = None,
 ) -> Judged:
     """Read objects of a batch from the archive: decode, type, judge, protect. Nothing is written.
 
     ``as_of`` is the instant the rules compare times with (default: now). ``poison`` (see :func:`find_poison`) names
     objects that are refused as a whole without being read. ``read`` gives the bytes of an object by its hash where they do
-    not come from the archive. ``alone``: nothing stored is looked at beside the tables of reference rules.
+    not come from the archive. ``alone``: nothing stored is looked at beside the tables of reference rules. With a ``sink``
+    (only for a contract that `may_be_staged`) the accepted rows go there, chunk by chunk, and `Judged.accepted` is empty.
     Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
     poison = poison or {}
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}
     sizes = {item["sha256"]: item["size"] for item in objects}
-    accepted = {obj.table: [split.empty_accepted(obj)] for obj in contract.roots}
+    kept = {obj.table: _Kept(obj) for obj in contract.roots}
+    target: dict[str, Sink] = {contract.root.table: sink} if sink else {**kept}
     children: dict[str, list[pa.Table]] = {obj.table: [] for obj in contract.objects if not obj.is_root}
     refused: list[pl.DataFrame] = [_issue_frame([])]
-    decoded_counts: dict[str, int] = {}
+    decoded_counts: Counter[str] = Counter()
     result = BatchResult(batch["batch_id"], "accepted", len(objects), 0, 0, 0, 0)
 
     corrected, facts = [pl.DataFrame(schema=corrections.SCHEMA)], [batch_rules.empty()]
     leaked: list[leaks.Leak] = []
     con = split.connect_for(contract)
+    memo = Memo()
     readable = [item for item in objects if item["sha256"] not in poison]
     chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged, read), contract)
     # the last one is made when all objects have been opened: those that are damaged, which must not stop the others
     last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
-    for chunk in itertools.chain([Decoded({}, [], 0, refusals=dict(poison))] if poison else [], chunks, last):
+    first = [Decoded({}, [], 0, refusals=dict(poison))] if poison else []
+    for chunk in ahead(itertools.chain(first, chunks, last)):
         decoded_counts.update(chunk.root_counts)
         for column in (name for names_of in chunk.unknown.values() for name in names_of):
             result.unknown_columns[column] = result.unknown_columns.get(column, 0) + 1
-        refused.append(_issues(chunk))
         for sha256, error in chunk.refusals.items():
-            # the unreadable object is one quarantined record covering all its bytes
+            # the unreadable object is one quarantined record covering all its bytes, whatever was read of it before
+            if decoded_counts.pop(sha256, 0):
+                for taken in target.values():
+                    taken.drop_object(sha256)
+                refused, corrected = (
+                    [frame.filter(pl.col("_source_object") != sha256) for frame in frames]
+                    for frames in (refused, corrected)
+                )
+                leaked = [leak for leak in leaked if leak.object_sha256 != sha256]
             decoded_counts[sha256] = 1
             result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
             refused.append(_refused_object(sha256, error, sizes[sha256]))
+        refused.append(_issues(chunk))
         for obj in contract.roots:
             root = chunk.tables.get(obj.table)
             if root is None or root.num_rows == 0:
@@ -158,9 +177,11 @@ def judge(
                 if is_activity(contract):
                     part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of)
                 else:
-                    part = split.split_text(con, contract, root, as_of)
+                    part = split.split_text(con, contract, root, as_of, memo)
             leaked += part.leaks
-            accepted[obj.table].append(part.accepted.select(accepted[obj.table][0].columns))
+            if not leaked:
+                with steps.step("rules"):
+                    target[obj.table].add(part.rows)
             corrected.append(part.corrected)
             facts.append(part.facts)
             refused.append(_issue_frame(part.refused))
@@ -175,7 +196,7 @@ def judge(
     con.close()
     if leaked:
         raise leaks.stop(contract.id, batch["batch_id"], leaked, names)
-    passed = {table: pl.concat(parts, how="vertical_relaxed") for table, parts in accepted.items()}
+    passed = {table: parts.frame() for table, parts in kept.items()}
     rows = deletes.marked(passed.pop(contract.root.table), contract.root, batch)
     repeated = rows.select("_source_object", "_record_no").clear()
     lists = [item for item in readable if deletes.is_tombstone(contract.root, item["name"])]
@@ -192,20 +213,58 @@ def judge(
                 decoded_counts[sha256] = 1
                 result.refusals.append(Refusal(sha256, names[sha256], error.code, str(error)))
                 refused.append(_refused_object(sha256, error, sizes[sha256]))
-        decoded_counts.update(gone.decoded)
+        for sha256, count in gone.decoded.items():
+            decoded_counts[sha256] = count
         refused.append(_issue_frame(gone.refused))
         rows, repeated = pl.concat([rows, gone.rows]), gone.again
     return Judged(
         rows,
         children,
         pl.concat(refused, how="vertical_relaxed"),
-        decoded_counts,
+        dict(decoded_counts),
         result,
         pl.concat(corrected),
         pl.concat(facts),
         repeated,
         passed,
     )
+
+
+class Sink(Protocol):
+    """Where accepted rows go: ``add`` takes those of a chunk (`Split.rows`), ``drop_object`` takes all rows of an
+    object back."""
+
+    def add(self, rows: pa.Table) -> None: ...
+
+    def drop_object(self, sha256: str) -> None: ...
+
+
+class _Kept:
+    """All rows in memory."""
+
+    def __init__(self, obj: ObjectSpec) -> None:
+        self._parts = [split.empty_accepted(obj)]
+
+    def add(self, rows: pa.Table) -> None:
+        self._parts.append(child_rows(rows.select(self._parts[0].columns)))
+
+    def drop_object(self, sha256: str) -> None:
+        self._parts = [part.filter(pl.col("_source_object") != sha256) for part in self._parts]
+
+    def frame(self) -> pl.DataFrame:
+        return pl.concat(self._parts, how="vertical_relaxed")
+
+
+_Item = TypeVar("_Item")
+
+
+def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items, the next one being made in a thread while the caller works with this one."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _folded(rows: pa.Table) -> pa.Table:
@@ -275,6 +334,10 @@ def process(
     """
     objects = ledger.objects(batch["batch_id"])
     order = {item["sha256"]: item["seq"] for item in objects}
+    if may_be_staged(contract):
+        result = _process_staged(contract, batch, objects, order, progress, poison)
+        batch_list.mark_done(contract.id, batch["batch_id"])
+        return result
     with steps.step("decode"):
         # as of when the batch came in: finished a day later, or read again, it is judged the same
         judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison)
@@ -302,7 +365,8 @@ def process(
     with steps.step("ledger"):
         delivery.note_findings(contract, batch, result, stops)
         accepted = accepted.clear() if held else accepted
-        _account(result, batch, objects, judged.decoded, accepted, refusals, duplicates, held=held)
+        taken = Taken(per_object(accepted), accepted["part_date"].unique().to_list())
+        _account(result, batch, objects, judged.decoded, taken, refusals, per_object(duplicates), held=held)
         delivery.tell(contract, batch, result, stops)
     batch_list.mark_done(contract.id, batch["batch_id"])
     return result
@@ -335,6 +399,64 @@ def distinct_others(
 def records_of(kept: Deduplicated, others: dict[str, Deduplicated]) -> pl.DataFrame:
     """Object, record and date of the accepted rows of all root tables."""
     return pl.concat([kept.accepted, *(found.accepted for found in others.values())])
+
+
+def may_be_staged(contract: Contract) -> bool:
+    """Whether a batch's rows may go on before all of them are known: the first of a key is stored whatever follows,
+    nothing is replaced or taken away, no rule is about the delivery as a whole, and no child rows wait for their parents.
+    """
+    obj = contract.root
+    rule = obj.dedup_rule
+    first_counts = rule is None or (rule.on_same == "duplicate" and rule.on_changed == "conflict")
+    alone = len(contract.objects) == 1 and not is_activity(contract)
+    return alone and first_counts and obj.deletes.by == "none" and not obj.batch_rules and not obj.corrections
+
+
+def _process_staged(
+    contract: Contract,
+    batch: dict[str, Any],
+    objects: list[dict[str, Any]],
+    order: dict[str, int],
+    progress: Progress | None,
+    poison: dict[str, TiyuError] | None,
+) -> BatchResult:
+    """`process` for a contract whose rows need not be held together (`may_be_staged`): in bounded memory, one commit."""
+    with Staging(contract.root, contract.id, batch, order) as staging:
+        with steps.step("decode"):
+            judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison, sink=staging)
+        with steps.step("rules"):
+            kept = staging.settle()
+        refusals = judged.refused
+        if not kept.conflicts.is_empty():
+            refusals = pl.concat([refusals, conflicts_as_refusals(contract, kept.conflicts)])
+        result = judged.result
+        with steps.step("ods"):
+            write_quarantine(contract, batch, refusals, objects, batch["batch_id"])
+            if kept.unique is None:
+                result.tables = _write_files(contract, batch, kept)
+            else:
+                result.tables = write_rows(contract, batch, kept.unique, {}, batch["batch_id"])
+        with steps.step("ledger"):
+            delivery.note_findings(contract, batch, result, [])
+            taken = Taken(kept.accepted, kept.part_dates)
+            _account(result, batch, objects, judged.decoded, taken, refusals, kept.duplicate)
+            delivery.tell(contract, batch, result, [])
+    return result
+
+
+def _write_files(contract: Contract, batch: dict[str, Any], kept: Settled) -> dict[str, int]:
+    """`write_rows` for a batch whose rows are files already."""
+    metadata = {"tiyu.resource": contract.id, "tiyu.contract_version": contract.version}
+    schema = ods_schema(contract.root)
+    version = tables.append_files(
+        contract.root.table,
+        kept.files,
+        pa.schema([pa.field(f.name, f.type) for f in schema]),
+        part_dates=kept.part_dates,
+        batch_id=batch["batch_id"],
+        metadata=metadata,
+    )
+    return {contract.root.table: version}
 
 
 def _held_as_refusals(rows: pl.DataFrame, held: list[batch_rules.Finding]) -> pl.DataFrame:
@@ -394,24 +516,26 @@ def empty_tables(contract: Contract) -> None:
 
 def count_records(contract: Contract, objects: list[dict[str, Any]]) -> dict[str, int]:
     """Root records per object, decoded but not judged; an object that cannot be read counts as one, as in its batch."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     try:
         for chunk in decoders.decode_many(contract.server, _plain(contract, objects, None), contract):
             counts.update(chunk.root_counts)
-            counts.update(dict.fromkeys(chunk.refusals, 1))
+            for sha in chunk.refusals:
+                counts[sha] = 1
         lists = [item for item in objects if deletes.is_tombstone(contract.root, item["name"])]
         for chunk in decoders.decode_many(
             contract.server, _contents(contract, lists, None), deletes.key_contract(contract)
         ):
             counts.update(chunk.root_counts)
-            counts.update(dict.fromkeys(chunk.refusals, 1))
+            for sha in chunk.refusals:
+                counts[sha] = 1
     except TiyuError:
         raise
     except Exception:
         if len(objects) == 1:
             return {objects[0]["sha256"]: 1}
         return {sha: count for item in objects for sha, count in count_records(contract, [item]).items()}
-    return counts
+    return dict(counts)
 
 
 def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuError]:
@@ -459,11 +583,13 @@ def _plain(
     progress: Progress | None,
     damaged: dict[str, TiyuError] | None = None,
     read: Callable[[str], bytes] | None = None,
-) -> Iterator[tuple[str, str, bytes]]:
-    """sha256, name and plain bytes of objects that hold records. One that is damaged or missing is entered into ``damaged`` and left out;
-    without such a place its error is raised."""
+) -> Iterator[tuple[str, str, Any]]:
+    """sha256, name and plain bytes of objects that hold records; a large one in pieces where its format can be read so.
+    One that is damaged or missing is entered into ``damaged`` and left out (in pieces: LostObject); without such a place
+    its error is raised."""
     objects = [item for item in objects if holds_records(contract, item["name"])]
-    yield from _contents(contract, objects, progress, damaged, read)
+    in_pieces = read is None and decoders.reads_pieces(contract.server)
+    yield from _contents(contract, objects, progress, damaged, read, in_pieces=in_pieces)
 
 
 def _contents(
@@ -472,11 +598,17 @@ def _contents(
     progress: Progress | None,
     damaged: dict[str, TiyuError] | None = None,
     read: Callable[[str], bytes] | None = None,
-) -> Iterator[tuple[str, str, bytes]]:
+    *,
+    in_pieces: bool = False,
+) -> Iterator[tuple[str, str, Any]]:
     """The same for objects of any kind."""
     for number, item in enumerate(objects, 1):
         if progress:
             progress(contract.id, number, len(objects))
+        if in_pieces and item["size"] > PIECE_FROM_BYTES:
+            pieces = partial(_pieces, contract.id, item["sha256"], damaged is not None)
+            yield item["sha256"], item["name"], Pieces(item["size"], pieces)
+            continue
         try:
             content = read(item["sha256"]) if read else archive.read_object(contract.id, item["sha256"])
         except TiyuError as error:
@@ -485,6 +617,15 @@ def _contents(
             damaged[item["sha256"]] = error
             continue
         yield item["sha256"], item["name"], content
+
+
+def _pieces(resource: str, sha256: str, may_be_lost: bool, piece_bytes: int) -> Iterator[bytes]:
+    try:
+        yield from archive.read_pieces(resource, sha256, piece_bytes)
+    except TiyuError as error:
+        if not may_be_lost or error.code not in archive.DAMAGED:
+            raise
+        raise LostObject(error) from None
 
 
 _ISSUE_SCHEMA = {
@@ -682,14 +823,27 @@ def _plain_strings(table: pa.Table) -> pa.Table:
     )
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Accepted records per object, and the dates of their rows."""
+
+    per_object: dict[str, int]
+    part_dates: list[Any]
+
+
+def per_object(frame: pl.DataFrame) -> dict[str, int]:
+    """Rows per source object."""
+    return dict(frame.group_by("_source_object").len().iter_rows())
+
+
 def _account(
     result: BatchResult,
     batch: dict[str, Any],
     objects: list[dict[str, Any]],
     decoded: dict[str, int],
-    unique: pl.DataFrame,
+    taken: Taken,
     refusals: pl.DataFrame,
-    duplicates: pl.DataFrame,
+    duplicate: dict[str, int],
     *,
     held: bool = False,
 ) -> None:
@@ -697,11 +851,7 @@ def _account(
 
     ``held``: the batch does not enter (`ingestion.delivery`).
     """
-
-    def per_object(frame: pl.DataFrame) -> dict[str, int]:
-        return dict(frame.group_by("_source_object").len().iter_rows())
-
-    accepted, quarantined, duplicate = per_object(unique), per_object(refusals), per_object(duplicates)
+    accepted, quarantined = taken.per_object, per_object(refusals)
     outcomes = []
     reasons = {r.sha256: r.code for r in result.refusals}
     if held:
@@ -750,8 +900,8 @@ def _account(
             "accepted_count": result.accepted,
             "quarantined_count": result.quarantined,
             "duplicate_count": result.duplicate,
-            "first_part_date": unique["part_date"].min(),
-            "last_part_date": unique["part_date"].max(),
+            "first_part_date": min(filter(None, taken.part_dates), default=None),
+            "last_part_date": max(filter(None, taken.part_dates), default=None),
         },
         outcomes,
     )

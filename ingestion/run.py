@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import archive, batch_list, connectors, decoders, naming, pipeline
+from ingestion import archive, batch_list, connectors, decoders, naming, pipeline, staging
 from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
@@ -106,6 +106,7 @@ def ingest(
         ledger.start_run(run_id, resource, clock.as_of())
         try:
             archive.clean_partials(resource)
+            staging.clean(resource)
             recover(contract, report, progress)
             _fetch_all(contract, report, from_dir, max_bytes, progress, history)
         except TiyuError as error:
@@ -331,7 +332,7 @@ def _archive(
             progress(f"{contract.id} 归档", len(objects), 0)
     if not objects:
         return None, signatures
-    archive.sync()
+    archive.sync(contract.id, [item["sha256"] for item in objects])
     batch_id = batch_identity(contract.id, contract.version, [item["sha256"] for item in objects])
     for row in objects:
         row["batch_id"] = batch_id

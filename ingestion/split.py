@@ -7,11 +7,16 @@ tokenised (accepted rows) or masked (previews).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog import policy
 from catalog import rules as rule_compiler
@@ -20,32 +25,40 @@ from catalog.policy import Decision
 from catalog.schemas import ods_schema
 from ingestion import batch_rules, conversion, corrections, derive, leaks, renames
 from ingestion.leaks import Leak
+from ingestion.typed import Memo, Typed, typed_columns
 from lake import clock, query
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.sql import quote_literal, quote_name, quote_whole
 from protection import freetext, masking, tokens
 
 _REASON_DATE = "没有有效的业务日期，无法归入分区"
+_ONE_ZONE = datetime(1992, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Split:
     """What became of the root rows of one decoded chunk.
 
-    accepted: ODS columns plus ``_record_no`` and ``_source_object``, identifiers already tokens.
+    rows: the accepted ones, ODS columns plus ``_record_no`` and ``_source_object``, identifiers already tokens; a text column
+    may be a dictionary.
     refused: ``_source_object, _record_no, rule_id, reason, preview`` (preview masked).
     examined: rule id → rows examined (a rule that looked at nothing shows 0). warned: rule id → rows warned about.
     corrected: which record was mended by which declared correction (`ingestion.corrections`). facts: what batch rules
     need to know of the chunk (`ingestion.batch_rules`).
     """
 
-    accepted: pl.DataFrame
+    rows: pa.Table
     refused: pl.DataFrame
     examined: dict[str, int]
     warned: dict[str, int]
     leaks: list[Leak]
     corrected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=corrections.SCHEMA))
     facts: pl.DataFrame = field(default_factory=batch_rules.empty)
+
+    @property
+    def accepted(self) -> pl.DataFrame:
+        """The accepted rows with plain texts."""
+        return pl.DataFrame(pa.table({name: _plain_text(self.rows[name]) for name in self.rows.column_names}))
 
 
 def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
@@ -78,17 +91,43 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
 
 
 def split_text(
-    con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.Table, as_of: datetime | None = None
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    delivered: pa.Table,
+    as_of: datetime | None = None,
+    memo: Memo | None = None,
 ) -> Split:
-    """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect."""
+    """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect.
+
+    ``memo`` carries what is known of single values from one chunk of a batch to the next.
+    """
     obj = contract.root
+    if _by_columns(obj):
+        memo = memo or Memo()
+        try:
+            typed = typed_columns(con, obj, delivered, memo)
+        except duckdb.BinderException:  # an expression over several delivered columns: rows are put together, then
+            typed = None
+        if typed is not None and not leaks.name_columns(obj, set(typed.columns)):
+            return _split_columns(con, contract, delivered, typed, as_of, memo)
     type_rows(con, obj, renames.resolved(delivered, obj))
     type_rules = [
         (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
-        for prop in obj.properties
-        if prop.source_name and not prop.derive and not prop.protection and prop.type != "VARCHAR"
+        for prop in _type_ruled(obj)
     ]
     return _split(con, obj, type_rules, as_of)
+
+
+def _by_columns(obj: ObjectSpec) -> bool:
+    """Whether rows can be judged without being put together: nothing is derived, mended or renamed, and no rule is about
+    the delivery as a whole."""
+    derived = any(prop.derive is not None for prop in obj.properties)
+    return not (derived or obj.corrections or obj.renames or obj.batch_rules)
+
+
+def _type_ruled(obj: ObjectSpec) -> list[PropertySpec]:
+    """Properties whose delivered text may be of a wrong type."""
+    return [p for p in obj.properties if p.source_name and not p.derive and not p.protection and p.type != "VARCHAR"]
 
 
 def type_rows(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
@@ -118,6 +157,199 @@ def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.
         for prop in contract.root.properties
     ]
     return pl.DataFrame(columns).with_columns(rows["_record_no"], rows["_source_object"])
+
+
+def _prefixed(delivered: pa.Table) -> pa.Table:
+    return delivered.rename_columns(
+        [
+            name if name in ("_record_no", "_source_object") else conversion.SOURCE + name
+            for name in delivered.column_names
+        ]
+    )
+
+
+def _split_columns(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    delivered: pa.Table,
+    typed: Typed,
+    as_of: datetime | None,
+    memo: Memo,
+) -> Split:
+    """The same as `_split` for rows without derived columns and names, column by column: only refused rows are ever put
+    together, and a rule over one column of few values sees each of them once."""
+    obj = contract.root
+    origin = {name: delivered[name] for name in ("_source_object", "_record_no")}
+    rows = pa.table({**typed.columns, **origin})
+    dates = _part_dates(con, obj, rows)
+    compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]
+    compiled = [rule for rule in compiled if set(rule.columns) <= set(typed.columns)]
+    quarantining = [rule for rule in compiled if rule.severity == "quarantine"]
+    soft = [rule for rule in compiled if rule.severity == "warn"]
+    key_names = [name for name in leaks.key_columns(obj) if name in typed.columns]
+    key_rules = leaks.key_rules(obj, set(typed.columns))
+
+    hard: list[tuple[str, str, str]] = []
+    failed: list[npt.NDArray[np.int64]] = []
+    for prop in _type_ruled(obj):
+        hard.append((obj.type_rule_id(prop.name), "", conversion.type_reason(prop)))
+        where = typed.type_errors.get(prop.name)
+        failed.append(np.zeros(0, np.int64) if where is None else np.flatnonzero(where.to_numpy(zero_copy_only=False)))
+    tests = [(rule.predicate, rule.columns) for rule in quarantining]
+    late = []
+    if obj.late and obj.late.refuse_after_days is not None:
+        late = [(obj.late_rule_id, *_late(obj, obj.late.refuse_after_days, as_of or clock.as_of()))]
+    tests += [(predicate, [str(obj.part_date)]) for _, predicate, _ in late]
+    tests += [(predicate, [name]) for (_, predicate, _), name in zip(key_rules, key_names, strict=True)]
+    tests += [(rule.predicate, rule.columns) for rule in soft]
+    found = _failing(con, rows, tests, memo)
+    hard += [(rule.rule_id, rule.predicate, rule.message_zh) for rule in quarantining]
+    failed += found[: len(quarantining)]
+    hard.append((f"{obj.rule_prefix}.part_date.missing", "", _REASON_DATE))
+    failed.append(np.flatnonzero(pc.is_null(dates).to_numpy(zero_copy_only=False)))
+    hard += [*late, *key_rules]
+    before_soft = len(quarantining) + len(late) + len(key_rules)
+    failed += found[len(quarantining) : before_soft]
+
+    verdict = np.full(rows.num_rows, len(hard), dtype=np.int32)
+    for number in reversed(range(len(hard))):
+        verdict[failed[number]] = number
+    passes = verdict == len(hard)
+    examined = dict.fromkeys([rule_id for rule_id, _, _ in hard] + [rule.rule_id for rule in soft], rows.num_rows)
+    warned = {}
+    for rule, positions in zip(soft, found[before_soft:], strict=True):
+        if count := int(passes[positions].sum()):
+            warned[rule.rule_id] = count
+
+    all_pass = bool(passes.all())
+    passed = rows.append_column("part_date", dates)
+    passed = passed if all_pass else passed.filter(pa.array(passes))
+    looked = leaks.look_at(con, passed, obj, as_of, memo)
+    passed, hidden = leaks.hide_in(passed, obj)
+    for item in (looked, hidden):
+        examined |= item.examined
+        warned |= item.warned
+    accepted = _protect_columns(passed, obj, memo)
+    if all_pass:
+        refused = _no_refused()
+    else:
+        at = np.flatnonzero(~passes)
+        _fill_judged(con, obj, delivered, rows, dates, at, verdict)
+        refused = _refused(con, obj, hard)
+        con.execute("drop table judged")
+    return Split(accepted, refused, examined, warned, looked.leaks)
+
+
+def _failing(
+    con: duckdb.DuckDBPyConnection, rows: pa.Table, tests: list[tuple[str, list[str]]], memo: Memo
+) -> list[npt.NDArray[np.int64]]:
+    """For each predicate (with the columns it names) the positions of the rows that it does not hold for."""
+    found: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64) for _ in tests]
+    together: list[int] = []
+    for number, (predicate, columns) in enumerate(tests):
+        column = rows[columns[0]].combine_chunks() if len(columns) == 1 else None
+        if column is None or not pa.types.is_dictionary(column.type):
+            together.append(number)
+            continue
+        try:
+            (holds,) = memo.look_up(
+                f"rule {predicate}",
+                pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)]),
+                partial(_holding, con, tests[number]),
+            )
+        except duckdb.BinderException:  # it looks at other columns, too
+            together.append(number)
+            continue
+        if pc.all(holds).as_py():
+            continue
+        of_row = holds.take(pc.fill_null(column.indices, len(holds) - 1))
+        found[number] = np.flatnonzero(~of_row.to_numpy(zero_copy_only=False))
+    if together:
+        con.register("_rows", rows.append_column("_n", pa.array(np.arange(rows.num_rows))))
+        holds = [f"coalesce(({tests[number][0]}), false)" for number in together]
+        flags = ", ".join(f"{test} as h{place}" for place, test in enumerate(holds))
+        bad = con.execute(f"select _n, {flags} from _rows where not ({' and '.join(holds)})").to_arrow_table()
+        con.unregister("_rows")
+        position = bad["_n"].to_numpy()
+        for place, number in enumerate(together):
+            found[number] = position[~bad[f"h{place}"].to_numpy().astype(bool)]
+    return found
+
+
+def _protected_texts(prop: PropertySpec, values: pa.Array) -> list[pa.Array]:
+    return [_protected(pl.Series(values), prop).to_arrow().cast(pa.string())]
+
+
+def _holding(con: duckdb.DuckDBPyConnection, test: tuple[str, list[str]], values: pa.Array) -> list[pa.Array]:
+    """Whether a predicate over one column holds for each of its values."""
+    predicate, columns = test
+    con.register("_values", pa.table({columns[0]: values}))
+    try:
+        found = con.execute(f"select coalesce(({predicate}), false) as ok from _values").to_arrow_table()
+        return [found["ok"].combine_chunks()]
+    finally:
+        con.unregister("_values")
+
+
+def _part_dates(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, rows: pa.Table) -> pa.Array:
+    """The business date of each row; from 1992 on Shanghai has been eight hours ahead all year."""
+    prop = obj.by_name[str(obj.part_date)]
+    column = rows[prop.name].combine_chunks()
+    if prop.type == "TIMESTAMPTZ" and conversion.is_shanghai_date(obj):
+        bounds = pc.min_max(column)
+        if not bounds["min"].is_valid or bounds["min"].as_py() >= _ONE_ZONE:
+            shifted = pl.Series(column).dt.replace_time_zone(None) + timedelta(hours=8)
+            return shifted.dt.date().to_arrow()
+    con.register("_dated", pa.table({prop.name: column}))
+    dates = con.execute(f"select {conversion.part_date_expression(obj)} as d from _dated").to_arrow_table()["d"]
+    con.unregister("_dated")
+    return dates.combine_chunks().cast(pa.date32())
+
+
+def _fill_judged(
+    con: duckdb.DuckDBPyConnection,
+    obj: ObjectSpec,
+    delivered: pa.Table,
+    rows: pa.Table,
+    dates: pa.Array,
+    at: npt.NDArray[np.int64],
+    verdict: npt.NDArray[np.int32],
+) -> None:
+    """The refused rows as `_split` would have them in its table ``judged``."""
+    take = pa.array(at)
+    columns = dict(zip(_prefixed(delivered).column_names, delivered.take(take).columns, strict=True))
+    for name in obj.source_columns:
+        columns.setdefault(conversion.SOURCE + name, pa.nulls(len(at), pa.string()))
+    typed = rows.take(take)
+    columns |= {name: _plain_text(typed[name]) for name in typed.column_names}
+    columns["part_date"] = dates.take(take)
+    columns["_rule"] = pa.array(verdict[at])
+    con.register("_judged", pa.table(columns))
+    con.execute("create or replace temp table judged as from _judged")
+    con.unregister("_judged")
+
+
+def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _protect_columns(rows: pa.Table, obj: ObjectSpec, memo: Memo) -> pa.Table:
+    """Identifiers become tokens or masked text, each distinct one once; exactly the ODS columns are kept."""
+    columns: dict[str, Any] = {}
+    for prop in obj.properties:
+        column = rows[prop.raw_name].combine_chunks()
+        if prop.protection and pa.types.is_dictionary(column.type):
+            (made,) = memo.look_up(
+                f"protected {prop.name}",
+                column.dictionary,
+                partial(_protected_texts, prop),
+            )
+            columns[prop.name] = pa.DictionaryArray.from_arrays(column.indices, made)
+        elif prop.protection:
+            columns[prop.name] = _protected(pl.Series(column), prop).to_arrow().cast(pa.string())
+        else:
+            columns[prop.name] = column
+    return pa.table(columns | {name: rows[name] for name in ("part_date", "_record_no", "_source_object")})
 
 
 def split_typed(
@@ -176,7 +408,7 @@ def _split(
     passed, hidden = leaks.hide(con, "(select * exclude (_rule) from judged where _rule is null)", obj)
     examined |= hidden.examined
     warned |= hidden.warned
-    accepted = _protect(passed, obj)
+    accepted = _protect(passed, obj).to_arrow()
     refused = _refused(con, obj, hard)
     con.execute("drop table judged")
     for correction_id in (item.id for item in obj.corrections):
@@ -230,6 +462,12 @@ def preview_treatments(obj: ObjectSpec) -> dict[str, Decision]:
         column.name: policy.decide_column("operations", "quarantine", column, person_level=person_level)
         for column in columns
     }
+
+
+def _no_refused() -> pl.DataFrame:
+    texts = dict.fromkeys(("_source_object", "rule_id", "reason", "preview"), pl.String)
+    names = ("_source_object", "_record_no", "rule_id", "reason", "preview")
+    return pl.DataFrame(schema={name: texts.get(name, pl.Int64()) for name in names})
 
 
 def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[str, str, str]]) -> pl.DataFrame:

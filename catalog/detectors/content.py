@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from catalog.rules import check_digit_gb11643, check_digit_gb32100
 from lake import clock
@@ -115,6 +117,11 @@ def kinds() -> tuple[str, ...]:
     return tuple(detector.kind for detector in _detectors(clock.as_of()))
 
 
+def shortest(only: Iterable[str]) -> int:
+    """Characters below which no text holds an item of these kinds."""
+    return min(item.shortest for item in _detectors(clock.as_of()) if item.kind in set(only))
+
+
 def _texts(name: str, relation: str, shortest: int, carry: str = "") -> str:
     """Query of the texts of a column that are long enough: ``v_`` in upper case, full-width digits folded, and ``n_``."""
     full, half = "０１２３４５６７８９ＸｘＡＢＣ，．", "0123456789XXABC,."
@@ -165,6 +172,29 @@ def scan(
             if hits and hits >= item.floor * examined:
                 found.append(Finding(column, item.kind, examined, hits, whole))
     return _most_telling(found)
+
+
+def holding(
+    con: duckdb.DuckDBPyConnection,
+    relation: str,
+    column: str,
+    *,
+    only: Iterable[str],
+    as_of: datetime | None = None,
+) -> npt.NDArray[np.bool_]:
+    """Which texts of a column, in order, hold an item of one of the kinds, however few they are."""
+    wanted = set(only)
+    detectors = [item for item in _detectors(as_of or clock.as_of()) if item.kind in wanted]
+    tests = " OR ".join(f"(length(v_) >= {item.shortest} AND {item.some})" for item in detectors)
+    numbered = f"(SELECT {quote_whole(column)}, row_number() OVER () - 1 AS at_ FROM {relation})"
+    count = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    hits = con.execute(
+        f"SELECT at_ FROM {_texts(quote_whole(column), numbered, min(item.shortest for item in detectors), 'at_, ')} AS texts"
+        f" WHERE {tests}"
+    ).fetchnumpy()["at_"]
+    found = np.zeros(int(count[0]) if count else 0, dtype=bool)
+    found[np.asarray(hits, dtype=np.int64)] = True
+    return found
 
 
 def _most_telling(found: list[Finding]) -> list[Finding]:

@@ -35,7 +35,8 @@ class Target(_Strict):
 
 
 class Variant(_Strict):
-    """One population of a KPI; texts replace those of the KPI."""
+    """One population of a KPI; texts replace those of the KPI. `published` is the code of the officially published figure
+    (`reference.official_figure`) that is shown beside it: another method, so beside and never on one axis."""
 
     code: str = Field(pattern=r"^[a-z_]*$")
     name: str
@@ -44,6 +45,7 @@ class Variant(_Strict):
     denominator: str | None = None
     unit: str | None = None
     target: Target | None = None
+    published: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
 
 
 class Kpi(_Strict):

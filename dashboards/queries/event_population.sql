@@ -14,6 +14,13 @@ SELECT
          ELSE '目标 ' || format('{:,}', CAST(target AS BIGINT)) || ' ' || coalesce(unit, '') || '／年（' || coalesce(target_period, '') || '）'
     END AS target_text,
     coalesce(target_document, '') AS target_document,
+    coalesce((
+        SELECT '已公布：' || string_agg(f.figure_year || ' 年 ' || format('{:,}', CAST(f.value AS BIGINT)) || ' ' || f.unit, '，' ORDER BY f.figure_year DESC)
+            || '（' || max(f.document) || '；' || max(f.method_note) || '）'
+        FROM ads.ads_cockpit__official_figure AS f
+        WHERE f.kpi_code = k.kpi_code AND f.variant_code = k.variant_code
+            AND f.figure_year > (SELECT max(n.figure_year) FROM ads.ads_cockpit__official_figure AS n WHERE n.indicator_code = f.indicator_code) - 3
+    ), '') AS published_text,
     CASE WHEN is_target_expired THEN '目标期已结束，仅供参照' ELSE '' END AS expired_text
 FROM ads.ads_cockpit__kpi AS k
 WHERE kpi_code = 'E-01' AND district_code = (SELECT scope_code FROM catalog_scope)

@@ -7,28 +7,37 @@ field; the pipeline types it. ``activity`` gives typed tables. No decoder writes
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ingestion.decoders import csv_rows, json_items, ndjson, parquet, unpacking, xlsx, xml_rows
 from ingestion.decoders.base import (
     BATCH_BYTES,
     CHUNK_BYTES,
+    RECORD_NO,
     SOURCE_OBJECT,
     Decoded,
     DecodeIssue,
     Layout,
+    LostObject,
+    Pieces,
     check_decoder_options,
-    chunks,
     layout_of,
+    refusal,
     snake_case,
 )
+from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong
 from lake.errors import EXIT_USAGE, TiyuError
 
-__all__ = ["DecodeIssue", "Decoded", "batch_bytes", "decode", "decode_many"]
+__all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_many", "reads_pieces"]
 
+_LINE = re.compile(r"^第 (\d+) 行")
 _ROW_DECODERS: dict[str, Any] = {
     "csv": csv_rows,
     "ndjson": ndjson,
@@ -67,19 +76,84 @@ def decode(
 
 def decode_many(
     decoder_options: Any,
-    objects: Iterable[tuple[str, str, bytes]],
+    objects: Iterable[tuple[str, str, Any]],
     contract: Any,
     *,
     chunk_bytes: int | None = None,
 ) -> Iterator[Decoded]:
-    """Decode many objects, given as (sha256, name, bytes), in chunks of about ``chunk_bytes``.
+    """Decode many objects, given as (sha256, name, bytes or Pieces), in chunks of about ``chunk_bytes``.
 
-    Each result covers whole objects: its tables carry ``_source_object``, its issues ``object_sha256``; objects that
-    are refused stand in ``refusals`` and do not disturb the others. Errors: TIYU-ING-0201, 0202 only.
+    The tables of a result carry ``_source_object``, its issues ``object_sha256``; objects that are refused stand in
+    ``refusals`` and do not disturb the others. A result covers whole objects or one piece of a large one: its counts are
+    of that piece, and when a later piece is refused the object is, with all that was given of it before.
+    Errors: TIYU-ING-0201, 0202 only.
     """
     run, default_bytes = _runner(decoder_options, contract)
-    for chunk in chunks(_as_bytes(objects), chunk_bytes or default_bytes):
-        yield run(chunk)
+    limit = chunk_bytes or default_bytes
+    small: list[tuple[str, str, bytes]] = []
+    size = 0
+    for sha, name, content in objects:
+        if isinstance(content, Pieces):
+            if small:
+                yield run(small)
+                small, size = [], 0
+            yield from _decode_pieces(decoder_options, run, sha, name, content, limit)
+            continue
+        if small and size + len(content) > limit:
+            yield run(small)
+            small, size = [], 0
+        small.append((sha, name, content if isinstance(content, bytes) else bytes(content)))
+        size += len(content)
+    if small:
+        yield run(small)
+
+
+def reads_pieces(decoder_options: Any) -> bool:
+    """Whether an object of this format may be given in pieces (line formats, whose records can be told apart anywhere)."""
+    kind, options = _kind_and_options(decoder_options)
+    module = _ROW_DECODERS.get(kind)
+    return bool(module and getattr(module, "reads_pieces", lambda options: False)(options))
+
+
+def _decode_pieces(
+    decoder_options: Any, run: Callable[..., Decoded], sha: str, name: str, content: Pieces, limit: int
+) -> Iterator[Decoded]:
+    """A large object piece by piece, records and bytes counted through; the first refusal ends it."""
+    kind, options = _kind_and_options(decoder_options)
+    module = _ROW_DECODERS[kind]
+    records = 0
+    told: set[str] = set()
+    try:
+        for piece in module.pieces(options, content.read(limit)):
+            decoded = run([(sha, name, piece.content)])
+            met = [column for columns in decoded.unknown.values() for column in columns]
+            decoded.unknown = {name: new} if (new := sorted(set(met) - told)) else {}
+            told.update(met)
+            for table_name, table in decoded.tables.items():
+                position = table.schema.get_field_index(RECORD_NO)
+                shifted = pc.add(table[RECORD_NO], pa.scalar(records, pa.int64()))
+                decoded.tables[table_name] = table.set_column(position, RECORD_NO, shifted)
+            for issue in decoded.issues:
+                issue.record_no += records
+                issue.reason_zh = _moved(issue.reason_zh, piece.line_shift)
+                if issue.byte_from is not None and issue.byte_to is not None:
+                    issue.byte_from += piece.byte_shift
+                    issue.byte_to += piece.byte_shift
+            yield decoded
+            if decoded.refusals:
+                return
+            records += piece.records if piece.records is not None else decoded.root_counts.get(sha, 0)
+    except LineTooLong:
+        most = f"{MAX_LINE_BYTES >> 20} MiB"
+        error = refusal(
+            "TIYU-ING-0224",
+            f"文件有一行超过 {most}，不是按行分隔的记录",
+            "请数据源单位核对换行符与文件格式后重新报送；文件已留存，未入库任何一行",
+            object_name=name,
+        )
+        yield Decoded({}, [], 0, refusals={sha: error})
+    except LostObject as lost:
+        yield Decoded({}, [], 0, refusals={sha: lost.error})
 
 
 def batch_bytes(kind: str) -> int:
@@ -91,18 +165,22 @@ def batch_bytes(kind: str) -> int:
     return BATCH_BYTES
 
 
-def _as_bytes(objects: Iterable[tuple[str, str, Any]]) -> Iterator[tuple[str, str, bytes]]:
-    for sha, name, content in objects:
-        yield sha, name, content if isinstance(content, bytes) else bytes(content)
+def _moved(reason: str, lines: int) -> str:
+    """A reason that begins with a line number, with that of the object."""
+    return _LINE.sub(lambda found: f"第 {int(found[1]) + lines} 行", reason)
+
+
+def _kind_and_options(decoder_options: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(decoder_options, dict):
+        options = snake_case(decoder_options)
+        return options.pop("kind", None), options
+    options = snake_case(decoder_options.decoder_options)
+    options.pop("kind", None)
+    return decoder_options.decoder, options
 
 
 def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[str, str, bytes]]], Decoded], int]:
-    if isinstance(decoder_options, dict):
-        options = snake_case(decoder_options)
-        kind = options.pop("kind", None)
-    else:
-        kind, options = decoder_options.decoder, snake_case(decoder_options.decoder_options)
-        options.pop("kind", None)
+    kind, options = _kind_and_options(decoder_options)
     if kind == "activity":
         # The device-file libraries load only where they are needed.
         import ingestion.decoders.activity as activity

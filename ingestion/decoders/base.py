@@ -7,7 +7,7 @@ Balance that holds for each object: ``root_count == rows of the root table + iss
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ SOURCE_OBJECT = "_source_object"
 PREVIEW_BYTES = 512
 CHUNK_BYTES = 32 * 1024 * 1024  # JSON unfolds some fifteenfold while it is read and judged
 BATCH_BYTES = 128 * 1024 * 1024
-"""Source objects taken into one batch: its accepted rows are held until it is written, so this bounds the memory of an
-ingest (about 1.5 GB) whatever the size of the backlog."""
+"""Source objects taken into one batch, where the decoder has no other opinion: what one commit holds, and what is done
+again after a crash. Memory does not depend on it."""
 MAX_EXPANDED_BYTES = 512 * 1024 * 1024  # of one packed object; larger is refused as a possible archive bomb
 
 
@@ -165,20 +165,24 @@ def check_decoder_options(decoder: str, options: dict[str, Any], allowed: dict[s
             )
 
 
-def chunks(
-    objects: Iterable[tuple[str, str, bytes]], limit: int = CHUNK_BYTES
-) -> Iterator[list[tuple[str, str, bytes]]]:
-    """Group objects so that a chunk holds about ``limit`` bytes (one larger object is a chunk of its own)."""
-    chunk: list[tuple[str, str, bytes]] = []
-    size = 0
-    for item in objects:
-        if chunk and size + len(item[2]) > limit:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += len(item[2])
-    if chunk:
-        yield chunk
+class LostObject(Exception):
+    """An object turned out to be damaged after a part of it had been read; ``error`` says how it is refused."""
+
+    def __init__(self, error: TiyuError):
+        super().__init__(error.code)
+        self.error = error
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """An object too large to hold. ``read`` starts it from the beginning, in pieces of about the bytes asked for; while it
+    is read LostObject may be raised, and then nothing of the object counts."""
+
+    size: int
+    read: Callable[[int], Iterator[bytes]]
+
+    def whole(self) -> bytes:
+        return b"".join(self.read(1 << 24))
 
 
 def empty_table(fields: Iterable[str]) -> pa.Table:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,16 @@ import pyarrow.csv as pacsv
 
 from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, empty_table, refusal
 from ingestion.decoders.header import HEADER_OPTIONS, resolve_header
-from ingestion.decoders.lines import Ints, Lines, blank, gather_ranges, split_lines, undecodable
+from ingestion.decoders.lines import (
+    Ints,
+    Lines,
+    Piece,
+    blank,
+    cut_at_lines,
+    gather_ranges,
+    split_lines,
+    undecodable,
+)
 from ingestion.decoders.ndjson import with_origin
 from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
@@ -102,6 +112,48 @@ class _Dialect:
 
 def _bad_option(option: str, message_zh: str, hint_zh: str) -> TiyuError:
     return TiyuError("TIYU-ING-0202", message_zh, hint_zh, 2, option=option)
+
+
+_OF_THE_WHOLE = ("header_row", "unit_row", "skip_rows", "footer_rows", "footer_pattern", "skip_pattern", "escape")
+
+
+def reads_pieces(options: dict[str, Any]) -> bool:
+    """Where a line end is one byte that is never a part of another character, and no option speaks of places in the file."""
+    dialect = _Dialect(options)
+    plain = dialect.encoding in ("utf-8", "gb18030") and dialect.quote == '"'
+    packed = options.get("container", "none") != "none"
+    return plain and not packed and not any(options.get(name) for name in _OF_THE_WHOLE)
+
+
+def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]:
+    """Pieces of a large object, each with the object's header before it."""
+    head, position, line = b"", 0, 0
+    begun = b""
+    for part in cut_at_lines(content, b'"'):
+        if head:
+            yield Piece(head + part, position - len(head), line - head.count(b"\n"))
+        else:
+            begun += part
+            head = _head(begun)
+            if not head:
+                continue
+            yield Piece(begun, 0, 0)
+            part = begun
+        position += len(part)
+        line += part.count(b"\n")
+    if not head:
+        yield Piece(begun, 0, 0)
+
+
+def _head(part: bytes) -> bytes:
+    """All up to the header's end: blank lines, the header with its line end (it may hold quoted line breaks); empty where
+    the header is not all there."""
+    end = 0
+    while found := part.find(b"\n", end) + 1:
+        end = found
+        if part[:end].strip(b" \t\r\n\xef\xbb\xbf") and part.count(b'"', 0, end) % 2 == 0:
+            return part[:end]
+    return b""
 
 
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:

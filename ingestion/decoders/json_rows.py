@@ -22,7 +22,7 @@ def connection() -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB of this thread that can never spill: raw values must not reach a disk."""
     held = getattr(_LOCAL, "connection", None)
     if held is None or _LOCAL.process != os.getpid():  # a connection does not survive a fork
-        held = duckdb.connect(":memory:", config={"threads": 2})
+        held = duckdb.connect(":memory:", config={"threads": 1})  # chunks are read side by side
         held.execute("SET temp_directory = ''")
         held.execute("SET enable_external_access = false")
         held.execute("SET TimeZone = 'UTC'")
@@ -52,32 +52,39 @@ class Extracted:
         return sorted({name for position in positions.tolist() for name in self.unknown.get(position, [])})
 
 
-def extract(texts: pa.Array, fields: tuple[str, ...]) -> Extracted:
+def extract(texts: pa.Array, fields: tuple[str, ...], looked: Looked | None = None) -> Extracted:
     """Read JSON objects into text columns.
 
-    Numbers are given in shortest round-trip form, nested values as JSON, null and absent as null.
+    Numbers are given in shortest round-trip form, nested values as JSON, null and absent as null. ``looked`` is what is
+    known of the bytes that the texts were cut from: most deliveries can then be seen to hold no other names without
+    listing the names of every record.
     """
     con = connection()
     con.register("_texts", pa.table({"text": texts}))
-    structure = json.dumps(dict.fromkeys(fields, "VARCHAR"), ensure_ascii=False)
+    structure = quote_literal(json.dumps(dict.fromkeys(fields, "VARCHAR"), ensure_ascii=False))
     try:
-        table = con.execute(
-            f"""
-            SELECT CASE WHEN json_valid(text) THEN json_type(text) ELSE 'BAD' END AS kind,
-                   CASE WHEN json_valid(text) THEN hash(json_keys(text)) ELSE 0 END AS keys,
-                   CASE WHEN json_valid(text) AND json_type(text) = 'OBJECT'
-                        THEN json_transform(text, {quote_literal(structure)}) END AS v
-            FROM _texts
-            """
-        ).to_arrow_table()  # DuckDB keeps the order of insertion
+        try:  # every text an object: read each once
+            table = con.execute(f"SELECT unnest(json_transform(text, {structure})) FROM _texts").to_arrow_table()
+            if fields and _no_other_names(table, looked):
+                return Extracted(table, np.full(len(texts), OK, dtype=np.int8), {})
+            found = con.execute("SELECT json_type(text) AS kind, hash(json_keys(text)) AS keys FROM _texts")
+        except duckdb.Error:  # some text is no JSON
+            table = con.execute(
+                f"SELECT unnest(json_transform(CASE WHEN json_valid(text) THEN text END, {structure})) FROM _texts"
+            ).to_arrow_table()
+            found = con.execute(
+                "SELECT CASE WHEN json_valid(text) THEN json_type(text) ELSE 'BAD' END AS kind,"
+                " CASE WHEN json_valid(text) THEN hash(json_keys(text)) ELSE 0 END AS keys FROM _texts"
+            )
+        known = found.to_arrow_table()  # DuckDB keeps the order of insertion
     finally:
         con.unregister("_texts")
-    kind = table["kind"].combine_chunks()
+    kind = known["kind"].combine_chunks()
     is_object = pc.equal(kind, "OBJECT").to_numpy(zero_copy_only=False)
     is_bad = pc.equal(kind, "BAD").to_numpy(zero_copy_only=False)
     state = np.where(is_object, OK, np.where(is_bad, BAD_JSON, NOT_OBJECT)).astype(np.int8)
     # Records of one source carry few different sets of names, so names are judged once per set, not per record.
-    keys = table["keys"].to_numpy()
+    keys = known["keys"].to_numpy()
     unknown: dict[int, list[str]] = {}
     position = np.flatnonzero(is_object)
     _, first, of_set = np.unique(keys[position], return_index=True, return_inverse=True)
@@ -87,9 +94,122 @@ def extract(texts: pa.Array, fields: tuple[str, ...]) -> Extracted:
             rows = position[of_set == number]
             state[rows] = UNKNOWN_FIELD if extra else REPEATED_FIELD
             unknown.update(dict.fromkeys(rows.tolist(), extra))
-    values = table["v"].combine_chunks()
-    columns = {field: pc.struct_field(values, [number]) for number, field in enumerate(fields)}
-    return Extracted(pa.table(columns), state, unknown)
+    return Extracted(table, state, unknown)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at all bytes of JSON texts is certain of, without reading them.
+
+    members: at most so many members do the objects have; None where that cannot be told. plain: no word that is no JSON
+    (NaN, Infinity), no comma before a closing bracket, no number of eighteen digits or with an exponent of three, nothing
+    nested. In doubt it is not.
+    """
+
+    members: int | None
+    plain: bool
+
+
+def look(raw: bytes) -> Looked:
+    """Look at texts that the fast reader may take for more than they are (`ingestion.decoders.json_strict`).
+
+    Without backslashes, and without blanks before a colon, every member of an object is written as a quote and a colon;
+    nothing but a text that begins with a colon looks the same, so there are at least as many of these pairs as members.
+    Every value of an object that is not nested follows a colon, at most one blank between.
+    """
+    data = np.frombuffer(raw, dtype=np.uint8)
+    if not len(data) or data[0] == ord(":"):
+        return Looked(None, False)
+    tells = b"\\" not in raw
+    plain = b"[" not in raw and not long_number(data)
+    members = 0
+    for start in range(0, len(data), _BLOCK):  # blocks that fit into the processor's cache, each with its surroundings
+        block = data[max(0, start - 1) : start + _BLOCK]
+        following = data[max(0, start - 1) + 1 : start + _BLOCK + _AHEAD]
+        is_colon = block[1:] == ord(":")
+        before = block[:-1][is_colon]
+        quotes = int(np.count_nonzero(before == ord('"')))
+        if quotes < len(before) and np.isin(before, _BLANKS).any():
+            tells = False
+        members += quotes
+        if plain:
+            plain = _plain_values(following, np.flatnonzero(is_colon) + 1)
+            closes = (block[1:] | 32) == 125  # ] and }
+            plain = plain and not np.isin(block[:-1][closes], _BEFORE_CLOSE).any()
+            plain = plain and not _long_exponent(block, following)
+    return Looked(members if tells else None, plain)
+
+
+def _table(marks: bytes) -> npt.NDArray[np.bool_]:
+    found = np.zeros(256, dtype=bool)
+    found[np.frombuffer(marks, dtype=np.uint8)] = True
+    return found
+
+
+_BLOCK, _AHEAD = 256 * 1024, 8
+_BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
+_BEFORE_CLOSE = np.frombuffer(b", \t\r\n", dtype=np.uint8)
+_STRANGE = _table(b"NIi+ \t\r\n{")
+
+
+def _plain_values(data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> bool:
+    """Whether what stands at these places (behind a colon), or one blank further, begins a text, a number or null, true
+    or false."""
+    last = len(data) - 1
+    at = np.minimum(at, last)
+    first = data[at]
+    if (first == 32).any():
+        at = np.minimum(at + (first == 32), last)
+        first = data[at]
+    second = data[np.minimum(at + 1, last)]
+    no_null = (first == ord("n")) & (second != ord("u"))
+    no_number = (first == ord("-")) & ((second - 48) > 9)
+    return not (_STRANGE[first] | no_null | no_number).any()
+
+
+def _long_exponent(block: npt.NDArray[np.uint8], following: npt.NDArray[np.uint8]) -> bool:
+    """Whether an exponent may have three digits: a digit, an e, a sign or none, digits."""
+    digit = (block[:-1] - 48) <= 9
+    at = np.flatnonzero(digit & ((block[1:] | 32) == ord("e")))
+    if not len(at):
+        return False
+    places = np.minimum(at[:, None] + np.arange(1, 5), len(following) - 1)
+    digits = (following[places] - 48) <= 9
+    return bool((digits.sum(axis=1) >= 3).any())
+
+
+def long_number(data: npt.NDArray[np.uint8]) -> bool:
+    """Whether eighteen digits or points stand in a row: then two of the bytes looked at, each ninth, lie in such a row."""
+    sampled = data[::9]
+    in_number = ((sampled - 48) <= 9) | (sampled == 46)
+    starts = np.flatnonzero(in_number[:-1] & in_number[1:]) * 9
+    for offset in range(1, 9):
+        starts = starts[_in_number(data, starts + offset)]
+    if not len(starts):
+        return False
+    length = np.full(len(starts), 10)
+    for step in (-1, 1):  # how far the row goes on before and behind the ten
+        at, going = starts + (0 if step < 0 else 9), np.ones(len(starts), dtype=bool)
+        for _ in range(8):
+            at = at + step
+            going &= (at >= 0) & (at < len(data)) & _in_number(data, at)
+            length += going
+    return bool((length >= 18).any())
+
+
+def _in_number(data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    found = data[np.clip(at, 0, len(data) - 1)]
+    return ((found - 48) <= 9) | (found == 46)
+
+
+def _no_other_names(table: pa.Table, looked: Looked | None) -> bool:
+    """Whether it is certain that each text is an object with no names but those of ``table``, each at most once: there are
+    at most as many members as values were found. In doubt the answer is no, and the names are listed."""
+    if looked is None or looked.members is None:
+        return False
+    values = [table.num_rows - column.null_count for column in table.columns]
+    # a text that is no object has no values, and no pairs either: every text must have given at least one value
+    return any(count == table.num_rows for count in values) and looked.members == sum(values)
 
 
 def _member_names(con: duckdb.DuckDBPyConnection, samples: pa.Array) -> list[list[str]]:

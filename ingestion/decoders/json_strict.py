@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders.json_rows import BAD_JSON, OK, REPEATED_FIELD, UNKNOWN_FIELD, Extracted
+from ingestion.decoders.json_rows import BAD_JSON, OK, REPEATED_FIELD, UNKNOWN_FIELD, Extracted, long_number
 
 MAX_DEPTH = 64
 
@@ -50,26 +50,17 @@ class _Refused(Exception):
     """The text is no JSON that may be taken; the argument is the rule."""
 
 
-def worth_a_look(raw: bytes) -> bool:
-    """Whether any text in these bytes may hold what :func:`suspects` looks for; cheap, and in doubt yes."""
+def worth_a_look(raw: bytes, texts: int = 1) -> bool:
+    """Whether any of the texts in these bytes may hold what :func:`suspects` looks for; cheap, and in doubt yes."""
     if any(word in raw for word in _WORDS) or any(pair in raw for pair in _BRACKETS):
         return True
     data = np.frombuffer(raw, dtype=np.uint8)
     opening = np.count_nonzero((data | 32) == 123)  # [ and {
-    return bool(opening > MAX_DEPTH) or _long_number(data) or re.search(rb"[0-9][eE][-+]?[0-9]{3}", raw) is not None
-
-
-def _long_number(data: npt.NDArray[np.uint8]) -> bool:
-    """Whether eighteen digits or points stand in a row: then each ninth byte hits such a row twice."""
-    sampled = data[::9]
-    in_number = ((sampled >= 48) & (sampled <= 57)) | (sampled == 46)
-    starts = np.flatnonzero(in_number[:-1] & in_number[1:]) * 9
-    for offset in range(1, 9):
-        if not len(starts):
-            return False
-        found = data[starts + offset]
-        starts = starts[((found >= 48) & (found <= 57)) | (found == 46)]
-    return len(starts) > 0
+    return (
+        bool(opening >= texts + MAX_DEPTH)
+        or long_number(data)
+        or re.search(rb"[0-9][eE][-+]?[0-9]{3}", raw) is not None
+    )
 
 
 def suspects(texts: pa.Array) -> npt.NDArray[np.int64]:
@@ -160,10 +151,11 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def judge(texts: pa.Array, raw: bytes, found: Extracted, fields: tuple[str, ...]) -> None:
+def judge(texts: pa.Array, raw: bytes, found: Extracted, fields: tuple[str, ...], *, plain: bool = False) -> None:
     """Mend what :func:`extract` gave of these texts (``raw`` are their bytes): values as they were sent, and the state of
-    texts that are refused after all, or for a reason that can be told better."""
-    if worth_a_look(raw):
+    texts that are refused after all, or for a reason that can be told better. ``plain``: nothing of the kind is in them
+    (`json_rows.Looked`)."""
+    if not plain and worth_a_look(raw, len(texts)):
         _mend(texts, found, fields)
     for position in np.flatnonzero(found.state == BAD_JSON)[:MAX_EXPLAINED].tolist():
         found.state[position] = _STATES[why(texts[position].as_py())]

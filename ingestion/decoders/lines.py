@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
 
 _BOMS = {"utf-8": b"\xef\xbb\xbf", "gb18030": b"\x84\x31\x95\x33"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a large object, readable as if it were one. byte_shift, line_shift: what must be added to a byte position
+    or line number in it to get that in the object. records: how many record numbers it uses up, None where only the
+    decoder can tell."""
+
+    content: bytes
+    byte_shift: int
+    line_shift: int
+    records: int | None = None
 
 
 @dataclass
@@ -74,6 +88,57 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
     return Lines(buffer, data, start, end, object_no, line_no, base, skipped)
 
 
+_WAITED_BYTES = 4 * 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""The longest line that is waited for: a record of that size is none, and what is not a text of lines has no line end at all."""
+
+
+class LineTooLong(Exception):
+    """A line is longer than MAX_LINE_BYTES; what came before it has been given."""
+
+
+def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None) -> Iterator[bytes]:
+    """The same bytes cut anew behind line ends, so that a record lies in one piece.
+
+    With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
+    record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
+    whole, up to MAX_LINE_BYTES; then LineTooLong is raised, and no more is read.
+    """
+    rest: list[bytes] = []
+    held = quotes = 0
+    for piece in pieces:
+        end = _last_end(piece, quote, quotes, held + len(piece) > _WAITED_BYTES)
+        if end:
+            yield b"".join([*rest, piece[:end]])
+            rest = [piece[end:]] if end < len(piece) else []
+            held, quotes = len(piece) - end, piece.count(quote, end) if quote else 0
+        else:
+            rest.append(piece)
+            held += len(piece)
+            quotes += piece.count(quote) if quote else 0
+        if held > MAX_LINE_BYTES:
+            raise LineTooLong
+    if held:
+        yield b"".join(rest)
+
+
+def _last_end(piece: bytes, quote: bytes | None, before: int, anywhere: bool) -> int:
+    """Offset behind the last line end of a piece at which the quotes are even; 0 for none (``anywhere``: then the last)."""
+    last = end = piece.rfind(b"\n") + 1
+    if not quote or not end:
+        return end
+    quotes = before + piece.count(quote, 0, end)
+    for _ in range(10_000):
+        if quotes % 2 == 0:
+            return end
+        earlier = piece.rfind(b"\n", 0, end - 1) + 1
+        if not earlier:
+            break
+        quotes -= piece.count(quote, earlier, end)
+        end = earlier
+    return last if anywhere else 0
+
+
 def undecodable(lines: Lines, encoding: str) -> npt.NDArray[np.bool_]:
     """Which lines hold a byte sequence that is not of ``encoding``. Costs one whole-buffer decode when all is well."""
     bad = np.zeros(len(lines.start), dtype=bool)
@@ -89,6 +154,13 @@ def undecodable(lines: Lines, encoding: str) -> npt.NDArray[np.bool_]:
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:
+    if encoding == "utf-8" and len(raw) < 2**31:
+        bounds = pa.py_buffer(np.array([0, len(raw)], dtype=np.int32))
+        try:
+            pa.StringArray.from_buffers(1, bounds, pa.py_buffer(raw)).validate(full=True)
+        except pa.ArrowInvalid:
+            return False
+        return True
     try:
         raw.decode(encoding)
     except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from ingestion.decoders.json_rows import (
     UNKNOWN_FIELD,
     Extracted,
     extract,
+    look,
 )
-from ingestion.decoders.lines import blank, gather, split_lines, undecodable
+from ingestion.decoders.lines import Piece, blank, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
@@ -44,17 +46,34 @@ REASONS = {
 }
 
 
+def reads_pieces(options: dict[str, Any]) -> bool:
+    """A line is a record, wherever it stands, unless what is sent is packed."""
+    return bool(options.get("container", "none") == "none")
+
+
+def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]:
+    """Pieces of a large object, each of whole lines; a record is counted by its physical line."""
+    position = line = 0
+    for part in cut_at_lines(content):
+        lines = part.count(b"\n")
+        yield Piece(part, position, line, lines)
+        position += len(part)
+        line += lines
+
+
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:
-    """Decode a chunk of NDJSON objects. A broken line is an issue; a field that *every* record of an object carries
-    and that the contract does not know refuses the object (TIYU-ING-0211), on some records it is an issue."""
+    """Decode a chunk of NDJSON objects. A broken line is an issue; a field that *every* record of an object (of a piece
+    of a large one) carries and that the contract does not know refuses the object (TIYU-ING-0211), on some records it is
+    an issue."""
     lines = split_lines([content for _, _, content in objects], "utf-8")
     bad = undecodable(lines, "utf-8")
     record = np.flatnonzero(~blank(lines) | bad)
     readable = record[~bad[record]]
     buffer, offsets = gather(lines, readable)
     texts = pa.LargeStringArray.from_buffers(len(readable), pa.py_buffer(offsets.tobytes()), pa.py_buffer(buffer))
-    found = extract(texts, layout.fields)
-    json_strict.judge(texts, buffer, found, layout.fields)
+    looked = look(buffer)
+    found = extract(texts, layout.fields, looked)
+    json_strict.judge(texts, buffer, found, layout.fields, plain=looked.plain)
     of = lines.object_no[readable]
     total = np.bincount(lines.object_no[record], minlength=len(objects))
     refusals = judge_unknown(found, of, total, objects, layout)
@@ -97,8 +116,9 @@ def judge_unknown(
 
 
 def with_origin(table: pa.Table, record_no: Any, object_no: Any, objects: list[tuple[str, str, bytes]]) -> pa.Table:
-    """Add ``_record_no`` and ``_source_object`` to rows."""
+    """Add ``_record_no`` and ``_source_object`` (a dictionary: few objects, many rows) to rows."""
     names = pa.array([sha for sha, _, _ in objects], pa.string())
     table = table.drop_columns([name for name in (RECORD_NO, SOURCE_OBJECT) if name in table.column_names])
     table = table.append_column(RECORD_NO, pa.array(record_no, pa.int64()))
-    return table.append_column(SOURCE_OBJECT, names.take(pa.array(object_no, pa.int64())))
+    of_row = pa.array(object_no, pa.int32())
+    return table.append_column(SOURCE_OBJECT, pa.DictionaryArray.from_arrays(of_row, names))

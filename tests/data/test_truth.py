@@ -246,3 +246,24 @@ def test_running_everything_again_commits_nothing(built, monkeypatch):
     after = {name: tables.version(name) for name in tables.all_tables()}
     assert after == before
     assert ledger.checked_versions() == checked_before
+
+
+def test_official_figures_are_all_there_beside_the_kpis_that_name_them(built):
+    from catalog import kpis
+    from simulation.records.reference import FIGURES
+
+    published = {
+        (code, year): (float(value), unit, note)
+        for code, _, unit, note, _, values, _ in FIGURES
+        for year, value in values.items()
+    }
+    rows = checked("ads_cockpit__official_figure")
+    found = {
+        (code, year): (value, unit, note)
+        for code, year, value, unit, note in rows.select("indicator_code", "figure_year", "value", "unit", "method_note").iter_rows()
+    }  # fmt: skip
+    assert found == published
+    declared = {(v.published, k.code, v.code) for k in kpis.load_all().values() for v in k.rows() if v.published}
+    beside = rows.filter(pl.col("kpi_code").is_not_null()).select("indicator_code", "kpi_code", "variant_code")
+    assert set(beside.iter_rows()) == declared
+    assert len(declared) >= 2, "a KPI names a figure that nobody publishes, or none does"

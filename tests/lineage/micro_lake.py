@@ -180,6 +180,10 @@ def source_rows() -> dict[str, list[dict]]:
                 "left_date": None if n % 3 else roster + timedelta(days=2 - n), "part_date": roster,
             })  # fmt: skip
     found["ods_training__athlete"] = rosters
+    found["ods_reference__official_figure"] = [{
+        "list_date": date(2025 + n // 5, 3, 1), "indicator_code": f"i{n % 3}", "indicator_name": f"官方指标{n % 3}", "figure_year": 2020 + n % 4, "value": 10.0 + n,
+        "unit": ("场次", "%")[n % 2], "document": f"公报{n}", "method_note": f"口径{n}", "provenance": "V2", "part_date": date(2025 + n // 5, 3, 1),
+    } for n in range(10)]  # fmt: skip
     states = ("fresh", "late", "failed", "never", "fresh")
     found["ops_ingest__freshness"] = [{
         "resource": f"r{n}", "title": f"资源{n}", "update_cycle": ("每日", "每周")[n % 2], "state": state, "reason": None if state == "fresh" else f"原因{n}", "latest_data_date": None if state == "never" else TODAY - timedelta(days=n),

@@ -213,7 +213,7 @@ class World:
         self.replays: list[ReplayReport] = []
         # what costs time and is no part of what is compared: flushing every disk, the words of the catalogue in the schema,
         # the search for personal items
-        patch.setattr(archive, "sync", lambda: None)
+        patch.setattr(archive, "sync", lambda *_: None)
         patch.setattr(words, "of", lambda _: {})
         patch.setattr(leaks, "look", lambda *_: leaks.Found())
         self.mended: frozenset[str] = frozenset()

@@ -112,7 +112,7 @@ def test_no_raw_identifier_outside_the_archive(sources):
 STEPS = {
     "archive": (archive, "sync"),
     "ledger row of the batch": (ledger, "open_batch"),
-    "decode": (pipeline, "deduplicate"),
+    "decode": (pipeline, "judge"),
     "quarantine": (quarantine, "append_quarantine"),
     "table commit": (tables, "append"),
     "close of the batch": (ledger, "finish_batch"),

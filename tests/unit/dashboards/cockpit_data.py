@@ -122,6 +122,12 @@ CREATE TABLE ads.ads_cockpit__freshness AS
   FROM (VALUES ('venue.register','场馆登记','weekly','fresh',1200),('venue.booking','场馆预订','daily','fresh',81234),('venue.entry','场馆出入','hourly','fresh',402311),
    ('event.filing','赛事填报','weekly','fresh',318),('training.activity','训练记录','daily','fresh',2210),('fitness.checkin','一码健身','daily','fresh',200145),
    ('supervision.water_reading','泳池水质','hourly','late',90412)) AS t(resource, title, update_cycle, state, n);
+CREATE TABLE ads.ads_cockpit__official_figure AS
+  SELECT *, DATE '2026-03-01' AS list_date FROM (VALUES
+    ('department_events', '体育部门主办的赛事活动场次', 2022, 15013.0, '场次', '测试公告', '部门口径', 'V2', 'E-01', 'department'),
+    ('department_events', '体育部门主办的赛事活动场次', 2023, 18754.0, '场次', '测试公告', '部门口径', 'V2', 'E-01', 'department'),
+    ('area_per_person', '人均体育场地面积', 2023, 2.6, '平方米', '测试公报', '调查口径', 'V2', NULL, NULL))
+    AS t(indicator_code, indicator_name, figure_year, value, unit, document, method_note, provenance, kpi_code, variant_code);
 CREATE TABLE catalog_notice AS SELECT * FROM (VALUES (1, '数据声明', '{NOTICE}'), (2, '受众', '驾驶舱')) AS t(position, name, text);
 CREATE TABLE kpi_definitions AS SELECT DISTINCT kpi_code, variant_code, kpi_name, variant_name, '测试定义：' || kpi_name || variant_name AS definition,
    '分子说明' AS numerator_text, CASE WHEN unit = '%' THEN '分母说明' END AS denominator_text, period_type, '一个区（或全市）一天' AS grain, unit,

@@ -185,6 +185,7 @@ def test_filters_reach_trends_and_not_the_latest_state():
         "severity",
         "freshness",
         "definitions",
+        "official_figure",
         "banner",
         "notes",
     }
@@ -341,3 +342,26 @@ def test_unbalanced_source_is_named():
     assert found.pop("venue.entry") == "✕ 不平衡"
     assert set(found.values()) == {"✓ 平衡"}
     assert len(found) == 6
+
+
+def _with_an_axis(charts):
+    return [c.key for c in charts if c.dataset.key == "official_figure" and c.viz not in ("table", "handlebars")]
+
+
+def test_official_figures_are_on_no_axis(serving):
+    """They follow other methods: shown beside our own, as text, never drawn."""
+    assert any(chart.dataset.key == "official_figure" for chart in CHARTS)
+    assert _with_an_axis(CHARTS) == []
+    drawn = replace(next(c for c in CHARTS if c.key == "district_rank"), dataset=cockpit.OFFICIAL_FIGURE)
+    assert _with_an_axis([drawn]) == ["district_rank"]
+    assert not cockpit.OFFICIAL_FIGURE.metrics
+    rows = serving.execute(cockpit.OFFICIAL_FIGURE.query()).pl()
+    texts = dict(rows.sort("figure_year").select("indicator_name", "value_text").iter_rows())
+    assert texts == {"体育部门主办的赛事活动场次": "18,754 场次", "人均体育场地面积": "2.6 平方米"}
+    own = dict(rows.select("indicator_name", "own_text").iter_rows())
+    assert own == {"体育部门主办的赛事活动场次": "2026年起：205 场次", "人均体育场地面积": "平台没有对应指标"}
+    cards = dict(
+        serving.execute(cockpit.EVENT_POPULATION.query()).pl().select("variant_code", "published_text").iter_rows()
+    )
+    assert cards["department"] == "已公布：2023 年 18,754 场次，2022 年 15,013 场次（测试公告；部门口径）"
+    assert cards["platform"] == ""
