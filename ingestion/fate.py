@@ -16,6 +16,7 @@ import polars as pl
 
 from catalog import contracts
 from catalog.contracts import Contract
+from ingestion import pipeline, same_activity
 from ingestion.finding import Place, Progress, Search, find
 from ingestion.replay import judge_again
 from lake import ledger, query, tables
@@ -253,7 +254,7 @@ def _record(
             fate.since = last.at
             fate.reason = f"{fate.reason}；放弃的理由：{last.reason}" if outcome == "discarded" else fate.reason
         if str(fate.rule_id).endswith(".dedup.conflict") and head is not None:
-            fate.other = _stored_like(con, contract, head, mine)
+            fate.other = _stored_like(con, contract, head, mine, fate.batch_id)
         return
     others = [rows["_record_no"] for rows in (judged.repeated, *judged.others.values())]
     numbers = pl.concat([judged.accepted["_record_no"], judged.refused["_record_no"], *others])
@@ -263,18 +264,27 @@ def _record(
         fate.reason = f"对象现在解码出 {len(there)} 条记录" + (f"，编号 {min(there)} 至 {max(there)}" if there else "")
         return
     fate.state = "duplicate"
-    fate.other = _stored_like(con, contract, head, mine) if head is not None else None
+    fate.other = _stored_like(con, contract, head, mine, fate.batch_id) if head is not None else None
     fate.reason = (
-        "同一主键、同样内容的记录已经入库"
+        (
+            "同一次训练的另一份文件内容更全，已经入库"
+            if pipeline.is_activity(contract)
+            else "同一主键、同样内容的记录已经入库"
+        )
         if fate.other
         else "入库时按重复计；与它相同的那一条现在不在表中（撤回、擦除，或契约已变）"
     )
 
 
-def _stored_like(con: duckdb.DuckDBPyConnection, contract: Contract, head: int, mine: pl.DataFrame) -> Other | None:
-    """The stored record with the key of a decoded one."""
+def _stored_like(
+    con: duckdb.DuckDBPyConnection, contract: Contract, head: int, mine: pl.DataFrame, batch_id: str
+) -> Other | None:
+    """The stored record with the key of a decoded one, of an activity the one that is the same."""
     if mine.is_empty():
         return None
+    if pipeline.is_activity(contract):
+        copy = same_activity.stored_copy(mine, contract.root, batch_id)
+        return Other(*copy) if copy else None
     con.register("mine", mine.to_arrow())
     on = " and ".join(f"s.{quote_name(key)} is not distinct from m.{quote_name(key)}" for key in contract.root.dedup)
     found = con.execute(

@@ -69,13 +69,14 @@ def find(words: list[str], progress: Progress | None = None) -> Search:
     """
     if len(words) == 1 and "=" not in words[0]:
         word = words[0].strip()
-        if found := _OBJECT.match(word):
-            return _by_object(found[1].lower(), int(found[2]) if found[2] else None)
         if _TOKEN.match(word):
             return _by_person([(word.split("_k", 1)[0], word)], progress)
+        # before objects: digits alone could begin the name of one
         made = [(kind, tokens.token(kind, word)) for kind, form in _RAW.items() if form.match(word)]
         if made:
             return _by_person([(kind, value) for kind, value in made if value], progress)
+        if found := _OBJECT.match(word):
+            return _by_object(found[1].lower(), int(found[2]) if found[2] else None)
     known = contracts.load_all("source")
     if len(words) >= 2 and words[0] in known and all("=" in word for word in words[1:]):
         return _by_columns(known[words[0]], words[1:], progress)

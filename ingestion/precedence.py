@@ -57,8 +57,8 @@ def give_way(contract: Contract, batch: dict[str, Any], candidates: pl.DataFrame
     places = _places(contract.id)
     con = query.connect()
     try:
-        mine = candidates.with_columns(pl.lit(batch["batch_id"]).alias("_batch_id"))
-        rivals = _rivals(con, contract, head, mine, places)
+        _register(con, contract, head, candidates.with_columns(pl.lit(batch["batch_id"]).alias("_batch_id")), places)
+        mine, rivals = _entitled(con), _rivals(con)
         if rivals.is_empty():
             return 0
         duplicates = _duplicates(con, contract, rivals, mine, judge)
@@ -90,22 +90,41 @@ def _keys(contract: Contract) -> tuple[list[str], str]:
     return [quote_name(key) for key in contract.root.dedup], f"hash({content})"
 
 
-def _rivals(
+def _register(
     con: duckdb.DuckDBPyConnection, contract: Contract, head: int, mine: pl.DataFrame, places: pl.DataFrame
-) -> pl.DataFrame:
-    """Stored rows with the key of a candidate, delivered after it, with other content than it."""
+) -> None:
+    """Views ``stored`` and ``mine`` with the place of each record, ``pair``: records of both with one key and other content."""
     keys, _ = _keys(contract)
     query.register(con, contract.root.table, head, view="stored")
     con.register("mine", mine.to_arrow())
     con.register("places", places.to_arrow())
-    first, last = mine["part_date"].min(), mine["part_date"].max()
     on = " and ".join(f"s.{key} is not distinct from m.{key}" for key in keys)
-    return con.execute(
-        "select distinct s.* from stored s join (select m.*, p._place from mine m join places p using (_batch_id, _source_object)) m"
-        f" on {on} join places p on p._batch_id = s._batch_id and p._source_object = s._source_object"
-        f" where s.part_date between ? and ? and (p._place, s._record_no) > (m._place, m._record_no)"
-        f" and {_of('s', contract)} <> {_of('m', contract)}",
+    first, last = mine["part_date"].min(), mine["part_date"].max()
+    con.execute(
+        "create or replace temp table pair as select"
+        f" {', '.join(f's.{name} as s{name}, m.{name} as m{name}' for name in _AT)},"
+        " (p._place, s._record_no) < (q._place, m._record_no) as earlier"
+        f" from stored s join mine m on {on}"
+        " join places p on p._batch_id = s._batch_id and p._source_object = s._source_object"
+        " join places q on q._batch_id = m._batch_id and q._source_object = m._source_object"
+        f" where s.part_date between ? and ? and {_of('s', contract)} <> {_of('m', contract)}",
         [first, last],
+    )
+
+
+def _entitled(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The candidates that no stored record delivered before them contradicts."""
+    same = " and ".join(f"p.m{name} = m.{name}" for name in _AT)
+    return con.execute(f"select m.* from mine m anti join (from pair where earlier) p on {same}").pl()
+
+
+def _rivals(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Stored rows with the key of an entitled candidate, delivered after it, with other content than it."""
+    same = " and ".join(f"p.s{name} = s.{name}" for name in _AT)
+    mine = " and ".join(f"e.m{name} = p.m{name}" for name in _AT)
+    return con.execute(
+        "select s.* from stored s semi join"
+        f" (select * from pair p anti join (from pair where earlier) e on {mine}) p on {same}"
     ).pl()
 
 
@@ -133,7 +152,10 @@ def _duplicates(
         "select batch_id as _batch_id, source_object as _source_object, record_no as _record_no from judged_quarantine"
         " where outcome is null or outcome in ('rejudged', 'discarded')"
     ).pl()
-    stored = con.execute("select _batch_id, _source_object, _record_no from stored").pl() if every.height else elsewhere
+    con.register("repeated", every.select(_AT).to_arrow())
+    stored = con.execute(
+        "select distinct _batch_id, _source_object, _record_no from stored semi join repeated using (_batch_id, _source_object, _record_no)"
+    ).pl()
     for others in (elsewhere, stored, mine):
         every = every.join(others.select(_AT), on=_AT, how="anti")
     return every

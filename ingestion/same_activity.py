@@ -91,14 +91,7 @@ def deduplicate(rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, *, replayed:
     con = query.connect()
     try:
         _collect(con, rows, obj, batch_id, replayed)
-        con.execute("CREATE TEMP TABLE near AS SELECT *, unnest([slot - 1, slot, slot + 1]) AS near_slot FROM known")
-        pairs = con.execute(_SAME).fetchall()
-        con.register("groups", _groups(pairs))
-        con.execute(
-            "CREATE TEMP TABLE ranked AS SELECT k.*, coalesce(g.one, k.id) AS one, row_number() OVER ("
-            f"PARTITION BY coalesce(g.one, k.id) ORDER BY {_RANK}) = 1 AS is_best"
-            " FROM known AS k LEFT JOIN groups AS g ON g.id = k.id"
-        )
+        _rank(con)
         of_mine = "SELECT _source_object, _record_no FROM ranked WHERE NOT is_stored AND "
         keep, again = con.execute(of_mine + "is_best").pl(), con.execute(of_mine + "NOT is_best").pl()
         replaced = con.execute(
@@ -113,6 +106,36 @@ def deduplicate(rows: pl.DataFrame, obj: ObjectSpec, batch_id: str, *, replayed:
         again,
         empty,
         replaced=replaced.cast(pl.Schema(REPLACED)),
+    )
+
+
+def stored_copy(rows: pl.DataFrame, obj: ObjectSpec, batch_id: str) -> tuple[str, str, int] | None:
+    """Batch, object and number of the stored record that is the same activity as the first of `rows`, a record of the batch
+    that is not stored itself; None when there is none any more."""
+    if rows.is_empty():
+        return None
+    con = query.connect()
+    try:
+        _collect(con, rows.head(1), obj, batch_id, replayed=True)
+        _rank(con)
+        found: tuple[str, str, int] | None = con.execute(
+            "SELECT _batch_id, _source_object, _record_no FROM ranked AS k WHERE is_stored"
+            f" AND one = (SELECT one FROM ranked WHERE NOT is_stored) ORDER BY {_RANK} LIMIT 1"
+        ).fetchone()
+        return found
+    finally:
+        con.close()
+
+
+def _rank(con: duckdb.DuckDBPyConnection) -> None:
+    """Table ``ranked``: ``known`` with the group of each record (`one`) and whether it is the richest of it."""
+    con.execute("CREATE TEMP TABLE near AS SELECT *, unnest([slot - 1, slot, slot + 1]) AS near_slot FROM known")
+    pairs = con.execute(_SAME).fetchall()
+    con.register("groups", _groups(pairs))
+    con.execute(
+        "CREATE TEMP TABLE ranked AS SELECT k.*, coalesce(g.one, k.id) AS one, row_number() OVER ("
+        f"PARTITION BY coalesce(g.one, k.id) ORDER BY {_RANK}) = 1 AS is_best"
+        " FROM known AS k LEFT JOIN groups AS g ON g.id = k.id"
     )
 
 

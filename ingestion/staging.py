@@ -88,11 +88,12 @@ class Staging:
         resource: str,
         batch: Mapping[str, Any],
         order: dict[str, int],
-        held_bytes: int = HELD_BYTES,
+        held_bytes: int | None = None,
     ):
         self._obj, self._batch, self._order = obj, batch, order
         # where the date is no part of the key, a stored row of any date of the batch may be repeated, and its dates are
         # known only when all rows are there
+        held_bytes = HELD_BYTES if held_bytes is None else held_bytes
         self._held_bytes = held_bytes if obj.part_date in obj.dedup else _ALL
         self._group_bytes = min(GROUP_BYTES, self._held_bytes) if self._held_bytes < _ALL else _ALL
         self._folder = settings().home / "tmp" / "staging" / resource / uuid.uuid4().hex

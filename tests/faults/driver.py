@@ -1,7 +1,8 @@
 """Run a verb that dies at a point chosen by name: ``python -m tests.faults.driver POINT VERB KWARGS OUT``.
 
 A point is ``module:function@before|after#N``: SIGKILL to this process right before or right after the N-th call of the function.
-``clock-back#N``: from the N-th reading on, the technical clock stands an hour earlier. What is not a point runs undisturbed.
+``clock-back#N``: from the N-th reading on, the technical clock stands an hour earlier. ``files:`` before a point: rows become
+files as soon as there are any, as those of a large batch do. What is not a point runs undisturbed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _POINT = re.compile(r"^([a-z_.]+):([a-z_]+)@(before|after)#(\d+)$")
 
 def arm(point: str) -> None:
     """Put the fault in place."""
+    if point.startswith("files:"):
+        importlib.import_module("ingestion.staging").HELD_BYTES = 1  # type: ignore[attr-defined]
+        point = point.removeprefix("files:")
     if match := re.fullmatch(r"clock-back#(\d+)", point):
         _clock_back(int(match[1]))
     elif match := _POINT.match(point):

@@ -38,6 +38,7 @@ MENDS = ("range", "enumeration", "pattern", "required", "format", "header", "cor
 text that is no number."""
 DEDUP: dict[str, dict[str, Any]] = {
     "conflict": {"key": ["meter_id", "read_date", "revision"], "onChanged": "conflict"},
+    "keep": {"key": ["meter_id", "read_date", "revision"], "onSame": "keep", "onChanged": "conflict"},
     "version": {"key": ["meter_id", "read_date"], "onChanged": "version"},
     "newest": {"key": ["meter_id", "read_date"], "onChanged": "newest", "by": "revision"},
 }
@@ -140,7 +141,7 @@ class History:
 def history(seed: int) -> History:
     """The history of a seed: three to six batches of small files that repeat, contradict and restate each other."""
     rng = random.Random(seed)
-    dedup = rng.choices(list(DEDUP), (6, 2, 2))[0]
+    dedup = rng.choices(list(DEDUP), (5, 1, 2, 2))[0]
     revisions = rng.sample(range(1, 1000), 100) if dedup == "newest" else []
     said: list[dict[str, str]] = []
     batches: list[Batch | Mend | Replay] = []

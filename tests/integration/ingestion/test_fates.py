@@ -10,12 +10,16 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from catalog import contracts
 from cli import main
 from ingestion.refused import Filter, discard, discards, refused, remedy, show, take_back
 from ingestion.replay import replay, withdraw
+from ingestion.run import ingest
 from lake import ledger, tables
 from lake.clock import utc_now
 from lake.errors import TiyuError
+from lake.settings import settings
+from protection import keys, tokens
 from quality.reconcile import reconcile
 from tests.replay.histories import RESOURCE, TABLE, Batch, World
 
@@ -360,3 +364,60 @@ def test_a_discarded_record_of_a_held_batch_stays_out_when_the_batch_is_let_in(d
     assert replay(METER, [held]).accepted == 1
     assert [state(f"{sha}#{n}")[0] for n in (1, 2)] == ["discarded", "accepted"]
     books()
+
+
+ID_NO, NEVER = "990101199003071237", "990101199003071253"  # 990101 is no region; the check characters are right
+HOME = "fitness.elder_home"
+
+
+@pytest.fixture
+def served(home, tmp_path):
+    """Three services of one person: stored, refused for its duration, the stored one once more."""
+    keys.ensure()
+    columns = [p.source_name for p in contracts.load(HOME).root.properties]
+    good = [
+        "S1",
+        "甲之家",
+        "310101",
+        "resident_id",
+        ID_NO,
+        "2026-11-10 09:00:00",
+        "check",
+        "40",
+        "130",
+        "80",
+        "low",
+        "是",
+    ]
+    long = [*good[:7], "4000", *good[8:]]
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    lines = [",".join(line) for line in (columns, good, ["S2", *long[1:]], good)]
+    (drop / "长者服务_20261116.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    report = ingest(HOME, drop)
+    assert (report.accepted, report.quarantined, report.duplicate) == (1, 1, 1), report
+    return ledger.batches(HOME)[0]["batch_id"]
+
+
+def test_a_person_is_found_by_number_or_token_and_no_value_is_shown_or_noted(served):
+    typed = CliRunner().invoke(main.build_app(), ["row", "-", "--json"], input=f"{ID_NO}\n")
+    assert typed.exit_code == 0, typed.output
+    assert sorted(fate["state"] for fate in json.loads(typed.stdout)["fates"]) == [
+        "accepted",
+        "duplicate",
+        "quarantined",
+    ]
+    token = tokens.token("id_no", ID_NO)
+    assert state(token) == state(ID_NO) == state(HOME, f"person_token={ID_NO}")
+    shown = run("row", ID_NO)
+    assert "重复" in shown.output
+    for text in (typed.output, shown.output):
+        assert ID_NO not in text
+        assert str(token) not in text
+    books_of_the_platform = list(settings().home.glob("*.db*"))
+    assert books_of_the_platform
+    assert not any(ID_NO.encode() in file.read_bytes() for file in books_of_the_platform)
+    nobody = run("row", NEVER)
+    assert nobody.exit_code == 1
+    assert "从未收到这一行" in nobody.output
+    assert NEVER not in nobody.output

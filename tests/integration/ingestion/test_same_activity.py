@@ -7,6 +7,7 @@ import shutil
 import polars as pl
 import pytest
 
+from ingestion.fate import ask
 from ingestion.run import ingest
 from lake import ledger, tables
 from quality import row_events
@@ -107,3 +108,18 @@ def test_a_replaced_activity_comes_back_whole_when_what_replaced_it_is_withdrawn
     after = content()
     for name in NAMES:
         assert after[name].equals(before[name]), name
+
+
+def test_each_file_of_one_activity_is_told_what_became_of_it(files, home, drop):
+    for name in ("watch.gpx", "watch.fit", "watch.tcx", "cut.fit"):
+        (drop / name).write_bytes(files[name])
+        ingest(RESOURCE)
+    gpx, fit, tcx, cut = (ledger.objects(batch["batch_id"])[0]["sha256"] for batch in ledger.batches(RESOURCE))
+    told = {sha: [ask([f"{sha}#{number}"]).fates[0] for number in numbers] for sha, numbers in ((gpx, (1,)), (fit, (1,)), (tcx, (1,)), (cut, (1, 2)))}  # fmt: skip
+    assert [fate.state for fate in told[fit]] == ["accepted"]
+    assert [fate.state for fate in told[gpx]] == ["replaced"]
+    assert told[gpx][0].other.object == fit
+    assert [fate.state for fate in told[tcx]] == ["duplicate"]
+    assert told[tcx][0].other.object == fit, told[tcx][0].reason
+    assert sorted(fate.state for fate in told[cut]) == ["duplicate", "quarantined"]
+    assert {fate.rule_id for fate in told[cut] if fate.state == "quarantined"} == {"decode.damaged_file"}
