@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +40,7 @@ GROUP_BYTES = 8 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
 KEY, SEQ = "_key", "_seq"
 _ALL = 1 << 62
+_SEEN_BYTES = 64 * 1024 * 1024
 _Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 _ORIGIN = ("_source_object", "_record_no")
 
@@ -104,13 +105,13 @@ class Staging:
         self._writing: Future[Any] | None = None
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
-        self._con = query.connect(memory_limit="256MB")
-        self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, _record_no bigint)")
+        self._con = query.connect(memory_limit="128MB")
+        self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, _record_no bigint, part_date date)")
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
         self._looks = False
         self._stored_days: set[date] = set()
-        self._seen = _Seen()
+        self._seen: OrderedDict[date | None, _Seen] = OrderedDict()
         self._repeated: list[pa.Array] = []
         self._keys = ", ".join(quote_name(name) for name in obj.dedup)
 
@@ -251,6 +252,8 @@ class Staging:
         if not len(suspects):
             return rows
         at = np.flatnonzero(pc.is_in(rows[KEY], suspects).to_numpy(zero_copy_only=False))
+        if not len(at):
+            return rows
         looked_at = rows.take(pa.array(at))
         compared = self._concat([_plain(part) for part in (*self._firsts(looked_at), looked_at)])
         verdict = dedup.deduplicate(
@@ -277,20 +280,35 @@ class Staging:
         """Put the keys of new rows to those of the batch, and remember which of them there was before."""
         keys = rows[KEY].to_numpy()
         again = _repeated_within(keys)
-        seen = np.unique(keys[self._seen.maybe(keys)])
-        if len(seen):
-            self._con.register("_maybe", pa.table({KEY: pa.array(seen)}))
-            found = self._con.execute(
-                f"select distinct {KEY} from keys semi join _maybe using ({KEY})"
-            ).to_arrow_table()
-            self._con.unregister("_maybe")
-            again = np.concatenate([again, found[KEY].to_numpy()])
+        by_date = self._held_bytes < _ALL  # then the same key has the same date
+        for day in pc.unique(rows["part_date"]).to_pylist() if by_date else [None]:
+            own = keys if day is None else keys[pc.equal(rows["part_date"], day).to_numpy()]
+            again = np.concatenate([again, self._came_before(own, day)])
         if len(again):
             self._repeated.append(pa.array(again))
-        self._con.register("_incoming", rows.select([KEY, SEQ, "_record_no"]))
+        self._con.register("_incoming", rows.select([KEY, SEQ, "_record_no", "part_date"]))
         self._con.execute("insert into keys from _incoming")
         self._con.unregister("_incoming")
-        self._seen.add(keys)
+
+    def _came_before(self, keys: npt.NDArray[np.uint64], day: date | None) -> npt.NDArray[np.uint64]:
+        """Those of the keys, all of one date, that the batch had before; from now on it has all of them."""
+        seen = self._seen.pop(day, None) or _Seen()
+        self._seen[day] = seen  # the last one
+        maybe = np.unique(keys[seen.maybe(keys)])
+        seen.add(keys)
+        while sum(item.size for item in self._seen.values()) > _SEEN_BYTES and len(self._seen) > 1:
+            oldest = next(item for item in self._seen.values() if item.size or item is seen)
+            if oldest is seen:
+                break
+            oldest.forget()
+        if not len(maybe):
+            return maybe
+        self._con.register("_maybe", pa.table({KEY: pa.array(maybe)}))
+        there = "keys" if day is None else f"(select * from keys where part_date = date {quote_literal(str(day))})"
+        found = self._con.execute(f"select distinct {KEY} from {there} as k semi join _maybe using ({KEY})")
+        repeated = found.to_arrow_table()[KEY].to_numpy()
+        self._con.unregister("_maybe")
+        return repeated
 
     def _suspects(self, rows: pa.Table) -> pa.Array:
         """Key hashes of rows that occur more than once in the batch so far, or in the dates of the table."""
@@ -327,8 +345,12 @@ class Staging:
     def _firsts(self, looked_at: pa.Table) -> list[pa.Table]:
         """The first record of each of the keys looked at, where it is not among the rows looked at but in memory or in a file."""
         self._con.register("_looked_at", looked_at.select([KEY, SEQ, "_record_no"]))
+        first, last = pc.min_max(looked_at["part_date"]).as_py().values()
+        where = "keys"
+        if first == last and self._held_bytes < _ALL:
+            where = f"(select * from keys where part_date = date {quote_literal(str(first))})"
         there = self._con.execute(
-            f"with firsts as (select {KEY}, min(({SEQ}, _record_no)) as f from keys semi join _looked_at using ({KEY}) group by {KEY})"
+            f"with firsts as (select {KEY}, min(({SEQ}, _record_no)) as f from {where} as k semi join _looked_at using ({KEY}) group by {KEY})"
             f" select {KEY}, struct_extract(f, 1), struct_extract(f, 2) from firsts"
             f" where f not in (select ({SEQ}, _record_no) from _looked_at)"
         ).fetchall()
@@ -349,24 +371,34 @@ class Staging:
 class _Seen:
     """Which key hashes may have come before: a byte for each of many slots, in doubt yes, never a wrong no."""
 
-    _FIRST, _MOST = 1 << 20, 1 << 27
+    _FIRST, _MOST = 1 << 16, 1 << 26
 
     def __init__(self) -> None:
-        self._slots = np.zeros(self._FIRST, dtype=bool)
+        self._slots: npt.NDArray[np.bool_] | None = np.zeros(self._FIRST, dtype=bool)
         self._count = 0
 
-    def _of(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        return keys & np.uint64(len(self._slots) - 1)
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return 0 if self._slots is None else len(self._slots)
 
     def maybe(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        return self._slots[self._of(keys)]
+        if self._slots is None:
+            return np.ones(len(keys), dtype=bool)
+        return self._slots[keys & np.uint64(len(self._slots) - 1)]
 
     def add(self, keys: npt.NDArray[np.uint64]) -> None:
+        if self._slots is None:
+            return
         self._count += len(keys)
         while self._count * 8 > len(self._slots) < self._MOST:
             # what a slot says holds for both that it becomes
             self._slots = np.concatenate([self._slots, self._slots])
-        self._slots[self._of(keys)] = True
+        self._slots[keys & np.uint64(len(self._slots) - 1)] = True
+
+    def forget(self) -> None:
+        """Hold nothing any more: from now on the answer is yes."""
+        self._slots = None
 
 
 def _repeated_within(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -150,7 +150,22 @@ def test_no_key_that_came_before_is_overlooked():
         assert sorted(_repeated_within(keys)) == once[counts > 1].tolist()
         seen.add(keys)
         before.update(keys.tolist())
+    assert seen.size <= 1 << 26
     assert not seen.maybe(np.arange(1, 1000, dtype=np.uint64) * np.uint64(7)).all()
+    seen.forget()
+    assert seen.maybe(np.arange(3, dtype=np.uint64)).all(), "what is forgotten may have been there"
+    seen.add(np.arange(3, dtype=np.uint64))
+    assert seen.size == 0
+
+
+def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
+    rows = [(number, "V1", day) for day in (1, 2, 3) for number in range(1, 40)]
+    chunks = [entries(rows, "a" * 64), entries(rows[:50], "b" * 64), entries(rows, "b" * 64, 51)]
+    usual, _ = settled(chunks, 1)
+    monkeypatch.setattr("ingestion.staging._SEEN_BYTES", 1)
+    careful, kept = settled(chunks, 1)
+    assert kept.height == len(rows)
+    assert careful.duplicate == usual.duplicate == {"b" * 64: 50 + len(rows)}
 
 
 def test_files_become_rows_of_the_table_once(home):
