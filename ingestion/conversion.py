@@ -18,6 +18,9 @@ from lake.sql import quote_literal, quote_name, quote_whole
 #: Prefix of delivered text columns, so that they never clash with the typed columns.
 SOURCE = "s::"
 
+#: Column of elements of a list with the date of their record.
+PARENT_DATE = "_parent_date"
+
 _DATE_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%Y年%m月%d日", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 _TIME_FORMATS = (
     "%Y-%m-%d %H:%M:%S",
@@ -205,7 +208,9 @@ def _sane(moment: str, kind: str) -> str:
 
 
 def part_date_expression(obj: ObjectSpec) -> str:
-    """SQL of ``part_date``: the Asia/Shanghai calendar date of the business event."""
+    """SQL of ``part_date``: the Asia/Shanghai calendar date of the business event, of an element of a list that of its record."""
+    if obj.items is not None:
+        return quote_name(PARENT_DATE)
     prop = obj.by_name[str(obj.part_date)]
     name = quote_name(prop.name)
     return f"cast(timezone('Asia/Shanghai', {name}) as DATE)" if prop.type == "TIMESTAMPTZ" else f"cast({name} as DATE)"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import duckdb
 import polars as pl
 
-from catalog.contracts import ObjectSpec
+from catalog.contracts import Contract, ObjectSpec
 from catalog.contracts.behaviour import Dedup
+from ingestion import elements
 from lake import ledger, query, tables
 from lake.query import quote_literal, quote_name
 
@@ -60,6 +62,7 @@ def deduplicate(
     alone: bool = False,
     window: tuple[date, date] | None = None,
     database: duckdb.DuckDBPyConnection | None = None,
+    contract: Contract | None = None,
 ) -> Deduplicated:
     """Decide by the contract's `dedup` which rows are stored, in delivery order.
 
@@ -69,6 +72,7 @@ def deduplicate(
     gives the same result. ``same_key_is_duplicate`` is for device files, where the same activity arrives in several
     formats. ``replayed`` says that the rows are only some of the batch's: its other rows count as stored. ``alone`` compares the rows with each other only, and opens neither lake nor ledger.
     ``window`` is the batch's date range where these rows are only some of it; ``database`` (of `lake.query`) is one to work in.
+    ``contract`` is needed where its records hold lists: then what they say is also what their elements say (`ingestion.elements`).
     """
     rule = obj.dedup_rule or Dedup(key=obj.dedup)
     empty = rows.select(_AT).clear()
@@ -79,8 +83,9 @@ def deduplicate(
         order = pl.DataFrame({"_source_object": list(object_order), "_seq": list(object_order.values())})
         con.register("incoming", rows.join(order, on="_source_object", how="left").to_arrow())
         keys = [quote_name(key) for key in obj.dedup]
-        content = f"hash({', '.join(quote_name(prop.name) for prop in obj.properties)})"
-        stored = not alone and _register_stored(con, rows, obj, batch_id, rule, window, replayed=replayed)
+        columns = elements.content_columns(contract) if contract else [prop.name for prop in obj.properties]
+        content = f"hash({', '.join(map(quote_name, columns))})"
+        stored = not alone and _register_stored(con, rows, obj, batch_id, rule, window, contract, replayed=replayed)
         if rule.on_changed == "newest":
             return _newest(con, rows, obj, rule, batch_id, keys, content, stored=stored)
         verdict = _first(con, keys, content, rule, stored=stored)
@@ -104,6 +109,7 @@ def _register_stored(
     batch_id: str,
     rule: Dedup,
     dates: tuple[date, date] | None,
+    contract: Contract | None,
     *,
     replayed: bool,
 ) -> bool:
@@ -111,7 +117,11 @@ def _register_stored(
     head = tables.version(obj.table)
     if head is None:
         return False
-    query.register(con, obj.table, head, view="stored")
+    if contract:
+        days: Any = dates or (rows["part_date"].min(), rows["part_date"].max())
+        elements.register_stored(con, contract, head, "stored", days)
+    else:
+        query.register(con, obj.table, head, view="stored")
     own = f"s._batch_id <> {quote_literal(batch_id)}"
     if replayed:
         own = f"({own} or (s._source_object, s._record_no) not in (select (_source_object, _record_no) from incoming))"

@@ -91,7 +91,7 @@ def note_findings(
     """Enter into the ledger what was noted about the batch: its batch rules, its corrections, the rules that warned."""
     common = {"resource": contract.id, "table_name": contract.root.table}
     reasons = {corrections.rule_id(contract.root, item.id): item.reason for item in contract.root.corrections}
-    messages = {rule.rule_id: rule.message_zh for rule in contract.root.rules}
+    messages = {rule.rule_id: rule.message_zh for obj in contract.objects for rule in obj.rules}
     rows = batch_rules.as_rows(contract, result.batch_findings)
     for kind, outcome, counts in (
         ("correction", "applied", result.corrected_by_rule),
@@ -178,7 +178,7 @@ def tell(contract: Contract, batch: dict[str, Any], result: BatchResult, stops: 
 def uncatalogued(contract: Contract) -> list[dict[str, Any]]:
     """Columns that came and that the contract still does not know: ``column, objects, first_seen_at``, oldest first."""
     obj = contract.root
-    known = {*obj.source_columns, *(rename.from_name for rename in obj.renames)}
+    known = {*contract.members, *(rename.from_name for rename in obj.renames)}
     if obj.drift.unknown_column != "add":
         return []
     prefix = f"{obj.rule_prefix}.drift."

@@ -9,6 +9,7 @@ import polars as pl
 
 from catalog import geo
 from catalog.contracts import ObjectSpec, PropertySpec
+from catalog.contracts.model import OF_LISTS
 from lake import clock
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.query import quote_name
@@ -42,7 +43,9 @@ def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str, 
     a warning and never a refusal).
     """
     for prop in obj.properties:
-        if prop.derive is None:
+        if (
+            prop.derive is None or prop.derive.function in OF_LISTS
+        ):  # those came with the elements (`split.split_items`)
             continue
         name = quote_name(prop.name)
         con.execute(f"alter table {relation} add column {name} {prop.type}")

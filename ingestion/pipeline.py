@@ -28,6 +28,7 @@ from ingestion import (
     decoders,
     deletes,
     delivery,
+    elements,
     leaks,
     naming,
     same_activity,
@@ -135,7 +136,7 @@ def judge(
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}
     sizes = {item["sha256"]: item["size"] for item in objects}
-    kept = {obj.table: _Kept(obj) for obj in contract.roots}
+    kept = {obj.table: _Kept(obj, with_digest=bool(contract.lists)) for obj in contract.roots}
     target: dict[str, Sink] = {contract.root.table: sink} if sink else {**kept}
     children: dict[str, list[pa.Table]] = {obj.table: [] for obj in contract.objects if not obj.is_root}
     refused: list[pl.DataFrame] = [_issue_frame([])]
@@ -178,6 +179,10 @@ def judge(
                     part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of)
                 else:
                     part = split.split_text(con, contract, root, as_of, memo)
+            if contract.lists:
+                with steps.step("rules"):
+                    for table, rows in elements.judge(con, contract, part, chunk.tables, as_of).items():
+                        children[table].append(_folded(rows))
             leaked += part.leaks
             if not leaked:
                 with steps.step("rules"):
@@ -242,8 +247,9 @@ class Sink(Protocol):
 class _Kept:
     """All rows in memory."""
 
-    def __init__(self, obj: ObjectSpec) -> None:
-        self._parts = [split.empty_accepted(obj)]
+    def __init__(self, obj: ObjectSpec, *, with_digest: bool) -> None:
+        empty = split.empty_accepted(obj)
+        self._parts = [empty.with_columns(pl.lit(None, pl.UInt64).alias(elements.DIGEST)) if with_digest else empty]
 
     def add(self, rows: pa.Table) -> None:
         self._parts.append(child_rows(rows.select(self._parts[0].columns)))
@@ -378,7 +384,9 @@ def distinct(
     """Which root rows to store, by the rule for their kind: activities by what they are, others by their key."""
     if is_activity(contract):
         return same_activity.deduplicate(rows, contract.root, batch_id, replayed=replayed)
-    return deduplicate(rows, contract.root, batch_id, order, same_key_is_duplicate=False, replayed=replayed)
+    return deduplicate(
+        rows, contract.root, batch_id, order, same_key_is_duplicate=False, replayed=replayed, contract=contract
+    )
 
 
 def distinct_others(
@@ -555,7 +563,9 @@ def find_poison(contract: Contract, batch: dict[str, Any]) -> dict[str, TiyuErro
                     if is_activity(contract):
                         split.split_typed(con, obj, _with_athlete(obj, root, {item["sha256"]: item["name"]}))
                     else:
-                        split.split_text(con, contract, root)
+                        part = split.split_text(con, contract, root)
+                        if contract.lists:
+                            elements.judge(con, contract, part, chunk.tables, None)
         except TiyuError:
             raise
         except Exception as error:

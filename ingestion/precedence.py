@@ -23,7 +23,7 @@ import duckdb
 import polars as pl
 
 from catalog.contracts import Contract
-from ingestion import pipeline
+from ingestion import elements, pipeline
 from lake import ledger, query, tables
 from lake.query import quote_literal, quote_name
 from quality import quarantine
@@ -86,7 +86,7 @@ def _places(resource: str) -> pl.DataFrame:
 
 
 def _keys(contract: Contract) -> tuple[list[str], str]:
-    content = ", ".join(quote_name(prop.name) for prop in contract.root.properties)
+    content = ", ".join(map(quote_name, elements.content_columns(contract)))
     return [quote_name(key) for key in contract.root.dedup], f"hash({content})"
 
 
@@ -95,11 +95,11 @@ def _register(
 ) -> None:
     """Views ``stored`` and ``mine`` with the place of each record, ``pair``: records of both with one key and other content."""
     keys, _ = _keys(contract)
-    query.register(con, contract.root.table, head, view="stored")
+    first, last = mine["part_date"].min(), mine["part_date"].max()
+    elements.register_stored(con, contract, head, "stored", (first, last))  # type: ignore[arg-type]
     con.register("mine", mine.to_arrow())
     con.register("places", places.to_arrow())
     on = " and ".join(f"s.{key} is not distinct from m.{key}" for key in keys)
-    first, last = mine["part_date"].min(), mine["part_date"].max()
     con.execute(
         "create or replace temp table pair as select"
         f" {', '.join(f's.{name} as s{name}, m.{name} as m{name}' for name in _AT)},"
@@ -129,7 +129,7 @@ def _rivals(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 
 
 def _of(alias: str, contract: Contract) -> str:
-    return f"hash({', '.join(f'{alias}.{quote_name(prop.name)}' for prop in contract.root.properties)})"
+    return f"hash({', '.join(f'{alias}.{quote_name(name)}' for name in elements.content_columns(contract))})"
 
 
 def _duplicates(
@@ -137,7 +137,7 @@ def _duplicates(
 ) -> pl.DataFrame:
     """Records that were counted as duplicates of the rivals: read again, since a duplicate leaves no row anywhere."""
     keys = contract.root.dedup
-    columns = [*_AT, "part_date", *[prop.name for prop in contract.root.properties]]
+    columns = [*_AT, "part_date", *elements.content_columns(contract)]
     found = [rivals.select(columns).clear()]
     wanted = rivals.select(keys).unique()
     for batch in ledger.batches(contract.id):
@@ -172,7 +172,7 @@ def _moved(
     """What has to go, of every key whose first record says something else than the stored one: ``_batch_id,
     _source_object, _record_no, part_date, was`` (accepted or duplicate)."""
     keys, content = _keys(contract)
-    columns = [*_AT, "part_date", *[prop.name for prop in contract.root.properties]]
+    columns = [*_AT, "part_date", *elements.content_columns(contract)]
     group = pl.concat(
         [
             rivals.select(columns).with_columns(was=pl.lit("accepted")),

@@ -215,7 +215,7 @@ def _fetch_all(
             uri,
             partial(_is_known, known, history),
             from_dir=from_dir,
-            columns=contract.root.source_columns,
+            columns=contract.members,
             resource=contract.id,
         )
         with steps.step("archive"):

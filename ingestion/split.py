@@ -6,6 +6,7 @@ tokenised (accepted rows) or masked (previews).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,6 +25,8 @@ from catalog.contracts import Contract, ObjectSpec, PropertySpec
 from catalog.policy import Decision
 from catalog.schemas import ods_schema
 from ingestion import batch_rules, conversion, corrections, derive, leaks, renames
+from ingestion.conversion import PARENT_DATE
+from ingestion.decoders.base import ITEM_NO
 from ingestion.leaks import Leak
 from ingestion.typed import Memo, Typed, typed_columns
 from lake import clock, query
@@ -32,6 +35,7 @@ from lake.sql import quote_literal, quote_name, quote_whole
 from protection import freetext, masking, tokens
 
 _REASON_DATE = "没有有效的业务日期，无法归入分区"
+_REASON_ITEM = "同一记录的列表中有主键相同的项"
 _ONE_ZONE = datetime(1992, 1, 1, tzinfo=UTC)
 
 
@@ -69,7 +73,7 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
     """
     con = query.connect(spill=False)
     wanted: dict[str, set[str]] = {}
-    for rule in contract.root.rules:
+    for rule in (rule for obj in (contract.root, *contract.lists) for rule in obj.rules):
         if rule.kind == "reference":
             wanted.setdefault(rule.params["table"], set()).add(rule.params.get("target_column") or rule.columns[0])
     for table, columns in wanted.items():
@@ -132,12 +136,7 @@ def _type_ruled(obj: ObjectSpec) -> list[PropertySpec]:
 
 def type_rows(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, delivered: pa.Table) -> None:
     """Put delivered text rows, with their typed columns beside the texts, into the temporary table `batch`."""
-    renamed = delivered.rename_columns(
-        [
-            name if name in ("_record_no", "_source_object") else conversion.SOURCE + name
-            for name in delivered.column_names
-        ]
-    )
+    renamed = _prefixed(delivered)
     con.register("_delivered", renamed)
     missing = [s for s in obj.source_columns if conversion.SOURCE + s not in renamed.column_names]
     extra = "".join(f", null::varchar as {conversion.source_column(name)}" for name in missing)
@@ -160,11 +159,9 @@ def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.
 
 
 def _prefixed(delivered: pa.Table) -> pa.Table:
+    own = ("_record_no", "_source_object", ITEM_NO)
     return delivered.rename_columns(
-        [
-            name if name in ("_record_no", "_source_object") else conversion.SOURCE + name
-            for name in delivered.column_names
-        ]
+        [name if name in own else conversion.SOURCE + name for name in delivered.column_names]
     )
 
 
@@ -362,11 +359,44 @@ def split_typed(
     return _split(con, obj, [], as_of)
 
 
+def split_items(
+    con: duckdb.DuckDBPyConnection,
+    obj: ObjectSpec,
+    delivered: pa.Table,
+    parents: pa.Table,
+    as_of: datetime | None = None,
+) -> Split:
+    """Split delivered elements of lists (text, with ``_item_no``) whose records are among ``parents`` (accepted root rows,
+    protected): what is taken over from the record is put beside them, and they bear its date. Refused elements bear
+    ``_item_no``."""
+    copied = [prop for prop in obj.properties if prop.derive and prop.derive.function == "from_parent"]
+    numbered = [prop for prop in obj.properties if prop.derive and prop.derive.function == "item_number"]
+    beside = [f"p.{quote_name(prop.name)}" for prop in copied]
+    beside += [f"cast(d.{ITEM_NO} as {prop.type}) as {quote_name(prop.name)}" for prop in numbered]
+    con.register("_delivered", _prefixed(delivered))
+    con.register("_parents", parents)
+    relation = (
+        f"(select {', '.join(['d.*', *beside])}, p.part_date as {quote_name(PARENT_DATE)} from _delivered as d"
+        " join _parents as p using (_source_object, _record_no))"
+    )
+    con.execute(f"create or replace temp table batch as {conversion.typed_select(obj, relation)}")
+    con.unregister("_delivered")
+    con.unregister("_parents")
+    hard = [
+        (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
+        for prop in _type_ruled(obj)
+    ]
+    keys = ", ".join(quote_name(name) for name in obj.dedup)
+    alone = f"count(*) over (partition by _source_object, _record_no, {keys}) = 1"
+    return _split(con, obj, hard, as_of, [(f"{obj.rule_prefix}.dedup.conflict", alone, _REASON_ITEM)])
+
+
 def _split(
     con: duckdb.DuckDBPyConnection,
     obj: ObjectSpec,
     type_rules: list[tuple[str, str, str]],
     as_of: datetime | None,
+    last_rules: Sequence[tuple[str, str, str]] = (),
 ) -> Split:
     corrected = corrections.apply(con, obj, as_of)
     derive.add_derived(con, obj, "batch", as_of)
@@ -381,7 +411,7 @@ def _split(
     hard += renames.rules(obj, available)
     if obj.late and obj.late.refuse_after_days is not None:
         hard.append((obj.late_rule_id, *_late(obj, obj.late.refuse_after_days, as_of or clock.as_of())))
-    hard += leaks.key_rules(obj, available)
+    hard += [*leaks.key_rules(obj, available), *last_rules]
     soft = [rule for rule in compiled if rule.severity == "warn"]
 
     total = con.execute("select count(*) from batch").fetchone()[0]  # type: ignore[index]
@@ -508,6 +538,7 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
     return rows.select(
         pl.col("_source_object"),
         pl.col("_record_no").cast(pl.Int64),
+        *([ITEM_NO] if ITEM_NO in rows.columns else []),
         pl.col("rule_id"),
         pl.col("reason"),
         pl.when(pl.col("_shifted"))

@@ -144,6 +144,7 @@ def run(contract: Contract, samples: dict[str, bytes]) -> Trial:
             order,
             same_key_is_duplicate=pipeline.is_activity(contract),
             alone=True,
+            contract=contract,
         )
         refusals = judged.refused
         if not kept.conflicts.is_empty():
@@ -161,16 +162,19 @@ def run(contract: Contract, samples: dict[str, bytes]) -> Trial:
 def _without_open_references(contract: Contract, trial: Trial) -> Contract:
     """The contract without rules that look into tables nobody has checked here."""
     has = _has_ledger()
-    obj = contract.root
-    open_rules = [
-        rule
+    open_rules = {
+        rule.rule_id
+        for obj in (contract.root, *contract.lists)
         for rule in obj.rules
         if rule.kind == "reference" and not (has and ledger.checked_version(rule.params["table"]) is not None)
+    }
+    trial.open_references = sorted(open_rules)
+    objects = [
+        obj.model_copy(update={"rules": [rule for rule in obj.rules if rule.rule_id not in open_rules]})
+        for obj in contract.objects
+        if obj is contract.root or not obj.is_root
     ]
-    trial.open_references = [rule.rule_id for rule in open_rules]
-    rules = [rule for rule in obj.rules if rule not in open_rules]
-    others = [item for item in contract.objects if not item.is_root]
-    return contract.model_copy(update={"objects": [obj.model_copy(update={"rules": rules}), *others]})
+    return contract.model_copy(update={"objects": objects})
 
 
 def _judge(
@@ -218,7 +222,7 @@ def _rules(
         ]
         trial.rules.append(RuleTrial(str(rule_id), "拒收", str(reason), group.height, first))
     trial.rules.sort(key=lambda rule: (-rule.records, rule.rule_id))
-    messages = {rule.rule_id: rule.message_zh for rule in obj.rules}
+    messages = {rule.rule_id: rule.message_zh for item in contract.objects for rule in item.rules}
     for rule_id, count in sorted(judged.result.warned_by_rule.items()):
         trial.rules.append(RuleTrial(rule_id, "提示", messages.get(rule_id, "疑似个人信息，入库前已隐去"), count))
     delivery = batch_rules.Delivery(
@@ -248,12 +252,12 @@ def _rules(
 
 # ------------------------------------------------------------------------------------------------ columns
 def _columns(contract: Contract, objects: list[dict[str, Any]], contents: dict[str, bytes]) -> list[ColumnTrial]:
-    """Fill and understanding of every delivered column, after corrections, over all records that could be read."""
+    """Fill and understanding of every delivered column, after corrections, over all records that could be read. Columns of
+    lists inside the records are called ``object.column``."""
     obj = contract.root
     counted: dict[str, ColumnTrial] = {
-        prop.name: ColumnTrial(prop.name, prop.source_name or "", prop.title_zh, prop.type, 0, 0, 0, 0)
-        for prop in obj.properties
-        if prop.source_name and not prop.derive
+        name: ColumnTrial(name, prop.source_name or "", prop.title_zh, prop.type, 0, 0, 0, 0)
+        for name, (_, prop) in _delivered(contract).items()
     }
     listed = [
         (item["sha256"], item["name"], contents[item["sha256"]])
@@ -263,23 +267,34 @@ def _columns(contract: Contract, objects: list[dict[str, Any]], contents: dict[s
     con = duckdb.connect(":memory:", config={"threads": 2, "temp_directory": ""})
     try:
         for chunk in decoders.decode_many(contract.server, listed, contract):
-            table = chunk.tables.get(obj.table)
-            if table is None or not table.num_rows:
-                continue
-            if pipeline.is_activity(contract):
-                con.register("_typed", table)
-                con.execute("create or replace temp table batch as from _typed")
-                con.unregister("_typed")
-            else:
-                split.type_rows(con, obj, renames.resolved(table, obj))
-                corrections.apply(con, obj, None)
-            present = {row[0] for row in con.execute("describe batch").fetchall()}
-            for prop in obj.properties:
-                if prop.name in counted:
-                    _add(con, counted[prop.name], prop, present)
+            for part in (obj, *contract.lists):
+                table = chunk.tables.get(part.table)
+                if table is None or not table.num_rows:
+                    continue
+                if pipeline.is_activity(contract):
+                    con.register("_typed", table)
+                    con.execute("create or replace temp table batch as from _typed")
+                    con.unregister("_typed")
+                else:
+                    split.type_rows(con, part, renames.resolved(table, part))
+                    corrections.apply(con, part, None)
+                present = {row[0] for row in con.execute("describe batch").fetchall()}
+                for name, (owner, prop) in _delivered(contract).items():
+                    if owner is part:
+                        _add(con, counted[name], prop, present)
     finally:
         con.close()
     return list(counted.values())
+
+
+def _delivered(contract: Contract) -> dict[str, tuple[ObjectSpec, PropertySpec]]:
+    """Columns that come from the source, as a trial names them."""
+    return {
+        f"{obj.name}.{prop.name}" if obj.items is not None else prop.name: (obj, prop)
+        for obj in (contract.root, *contract.lists)
+        for prop in obj.properties
+        if prop.source_name and not prop.derive
+    }
 
 
 def _add(con: duckdb.DuckDBPyConnection, column: ColumnTrial, prop: PropertySpec, present: set[str]) -> None:
@@ -306,7 +321,7 @@ def _suggest(trial: Trial, contract: Contract, conflicts: int) -> None:
     if conflicts:
         said.append(f"{conflicts} 条记录主键相同而内容不同：核对 dedup 的 key，或声明 onChanged（newest、version）")
     for column in trial.columns:
-        prop = obj.by_name[column.column]
+        owner, prop = _delivered(contract)[column.column]
         named = f"{column.title_zh}（{column.source}）"
         if column.rows and not column.filled:
             said.append(f"{named}在样本中全空：核对 physicalName 是否与来源一致")
@@ -314,7 +329,7 @@ def _suggest(trial: Trial, contract: Contract, conflicts: int) -> None:
             said.append(f"{named}过半的值读不成 {column.type}：核对类型、日期写法、空值写法与小数点")
         elif column.rows >= _ENOUGH and column.filled == column.rows and not prop.required:
             said.append(f"{named}在样本中从不为空：若来源保证，可声明 required")
-        if _could_be_codes(column, prop, obj):
+        if _could_be_codes(column, prop, owner):
             said.append(f"{named}只有 {column.distinct} 种取值：若是代码，可声明 codeList 或 in_list 规则")
     for rule in trial.open_references:
         said.append(f"规则 {rule} 引用的表在此处没有已检数据，未检查")

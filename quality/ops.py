@@ -204,7 +204,7 @@ def _reason(
         shown = refused[-1]
         text = f"{len(refused)} 个文件被整体拒收：{problem_zh(shown['reason'])}"
         named = quarantine.reason_of(shown["batch_id"], shown["sha256"]) or ""
-        columns = [name for name in contract.root.source_columns if name in named.partition("：")[2].split("、")]
+        columns = [name for name in contract.members if name in named.partition("：")[2].split("、")]
         parts.append(text + (f"：{'、'.join(columns)}" if columns else ""))
     return "；".join(parts) or None
 

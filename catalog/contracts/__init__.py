@@ -24,7 +24,7 @@ from open_data_contract_standard.model import OpenDataContractStandard
 from pydantic import BaseModel, ValidationError
 
 from catalog import types, units, vocabularies, yamlfile
-from catalog.contracts import batch_rules, consistency
+from catalog.contracts import batch_rules, consistency, nesting
 from catalog.contracts.model import (
     CYCLE_HOURS,
     GRADES,
@@ -203,6 +203,7 @@ def _build(path: Path, raw: dict[str, Any], problems: list[str], *, anywhere: bo
         problems.append("contract.schema: onChanged newest and deletes are for contracts without child objects")
     if roots[0].renames and server and server.decoder == "activity":
         problems.append("contract.schema: renames are for formats with named columns")
+    problems += [f"contract.schema.{text}" for text in nesting.problems_of(objects, server)]
     uses = Counter(rule.rule_id for o in objects for rule in o.rules)
     for rule_id in (name for name, count in uses.items() if count > 1):
         problems.append(f"rule {rule_id}: the id is used twice; give one of them an id")
@@ -308,6 +309,7 @@ def _object(
         is_root=tiyu.parent is None,
         parent=f"ods_{parts[0]}__{tiyu.parent.object}" if tiyu.parent else None,
         parent_key=tiyu.parent.key if tiyu.parent else [],
+        items=tiyu.items,
         late=tiyu.late,
         drift=tiyu.drift,
         renames=tiyu.renames,
@@ -370,6 +372,7 @@ def _property(
         required=bool(item.get("required", False)),
         derive=tiyu.derive,
         read=merged(values, tiyu.read),
+        path=tiyu.path,
     )
 
 
@@ -438,6 +441,8 @@ def _automatic_rules(properties: list[PropertySpec], parts: list[str], table: st
         )
 
     for prop in properties:
+        if prop.derive and prop.derive.function == "from_parent":
+            continue  # the record that it is taken from is judged by these
         title, column = prop.title_zh, prop.raw_name
         if prop.required and prop.derive is None:
             add(prop, "not_null", f"{title}不能为空", column)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from catalog.contracts import pointer
 from catalog.contracts.batch_rules import Batch, BatchRuleSpec
 from catalog.contracts.behaviour import Correction, Dedup, Deletes, Drift, Late, Rename
 from catalog.contracts.connector_options import Connector
@@ -51,20 +52,28 @@ class TiyuServer(Strict):
     values: ValueOptions | None = None
 
 
+OF_LISTS = ("from_parent", "item_number")
+"""Derived columns of rows that are elements of a list inside a record."""
+Pointer = Annotated[str, Field(pattern=r"^(/([^~/]|~[01])*)*$")]
+"""A JSON Pointer (RFC 6901): ``/laps/0/name``; ``~1`` stands for a slash, ``~0`` for a tilde; empty is the whole."""
+
+
 # ------------------------------------------------------------------ property, object, root
 class Derive(Strict):
     """A column computed at ingestion from other columns of the same row; `inputs` are ODS or raw column names.
 
-    `delivered_on` has none: the Shanghai date on which the record's batch came in, for sources whose records bear no date.
+    Three have none. `delivered_on`: the Shanghai date on which the record's batch came in, for sources whose records bear
+    no date. In an object with `items` only: `from_parent`, what the column of the same name holds in the record that the
+    list stands in, and `item_number`, the place in the list, from 1.
     """
 
-    function: Literal["point_in_district", "birth_year", "is_minor", "delivered_on"]
+    function: Literal["point_in_district", "birth_year", "is_minor", "delivered_on", "from_parent", "item_number"]
     inputs: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _has_inputs(self) -> Derive:
-        if (self.function == "delivered_on") == bool(self.inputs):
-            raise ValueError("a derived column needs inputs; delivered_on takes none")
+        if (self.function in ("delivered_on", *OF_LISTS)) == bool(self.inputs):
+            raise ValueError("a derived column needs inputs; delivered_on, from_parent and item_number take none")
         return self
 
 
@@ -74,6 +83,7 @@ class TiyuProperty(Strict):
     piMark: N no personal data, P personal, S sensitive personal. identifierKind: what identifier the raw value is.
     mask: masking applied to a raw value that is kept masked. identifierTypeColumn: column telling the document type of
     an `id_no`. unit, codeList: names in the vocabularies. derive: computed column. read: how the source writes values.
+    path: where inside a JSON record (or an element of its list) the value stands, instead of a member called physicalName.
     """
 
     pi_mark: PiMark
@@ -84,6 +94,7 @@ class TiyuProperty(Strict):
     code_list: str | None = None
     derive: Derive | None = None
     read: ColumnValues | None = None
+    path: Pointer | None = None
 
 
 class Parent(Strict):
@@ -97,7 +108,8 @@ class TiyuObject(Strict):
     """Object level. partDate: the column whose Shanghai calendar date is `part_date`; child objects name a parent instead.
 
     dedup: columns that make a row unique, alone or with what a repeated key means (`Dedup`). Both are required on objects
-    of a source (checked by the loader). delivery: ``incremental`` (what is new or changed) or ``snapshot`` (each object is
+    of a source (checked by the loader). items: the rows are the elements of a list inside the parent's JSON record, at this
+    pointer; a record is refused as a whole when one of its elements is. delivery: ``incremental`` (what is new or changed) or ``snapshot`` (each object is
     the whole register). The other keys are described where they are declared: `behaviour`, `batch_rules`, `row_rules`.
     """
 
@@ -112,6 +124,7 @@ class TiyuObject(Strict):
     rules: list[DeclaredRule] = Field(default_factory=list)
     batch: Batch = Batch()
     parent: Parent | None = None
+    items: Pointer | None = None
 
     @model_validator(mode="after")
     def _one_date(self) -> TiyuObject:
@@ -259,6 +272,7 @@ class PropertySpec(Spec):
     required: bool = False
     derive: Derive | None = None
     read: ColumnValues = ColumnValues()
+    path: str | None = None
 
     @property
     def protection(self) -> Literal["token", "mask"] | None:
@@ -288,6 +302,7 @@ class ObjectSpec(Spec):
     is_root: bool
     parent: str | None = None
     parent_key: list[str] = []
+    items: str | None = None
     dedup_rule: Dedup | None = None
     delivery: Literal["incremental", "snapshot"] = "incremental"
     deletes: Deletes = Deletes(by="none")
@@ -372,6 +387,18 @@ class Contract(Spec):
     def roots(self) -> list[ObjectSpec]:
         """All objects with records of their own: what is received is accounted for by all of them together."""
         return [o for o in self.objects if o.is_root]
+
+    @property
+    def lists(self) -> list[ObjectSpec]:
+        """The objects whose rows are elements of lists inside the records of the root."""
+        return [o for o in self.objects if o.items is not None]
+
+    @property
+    def members(self) -> list[str]:
+        """Names of what the source delivers side by side in a record, in contract order: its columns, or the members of a
+        JSON object; one from whose inside columns or lists are taken counts once."""
+        names = [pointer.first(p.path) if p.path else p.source_name for p in self.root.properties if p.source_name]
+        return list(dict.fromkeys([*map(str, names), *(pointer.first(str(o.items)) for o in self.lists)]))
 
     @property
     def cycle_hours(self) -> int:

@@ -13,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from catalog.contracts import pointer
 from lake.errors import EXIT_USAGE, TiyuError
 from protection.masking import personal_numbers
 
 RECORD_NO = "_record_no"
+ITEM_NO = "_item_no"
 SOURCE_OBJECT = "_source_object"
 PREVIEW_BYTES = 512
 CHUNK_BYTES = 32 * 1024 * 1024  # JSON unfolds some fifteenfold while it is read and judged
@@ -49,7 +51,8 @@ class Decoded:
     """Result of one object (``decode``) or of a chunk of objects (``decode_many``).
 
     tables: table name → Arrow. Row formats give one table, keyed by the contract's root table, with one string column
-    per source field plus ``_record_no``; the many form adds ``_source_object`` (sha256 as given).
+    per source field plus ``_record_no``; the many form adds ``_source_object`` (sha256 as given). Lists inside the records
+    (`Layout.lists`) give one more table each, whose rows also bear ``_item_no``, their place in the list from 1.
     issues: unreadable records. root_count: root records found, ``rows + issues``.
     root_counts: the same per object sha256. refusals: objects refused as a whole, by sha256 (many form only; the
     single form raises the error instead).
@@ -64,10 +67,21 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class ItemList:
+    """A list inside a record whose elements are rows of a table of their own: where it stands in the record, and field →
+    where its value stands in an element (JSON Pointers)."""
+
+    table: str
+    items: str
+    paths: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Layout:
     """The part of a contract that a row decoder needs: the root table, its source fields, what to do with others.
 
-    instead: field → its old names, any of which may stand for it (they are fields as well, and optional). unknown: what a
+    paths: field → JSON Pointer, for fields that are taken from inside a record; they are no members of it by name. lists:
+    lists inside the records. instead: field → its old names, any of which may stand for it (they are fields as well, and optional). unknown: what a
     decoder met beside the fields while it read, by object name, where that is allowed.
     """
 
@@ -77,6 +91,13 @@ class Layout:
     allow_extra: bool
     instead: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unknown: dict[str, set[str]] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    lists: tuple[ItemList, ...] = ()
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether anything is taken from inside a record."""
+        return bool(self.paths or self.lists)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Fields that must be there, and are not among the names of an object."""
@@ -110,7 +131,31 @@ def layout_of(contract: Any, optional_fields: Iterable[str] = ()) -> Layout:
     for rename in getattr(root, "renames", ()):
         instead[rename.to] = (*instead.get(rename.to, ()), rename.from_name)
     old = tuple(name for names in instead.values() for name in names)
-    return Layout(root.table, tuple(dict.fromkeys((*fields, *old))), frozenset((*optional, *old)), allow_extra, instead)
+    return Layout(
+        root.table,
+        tuple(dict.fromkeys((*fields, *old))),
+        frozenset((*optional, *old)),
+        allow_extra,
+        instead,
+        paths=_paths(root, pointed=True),
+        lists=tuple(
+            ItemList(obj.table, obj.items, _paths(obj, pointed=False))
+            for obj in contract.objects
+            if getattr(obj, "items", None) is not None
+        ),
+    )
+
+
+def _paths(obj: Any, *, pointed: bool) -> dict[str, str]:
+    """Source field → JSON Pointer; ``pointed``: only those that the contract points to, and no members by name."""
+    found: dict[str, str] = {}
+    for item in obj.properties:
+        if not item.source_name or getattr(item, "derive", None):
+            continue
+        path = getattr(item, "path", None)
+        if path is not None or not pointed:
+            found[item.source_name] = pointer.to_member(item.source_name) if path is None else path
+    return found
 
 
 def snake_case(options: dict[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders import json_strict
+from ingestion.decoders import json_inside, json_strict
 from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, refusal
-from ingestion.decoders.json_rows import BAD_JSON, OK, connection, extract, json_path
-from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, with_origin
+from ingestion.decoders.json_rows import BAD_JSON, OK, connection, json_path
+from ingestion.decoders.ndjson import REASONS, UNDECODABLE, judge_unknown, list_rows, with_origin
 from lake.errors import TiyuError
 from lake.sql import quote_literal
 
@@ -80,15 +80,15 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     page_no = items["page"].to_numpy()
     place = items["place"].to_numpy()
     item_texts = pa.concat_arrays(items["text"].chunks) if items.num_rows else pa.array([], pa.string())
-    found = extract(item_texts, layout.fields)
-    json_strict.judge(item_texts, _bytes_of(item_texts), found, layout.fields)
+    found = json_inside.read(item_texts, _bytes_of(item_texts), layout)
     total = np.bincount(page_no, minlength=len(objects))
     refusals.update(judge_unknown(found, page_no, total, objects, layout))
     refused = np.array([sha in refusals for sha, _, _ in objects], dtype=bool)
 
     kept_page = ~refused[page_no]
     for index in np.flatnonzero((found.state != OK) & kept_page):
-        rule_id, reason = REASONS[int(found.state[index])]
+        is_inside = int(found.state[index]) in json_inside.REASONS
+        rule_id, reason = json_inside.reason_of(found, int(index)) if is_inside else REASONS[int(found.state[index])]
         preview = items["text"][int(index)].as_py()[:PREVIEW_BYTES].encode()[:PREVIEW_BYTES]
         sha = objects[page_no[index]][0]
         issues.append(DecodeIssue(int(place[index]), None, None, rule_id, reason, preview, sha))
@@ -102,7 +102,8 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
         for number, (sha, _, _) in enumerate(objects)
         if sha not in refusals
     }
-    return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
+    tables = {layout.table: rows} | list_rows(found, keep, place, page_no, objects)
+    return Decoded(tables, issues, sum(root_counts.values()), root_counts, refusals)
 
 
 def _read_strictly(texts: list[str | None], names: list[str]) -> tuple[dict[int, list[str]], dict[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
@@ -37,27 +37,33 @@ def json_path(field: str) -> str:
 
 
 OK, BAD_JSON, NOT_OBJECT, UNKNOWN_FIELD, REPEATED_FIELD = range(5)
+REPEATED_INSIDE, NOT_NESTED, NOT_A_LIST, NOT_AN_ITEM = range(20, 24)
 
 
 @dataclass
 class Extracted:
     """rows: one per text, in order, the fields as text · state: one of the constants above per text · unknown: names
-    that are not asked for, by position of the text."""
+    that are not asked for, by position of the text · lists: table → elements of lists inside the texts
+    (`ingestion.decoders.json_inside`) · places: where inside a text the reason for its state lies, by position."""
 
     rows: pa.Table
     state: npt.NDArray[np.int8]
     unknown: dict[int, list[str]]
+    lists: dict[str, pa.Table] = field(default_factory=dict)
+    places: dict[int, str] = field(default_factory=dict)
 
     def unknown_names(self, positions: npt.NDArray[np.int64]) -> list[str]:
         return sorted({name for position in positions.tolist() for name in self.unknown.get(position, [])})
 
 
-def extract(texts: pa.Array, fields: tuple[str, ...], looked: Looked | None = None) -> Extracted:
+def extract(
+    texts: pa.Array, fields: tuple[str, ...], looked: Looked | None = None, also: frozenset[str] = frozenset()
+) -> Extracted:
     """Read JSON objects into text columns.
 
     Numbers are given in shortest round-trip form, nested values as JSON, null and absent as null. ``looked`` is what is
     known of the bytes that the texts were cut from: most deliveries can then be seen to hold no other names without
-    listing the names of every record.
+    listing the names of every record. ``also``: names that are known, and not read here.
     """
     con = connection()
     con.register("_texts", pa.table({"text": texts}))
@@ -89,7 +95,7 @@ def extract(texts: pa.Array, fields: tuple[str, ...], looked: Looked | None = No
     position = np.flatnonzero(is_object)
     _, first, of_set = np.unique(keys[position], return_index=True, return_inverse=True)
     for number, names in enumerate(_member_names(con, texts.take(pa.array(position[first])))):
-        extra = sorted(set(names) - set(fields))
+        extra = sorted(set(names) - set(fields) - also)
         if extra or len(names) != len(set(names)):
             rows = position[of_set == number]
             state[rows] = UNKNOWN_FIELD if extra else REPEATED_FIELD

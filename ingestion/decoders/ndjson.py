@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingestion.decoders import json_strict
+from ingestion.decoders import json_inside, json_strict
 from ingestion.decoders.base import (
     PREVIEW_BYTES,
     RECORD_NO,
@@ -25,7 +25,6 @@ from ingestion.decoders.json_rows import (
     REPEATED_FIELD,
     UNKNOWN_FIELD,
     Extracted,
-    extract,
     look,
 )
 from ingestion.decoders.lines import Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
@@ -72,8 +71,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     buffer, offsets = gather(lines, readable)
     texts = pa.LargeStringArray.from_buffers(len(readable), pa.py_buffer(offsets.tobytes()), pa.py_buffer(buffer))
     looked = look(buffer)
-    found = extract(texts, layout.fields, looked)
-    json_strict.judge(texts, buffer, found, layout.fields, plain=looked.plain)
+    found = json_inside.read(texts, buffer, layout, looked)
     of = lines.object_no[readable]
     total = np.bincount(lines.object_no[record], minlength=len(objects))
     refusals = judge_unknown(found, of, total, objects, layout)
@@ -82,8 +80,12 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     full_state = np.full(len(lines.start), UNDECODABLE, dtype=np.int8)
     full_state[readable] = found.state
     issues = []
+    position = {int(readable[place]): place for place in found.places}
     for index in record[(full_state[record] != OK) & ~refused[lines.object_no[record]]]:
-        rule_id, reason = REASONS[int(full_state[index])]
+        is_inside = int(full_state[index]) in json_inside.REASONS
+        rule_id, reason = (
+            json_inside.reason_of(found, position[int(index)]) if is_inside else REASONS[int(full_state[index])]
+        )
         start, end = lines.byte_range(index)
         sha = objects[lines.object_no[index]][0]
         preview = lines.text_range(index)[:PREVIEW_BYTES]
@@ -93,7 +95,22 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     rows = found.rows if keep.all() else found.rows.filter(pa.array(keep))
     rows = with_origin(rows, lines.line_no[readable][keep], of[keep], objects)
     root_counts = {sha: int(total[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
-    return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
+    tables = {layout.table: rows} | list_rows(found, keep, lines.line_no[readable], of, objects)
+    return Decoded(tables, issues, sum(root_counts.values()), root_counts, refusals)
+
+
+def list_rows(
+    found: Extracted, keep: Any, record_no: Any, object_no: Any, objects: list[tuple[str, str, bytes]]
+) -> dict[str, pa.Table]:
+    """The elements of lists inside the texts that are kept, with their origin."""
+    tables = {}
+    for name, items in found.lists.items():
+        of = items[json_inside.TEXT_NO].to_numpy()
+        if not keep.all():
+            items = items.filter(pa.array(keep[of]))
+            of = items[json_inside.TEXT_NO].to_numpy()
+        tables[name] = with_origin(items.drop_columns([json_inside.TEXT_NO]), record_no[of], object_no[of], objects)
+    return tables
 
 
 def judge_unknown(

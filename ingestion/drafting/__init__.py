@@ -15,13 +15,15 @@ import httpx
 
 from ingestion.drafting.profile import Column, columns_of
 from ingestion.drafting.recognise import Recognised, recognise
-from ingestion.drafting.write import contract_text
+from ingestion.drafting.write import contract_text, key_of
 from lake.errors import EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
 
 __all__ = ["Draft", "draft", "fetch", "keep"]
 
 MAX_BYTES = 256 << 20
 """Largest object that is looked at; a sample of a few thousand records serves as well."""
+_LONGEST_KEY = 2
+"""Columns that rows of a list may take over from their record to find it again."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ def draft(resource: str, name: str, content: bytes) -> Draft:
     """
     found = recognise(name, content)
     columns = columns_of(found)
-    text, notes = contract_text(resource, found, columns)
+    if found.lists and len(key_of(columns, found)) > _LONGEST_KEY:
+        found = recognise(name, content, with_lists=False)
+        columns = columns_of(found)
+        found.notes.append("没有找到能区分记录的短主键，记录内的列表未拆成子表")
+    listed = [(item, columns_of(Recognised(found.decoder, tuple(item.paths), item.rows))) for item in found.lists]
+    text, notes = contract_text(resource, found, columns, listed)
     return Draft(text, found, columns, [*found.notes, *notes])
 
 

@@ -19,6 +19,7 @@ from lxml import etree
 from catalog import units
 from ingestion import decoders
 from ingestion.decoders import container, workbook
+from ingestion.drafting import inside
 from lake.errors import EXIT_USAGE, TiyuError
 
 SAMPLE_BYTES = 4 << 20
@@ -37,7 +38,7 @@ class Recognised:
 
     decoder: the contract's decoder settings as they are written (camelCase, with ``kind``). fields: source fields in order.
     rows: the records as texts, one column a field. refused: unreadable records, (record number, reason in Chinese). notes: what a
-    person should look at.
+    person should look at. paths: fields that stand inside a record → where. lists: lists inside records, with their rows.
     """
 
     decoder: dict[str, Any]
@@ -45,13 +46,25 @@ class Recognised:
     rows: pl.DataFrame
     refused: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
+    lists: list[RecognisedList] = field(default_factory=list)
 
 
-def recognise(name: str, content: bytes) -> Recognised:
-    """Tell what an object is and read its records. Errors: TIYU-DRF-0001, 0002; a decoder's refusals as they are."""
+@dataclass
+class RecognisedList:
+    """A list inside JSON records: its pointer, field → pointer in an element, and the elements as texts."""
+
+    items: str
+    paths: dict[str, str]
+    rows: pl.DataFrame
+
+
+def recognise(name: str, content: bytes, *, with_lists: bool = True) -> Recognised:
+    """Tell what an object is and read its records. ``with_lists``: whether lists inside JSON records are taken out of them. Errors: TIYU-DRF-0001, 0002; a decoder's refusals as they are."""
     if not content.strip():
         raise _nothing(name)
     kind, inner_name, inner = _unpacked(name, content)
+    shape = inside.Shape()
     notes = [f"文件装在 {kind} 压缩包里，解码器会自行拆开"] if kind else []
     if inner.startswith(b"PAR1"):
         settings, fields = {"kind": "parquet"}, _parquet_fields(inner)
@@ -61,7 +74,9 @@ def recognise(name: str, content: bytes) -> Recognised:
     elif _looks_like_xml(inner):
         settings, fields = _xml(inner_name, inner)
     elif inner.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
-        settings, fields = _json(inner_name, inner)
+        settings, records = _json(inner_name, inner)
+        shape = inside.shape_of([item for item in records if isinstance(item, dict)], with_lists=with_lists)
+        fields = tuple(shape.fields)
     else:
         settings, fields, more = _delimited(inner_name, inner)
         notes += more
@@ -69,30 +84,42 @@ def recognise(name: str, content: bytes) -> Recognised:
         raise _nothing(name)
     if kind:
         settings["container"] = kind
-    rows, refused = read(settings, fields, name, content)
-    if settings["kind"] in ("ndjson", "json_items"):
-        notes += [
-            f"字段“{item}”里是对象或列表，暂按 JSON 文本保留；要拆开请与来源约定平铺的字段" for item in _nested(rows)
-        ]
+    rows, refused, lists = read(settings, fields, name, content, shape)
+    paths = {item: path for item, path in shape.fields.items() if path is not None}
+    notes += [f"“{item}”取自记录内部，按路径 {path} 成列" for item, path in paths.items()]
+    notes += [f"记录内的列表 {item.items} 拆成子表，一项一行；任何一项不合规则，整条记录拒收" for item in lists]
+    notes += [
+        f"字段“{item}”里是对象或列表，形状不一或不是对象的列表，按 JSON 文本保留；要拆开请写 path 或子表"
+        for item in shape.kept
+    ]
     notes += [f"第 {number} 条记录无法读取：{reason}" for number, reason in refused[:10]]
-    return Recognised(settings, fields, rows, refused, notes)
+    return Recognised(settings, fields, rows, refused, notes, paths, lists)
 
 
 def read(
-    settings: dict[str, Any], fields: tuple[str, ...], name: str, content: bytes
-) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
-    """The records of an object as the decoder of a contract with these settings would give them."""
-    properties = [SimpleNamespace(source_name=item, derive=None) for item in fields]
-    root = SimpleNamespace(
-        is_root=True, table="draft", name="draft", properties=properties, drift=None, renames=(), parent=None
-    )
-    contract = SimpleNamespace(id="draft.draft", objects=[root], root=root)
+    settings: dict[str, Any], fields: tuple[str, ...], name: str, content: bytes, shape: inside.Shape
+) -> tuple[pl.DataFrame, list[tuple[int, str]], list[RecognisedList]]:
+    """The records of an object as the decoder of a contract with these settings would give them, and the lists inside them."""
+
+    def declared(table: str, columns: dict[str, str | None], items: str | None = None) -> SimpleNamespace:
+        properties = [SimpleNamespace(source_name=name, derive=None, path=path) for name, path in columns.items()]
+        return SimpleNamespace(
+            is_root=items is None, table=table, name=table, properties=properties, drift=None, renames=(), items=items
+        )
+
+    root = declared("draft", {item: shape.fields.get(item) for item in fields})
+    listed = [declared(item.items, dict(item.paths), item.items) for item in shape.lists]
+    contract = SimpleNamespace(id="draft.draft", objects=[root, *listed], root=root)
     result = decoders.decode(
         settings, content, object_name=name, object_sha256=hashlib.sha256(content).hexdigest(), contract=contract
     )
     table = result.tables.get("draft")
     frame = pl.DataFrame(table) if table is not None else pl.DataFrame(schema=dict.fromkeys(fields, pl.String))
-    return frame.select(fields), [(issue.record_no, issue.reason_zh) for issue in result.issues]
+    lists = [
+        RecognisedList(item.items, item.paths, pl.DataFrame(result.tables[item.items]).select(list(item.paths)))
+        for item in shape.lists
+    ]
+    return frame.select(fields), [(issue.record_no, issue.reason_zh) for issue in result.issues], lists
 
 
 def _unpacked(name: str, content: bytes) -> tuple[str, str, bytes]:
@@ -261,7 +288,8 @@ def _unit_row(row: list[str], below: list[list[str]], names: list[str]) -> dict[
 
 
 # ------------------------------------------------------------------ nested formats
-def _json(name: str, content: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _json(name: str, content: bytes) -> tuple[dict[str, Any], list[Any]]:
+    """The settings by which a JSON object is read, and its first records."""
     lines = [line for line in content.lstrip(b"\xef\xbb\xbf").splitlines() if line.strip()]
     records: list[Any] = []
     if len(lines) > 1 or lines[0].lstrip().startswith(b"{"):
@@ -270,7 +298,7 @@ def _json(name: str, content: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         except ValueError:
             records = []
         if len(records) > 1 and all(isinstance(item, dict) for item in records):
-            return {"kind": "ndjson"}, _paths(records)
+            return {"kind": "ndjson"}, records
     try:
         whole = json.loads(content)
     except ValueError:
@@ -282,16 +310,16 @@ def _json(name: str, content: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
                 except ValueError:
                     continue
             if len(good) > len(lines) // 2:
-                return {"kind": "ndjson"}, _paths([item for item in good if isinstance(item, dict)])
+                return {"kind": "ndjson"}, good
         raise TiyuError(
             "TIYU-DRF-0001", "文件像 JSON，但不是完整合法的 JSON", "核对文件是否完整", EXIT_USAGE, file=name
         ) from None
     path, items = _longest_list(whole)
     if items is None:
         if isinstance(whole, dict):
-            return {"kind": "ndjson"}, _paths([whole])
+            return {"kind": "ndjson"}, [whole]
         raise _nothing(name)
-    return {"kind": "json_items", "itemsPath": path}, _paths(items[:2000])
+    return {"kind": "json_items", "itemsPath": path}, items[:2000]
 
 
 def _longest_list(value: Any, path: str = "", depth: int = 0) -> tuple[str, list[Any] | None]:
@@ -305,16 +333,6 @@ def _longest_list(value: Any, path: str = "", depth: int = 0) -> tuple[str, list
             if found[1] is not None and len(found[1]) > len(best[1] or ()):
                 best = found
     return best
-
-
-def _paths(records: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Members of records in order of appearance."""
-    return tuple(dict.fromkeys(key for record in records for key in record))
-
-
-def _nested(rows: pl.DataFrame) -> list[str]:
-    """Fields whose values are objects or lists, kept as the text of their JSON."""
-    return [name for name in rows.columns if rows[name].drop_nulls().str.contains(r"^[{\[].*[}\]]$").any()]
 
 
 def _looks_like_xml(content: bytes) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from catalog import contracts
+from catalog.contracts import pointer
 from ingestion.drafting.profile import Column, is_code
-from ingestion.drafting.recognise import Recognised
+from ingestion.drafting.recognise import Recognised, RecognisedList
 from lake.errors import EXIT_USAGE, TiyuError
 
 TODO = "待确认"
+_YAML_WORDS = ("true", "false", "yes", "no", "null", "y", "n", "on", "off")
+"""Words that are no text in YAML unless they are quoted."""
 DELIVERED = "delivered_on"
 _LOGICAL = {
     "VARCHAR": "string",
@@ -32,8 +36,11 @@ _WORDS = (
 )  # fmt: skip
 
 
-def contract_text(resource: str, found: Recognised, columns: list[Column]) -> tuple[str, list[str]]:
-    """The YAML of a drafted contract and what it asks a person to settle. Errors: TIYU-DRF-0003."""
+def contract_text(
+    resource: str, found: Recognised, columns: list[Column], listed: Sequence[tuple[RecognisedList, list[Column]]] = ()
+) -> tuple[str, list[str]]:
+    """The YAML of a drafted contract and what it asks a person to settle; ``listed`` are the lists inside its records, with
+    the profiles of their columns. Errors: TIYU-DRF-0003."""
     domain, _, noun = resource.partition(".")
     if domain not in contracts.DOMAINS or not re.fullmatch(r"[a-z][a-z0-9_]*", noun):
         raise TiyuError(
@@ -41,9 +48,11 @@ def contract_text(resource: str, found: Recognised, columns: list[Column]) -> tu
             resource=resource,
         )  # fmt: skip
     names = _names(columns)
-    key = _key(columns, found)
+    key = key_of(columns, found)
     date = next((column for column in columns if column.is_date), None)
-    notes = [note for column in columns for note in column.notes]
+    notes = [
+        note for profiles in (columns, *(inner for _, inner in listed)) for column in profiles for note in column.notes
+    ]
     if date is None:
         notes.append(f"没有一列能作业务日期，暂用接收日期（{DELIVERED}）；有更合适的日期请改 partDate")
     if len(key) == len(columns):
@@ -83,7 +92,7 @@ def contract_text(resource: str, found: Recognised, columns: list[Column]) -> tu
         "        value:",
         f'          connector: {{kind: file_drop, connection: CITY_DROP, pattern: "{domain}/{noun}/**/*"}}',
         f"          decoder: {_flow(found.decoder)}",
-        *_source_values(columns),
+        *([] if listed else _source_values(columns)),
         "schema:",
         f"  - name: {noun}",
         f"    businessName: {TODO}",
@@ -101,23 +110,82 @@ def contract_text(resource: str, found: Recognised, columns: list[Column]) -> tu
         "    properties:",
     ]
     required = {column.source_name for column in key} | ({date.source_name} if date else set())
-    shared = _shared(columns)
+    shared = {} if listed else _shared(columns)
     for column in columns:
-        lines += _property(column, names[column.source_name], column.source_name in required, shared)
+        name = names[column.source_name]
+        lines += _property(column, name, column.source_name in required, shared, found.paths.get(column.source_name))
     if date is None:
-        lines += [
-            f"      - name: {DELIVERED}",
-            "        businessName: 接收日期",
-            '        description: "记录随文件到达的日期（上海时间）"',
-            "        logicalType: date",
-            "        physicalType: DATE",
-            "        classification: L1",
-            f"        customProperties: [{{property: tiyu, value: {{piMark: N, derive: {{function: {DELIVERED}}}}}}}]",
-        ]
+        lines += _derived(
+            DELIVERED, "接收日期", "记录随文件到达的日期（上海时间）", "DATE", "L1", {"piMark": "N"}, DELIVERED
+        )
+    tables: set[str] = {noun}
+    for item, inner in listed:
+        lines += _list(noun, item, inner, [(column, names[column.source_name]) for column in key], date is None, tables)
     return "\n".join(lines) + "\n", notes
 
 
-def _property(column: Column, name: str, required: bool, shared: dict[str, Any]) -> list[str]:
+def _list(
+    noun: str,
+    item: RecognisedList,
+    columns: list[Column],
+    key: list[tuple[Column, str]],
+    by_delivery: bool,
+    tables: set[str],
+) -> list[str]:
+    """The schema object of a list inside the records: the key of the record, the place in the list, what an element holds."""
+    last = pointer.tokens(item.items)[-1]
+    table = f"{noun}_{_word(last) or f'list_{len(tables)}'}"
+    while table in tables:
+        table += "_list"
+    tables.add(table)
+    parent = [name for _, name in key] + ([DELIVERED] if by_delivery else [])
+    number = "item_no"
+    names = _names(columns, {*parent, number})
+    lines = [
+        f"  - name: {table}",
+        f"    businessName: {_text(f'{TODO}（{last}）')}",
+        f'    description: "{TODO}"',
+        f'    dataGranularityDescription: "{TODO}"',
+        "    logicalType: object",
+        "    customProperties:",
+        "      - property: tiyu",
+        "        value:",
+        f"          parent: {{object: {noun}, key: [{', '.join(parent)}]}}",
+        f"          items: {_text(item.items)}",
+        f"          dedup: [{', '.join([*parent, number])}]",
+        "          rules: []",
+        "    properties:",
+    ]
+    for column, name in key:
+        tiyu, level = _protection(column)
+        lines += _derived(name, _title(column.source_name), TODO, column.type, level, tiyu, "from_parent")
+    if by_delivery:
+        lines += _derived(DELIVERED, "接收日期", TODO, "DATE", "L1", {"piMark": "N"}, "from_parent")
+    lines += _derived(number, "序号", "在列表中的位置，从 1 起", "INTEGER", "L1", {"piMark": "N"}, "item_number")
+    for column in columns:
+        path = item.paths[column.source_name]
+        own = None if path == pointer.to_member(column.source_name) else path
+        lines += _property(column, names[column.source_name], False, {}, own)
+    return lines
+
+
+def _derived(
+    name: str, title: str, description: str, kind: str, level: str, tiyu: dict[str, Any], function: str
+) -> list[str]:
+    """A column that is made at ingestion."""
+    return [
+        f"      - name: {name}",
+        f"        businessName: {_text(title)}",
+        f"        description: {_text(description)}",
+        f"        logicalType: {_LOGICAL.get(kind, 'integer')}",
+        f"        physicalType: {kind}",
+        f"        classification: {level}",
+        f"        customProperties: [{{property: tiyu, value: {_flow({**tiyu, 'derive': {'function': function}})}}}]",
+    ]
+
+
+def _protection(column: Column) -> tuple[dict[str, Any], str]:
+    """What is said of a column's persons, and its level."""
     tiyu: dict[str, Any] = {"piMark": column.mark}
     level = column.level
     if column.identifier_kind:
@@ -127,6 +195,13 @@ def _property(column: Column, name: str, required: bool, shared: dict[str, Any])
         if column.identifier_kind != "uscc":
             level = max(level, "L3")
             tiyu["piMark"] = column.mark if column.mark != "N" else "P"
+    return tiyu, level
+
+
+def _property(column: Column, name: str, required: bool, shared: dict[str, Any], path: str | None = None) -> list[str]:
+    tiyu, level = _protection(column)
+    if path is not None:
+        tiyu["path"] = path
     own = {key: value for key, value in _settings(column).items() if shared.get(key) != value}
     if own:
         tiyu["read"] = own
@@ -180,7 +255,7 @@ def _source_values(columns: list[Column]) -> list[str]:
     return [f"          values: {_flow(shared)}"] if shared else []
 
 
-def _key(columns: list[Column], found: Recognised) -> list[Column]:
+def key_of(columns: list[Column], found: Recognised) -> list[Column]:
     """The fewest columns that tell records apart: one that is a code by its name first, then any, then pairs."""
     rows = found.rows
     filled = [column for column in columns if column.filled == 1.0 and column.type != "DOUBLE"]
@@ -212,9 +287,9 @@ def _known_titles() -> dict[str, str]:
     return found
 
 
-def _names(columns: list[Column]) -> dict[str, str]:
+def _names(columns: list[Column], others: Iterable[str] = ()) -> dict[str, str]:
     """Stored names: the catalogue's own for a title it knows, else English words, else the column's number."""
-    taken: set[str] = {DELIVERED}
+    taken: set[str] = {DELIVERED, *others}
     names = {}
     for number, column in enumerate(columns, 1):
         name = _name(column, number)
@@ -228,16 +303,21 @@ def _names(columns: list[Column]) -> dict[str, str]:
 def _name(column: Column, number: int) -> str:
     title = unicodedata.normalize("NFKC", column.source_name)
     known = _known_titles().get(title)
-    name = known or re.sub(
-        r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _translated(title)).lower()
-    ).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"column_{number:02d}"
+    name = known or _word(title) or f"column_{number:02d}"
+    if name in _YAML_WORDS:
+        name += "_value"
     for ending in ("_token",):
         name = name.removesuffix(ending)
     if column.identifier_kind in ("phone", "id_no", "athlete_no"):
         name += "_token"
     return name[:60]
+
+
+def _word(title: str) -> str:
+    """A title as a stored name; empty where it has none."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _translated(title)).lower()
+    name = re.sub(r"[^a-z0-9]+", "_", parted).strip("_")
+    return name if name and name[0].isalpha() else ""
 
 
 def _translated(title: str) -> str:
@@ -281,10 +361,6 @@ def _flow(value: Any) -> str:
         )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", value)
-        and value.lower() not in ("true", "false", "yes", "no", "null", "y", "n", "on", "off")
-    ):
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", value) and value.lower() not in _YAML_WORDS:
         return value
     return json.dumps(value, ensure_ascii=False)

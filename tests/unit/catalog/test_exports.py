@@ -213,7 +213,7 @@ def test_export_writes_all_formats_and_leaves_out_what_has_no_code(home, tmp_pat
 def test_a_text_that_looks_like_a_formula_is_stored_as_text(tmp_path):
     path = tmp_path / "目录.xlsx"
     book = workbook._Book(path, date(2026, 11, 20))
-    book.table("表", [{"名称": "=1+1", "说明": "@a"}], freeze=0)
+    book.table("表", [{"名称": "=1+1", "说明": "@a"}], freeze=1)
     book.book.close()
     page = openpyxl.load_workbook(path)["表"]
     assert [(cell.value, cell.data_type) for row in page.iter_rows() for cell in row if str(cell.value)[0] in "=@"] == [
