@@ -181,7 +181,7 @@ def source_rows() -> dict[str, list[dict]]:
             })  # fmt: skip
     found["ods_training__athlete"] = rosters
     found["ods_reference__official_figure"] = [{
-        "list_date": date(2025 + n // 5, 3, 1), "indicator_code": f"i{n % 3}", "indicator_name": f"官方指标{n % 3}", "figure_year": 2020 + n % 4, "value": 10.0 + n,
+        "list_date": date(2025 + n // 5, 3, 1), "indicator_code": ("department_events", "assessed_events", "i2")[n % 3], "indicator_name": f"官方指标{n % 3}", "figure_year": 2020 + n % 4, "value": 10.0 + n,
         "unit": ("场次", "%")[n % 2], "document": f"公报{n}", "method_note": f"口径{n}", "provenance": "V2", "part_date": date(2025 + n // 5, 3, 1),
     } for n in range(10)]  # fmt: skip
     states = ("fresh", "late", "failed", "never", "fresh")
