@@ -86,6 +86,24 @@ def fill() -> None:
         as_of_at=pl.Datetime("us", "UTC"),
     )
     _put(
+        "ads_cockpit__official_figure",
+        [
+            {
+                "indicator_code": "department_events",
+                "indicator_name": "体育部门主办的赛事活动场次",
+                "figure_year": 2023,
+                "value": 18754.0,
+                "unit": "场次",
+                "document": "上海市全民健身发展公告",
+                "method_note": "体育部门牵头，不含市场主体自办",
+                "provenance": "V2",
+                "kpi_code": "E-01",
+                "variant_code": "department",
+                "list_date": DAY,
+            }
+        ],
+    )
+    _put(
         "ads_cockpit__headline",
         [
             {
