@@ -104,10 +104,11 @@ def register(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Show refused records one by one: masked preview, rule, where in the object, and how to mend it."""
-        from ingestion.refused import Filter, contract_of
+        from ingestion import sources
+        from ingestion.refused import Filter
         from ingestion.refused import show as run
 
-        contract_of(resource)
+        sources.contract_of(resource)
         found = run(Filter(resource, rule, batch, sha256, record), limit=rows)
         if as_json:
             emit({"records": found}, True)

@@ -448,8 +448,8 @@ class Demo:
     def ingest(self) -> None:
         """Ingest every source. One that cannot be had does not stop the day of the others."""
         limit = INGEST_LIMIT_S[self.size]
-        large = [_dag_of(resource) for resource in LARGE]
-        small = [name for name in contracts.fetched() if _dag_of(name) not in (FIRST, *large)]
+        large = [dag_of(resource) for resource in LARGE]
+        small = [name for name in contracts.fetched() if dag_of(name) not in (FIRST, *large)]
         failed = self.run_dags([FIRST], limit, stop_at_failure=False)
         # catch_up takes longest and keeps one core, the large ones share the other
         failed += self.run_dags(
@@ -467,7 +467,7 @@ class Demo:
 
     def expected_dags(self) -> set[str]:
         """DAG ids that the demo needs: one per source that a schedule fetches, and six more."""
-        names = {_dag_of(resource) for resource in contracts.fetched()}
+        names = {dag_of(resource) for resource in contracts.fetched()}
         return names | {"catch_up", "layers", "serve", "exchange", "exchange_answers", "open_data"}
 
     def endpoints(self) -> dict[str, Any]:
@@ -613,7 +613,7 @@ class Demo:
             self.display.say("演示已结束，没有留下任何进程" + (f"（{killed} 个需要强制结束）" if killed else ""))
 
 
-def _dag_of(resource: str) -> str:
+def dag_of(resource: str) -> str:
     """The ingest DAG of a source (``dags.wiring``)."""
     return "ingest_" + resource.replace(".", "_")
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from catalog import contracts
 from catalog.contracts import Contract
+from ingestion import sources
 from ingestion.run import ingest
-from lake.errors import EXIT_CHECK_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, TiyuError
+from lake.errors import EXIT_CHECK_FAILED, EXIT_UNAVAILABLE, TiyuError
 from quality.gate import run_gate
 
 
@@ -65,14 +66,12 @@ def catch_up(resources: Sequence[str] | None = None) -> CatchUpReport:
     One source's failure does not stop the others. Raises TIYU-ING-0001 for an unknown source before anything is done,
     and TIYU-ING-0040 at the end when a source failed: exit code 3 when all that failed were unavailable, else 1.
     """
-    known = contracts.fetched()
-    wanted = list(known) if resources is None else list(dict.fromkeys(resources))
-    if unknown := sorted(set(wanted) - set(known)):
-        raise TiyuError(
-            "TIYU-ING-0001", "没有这个来源资源", f"可汇聚的资源：{'、'.join(sorted(known))}", EXIT_USAGE, resource=unknown[0]
-        )  # fmt: skip
+    every = contracts.fetched()
+    wanted = list(every) if resources is None else list(dict.fromkeys(resources))
+    if missing := sorted(set(wanted) - set(every)):
+        raise sources.unknown(missing[0], every)
     report, errors = CatchUpReport(), []
-    for wave in waves(known, wanted):
+    for wave in waves(every, wanted):
         tables = []
         for name in wave:
             try:
@@ -87,7 +86,7 @@ def catch_up(resources: Sequence[str] | None = None) -> CatchUpReport:
                 for key in ("received_objects", "decoded", "accepted", "quarantined", "duplicate")
             }
             report.sources.append({"resource": name, "status": done.status, **counts})
-            tables += [obj.table for obj in known[name].objects]
+            tables += [obj.table for obj in every[name].objects]
         if tables:
             try:
                 run_gate(tables)

@@ -39,6 +39,7 @@ from ingestion.dedup import Deduplicated, deduplicate
 from ingestion.staging import Settled, Staging
 from ingestion.typed import Memo
 from lake import ledger, steps, tables
+from lake.arrow import plain
 from lake.errors import EXIT_INTERNAL, TiyuError
 from quality import quarantine, row_events
 from quality.withdrawal import REPLACED_BY
@@ -291,13 +292,7 @@ def _folded(rows: pa.Table) -> pa.Table:
 
 def child_rows(part: pa.Table) -> pl.DataFrame:
     """One part of a child table (see `Judged.children`) with plain texts."""
-    return pl.DataFrame(
-        part.cast(
-            pa.schema(
-                [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in part.schema]
-            )
-        )
-    )
+    return pl.DataFrame(plain(part))
 
 
 def _refused_object(sha256: str, error: TiyuError, size: int) -> pl.DataFrame:

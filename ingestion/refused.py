@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from catalog import contracts
-from catalog.contracts import Contract
-from ingestion import archive, precedence
+from ingestion import archive, precedence, sources
 from ingestion.locks import resource_lock
 from lake import ledger, query
 from lake.errors import EXIT_USAGE, TiyuError
@@ -25,16 +23,6 @@ from quality.withdrawal import RULE_ID
 SURFACE = "quarantine"
 ASIDE = ("withdrawn", "held")
 """States of a batch that a person has to decide about: taken back, or not let in."""
-
-
-def contract_of(resource: str) -> Contract:
-    """The source contract of a resource; raises TIYU-ING-0001."""
-    known = contracts.load_all("source")
-    if resource not in known:
-        raise TiyuError(
-            "TIYU-ING-0001", "没有这个来源资源", f"可汇聚的资源：{'、'.join(sorted(known))}", EXIT_USAGE, resource=resource
-        )  # fmt: skip
-    return known[resource]
 
 
 @dataclass
@@ -126,7 +114,7 @@ def refused(
 ) -> tuple[list[Refused], list[RefusedRecord]]:
     """Records that are still refused: counts by resource and rule, and the latest `limit` of them with previews."""
     if resource:
-        contract_of(resource)
+        sources.contract_of(resource)
     condition, named = (only or Filter(resource)).sql()
     con = query.connect()
     try:
@@ -231,7 +219,7 @@ def discard(only: Filter, reason: str, account: str) -> Discarded:
             EXIT_USAGE,
             resource=only.resource,
         )
-    resource = contract_of(only.resource).id
+    resource = sources.contract_of(only.resource).id
     condition, values = only.sql()
     with resource_lock(resource):
         con = query.connect()
@@ -291,7 +279,6 @@ __all__ = [
     "Refused",
     "RefusedDetail",
     "RefusedRecord",
-    "contract_of",
     "discard",
     "discards",
     "refused",

@@ -27,11 +27,11 @@ from typing import Any
 import polars as pl
 
 from catalog.contracts import Contract
-from ingestion import delivery, pipeline, precedence
+from ingestion import delivery, pipeline, precedence, sources
 from ingestion.dedup import Deduplicated
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
-from ingestion.refused import ASIDE, contract_of
+from ingestion.refused import ASIDE
 from lake import ledger, query, tables
 from lake.errors import EXIT_USAGE, TiyuError
 from quality import quarantine
@@ -81,7 +81,7 @@ def withdraw(resource: str, batch_ids: Sequence[str], reason: str) -> dict[str, 
 
     Raises TIYU-ING-0010 when a batch is not a finished batch of the resource.
     """
-    contract_of(resource)
+    sources.contract_of(resource)
     with resource_lock(resource):
         _known(resource, batch_ids, _DONE)
         return withdraw_batches(resource, list(dict.fromkeys(batch_ids)), reason)
@@ -105,7 +105,7 @@ def replay(resource: str, batch_ids: Sequence[str] = ()) -> ReplayReport:
     Raises TIYU-ING-0001, 0005 (reference data not checked yet), 0010 (unknown batch), 0013 (other columns than stored:
     `tiyu reread`).
     """
-    contract = contract_of(resource)
+    contract = sources.contract_of(resource)
     report = ReplayReport(resource, f"replay_{uuid.uuid4().hex[:16]}")
     days: set[date] = set()
     with resource_lock(resource):

@@ -22,9 +22,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import batch_list, pipeline
+from ingestion import batch_list, pipeline, sources
 from ingestion.locks import resource_lock
 from ingestion.pipeline import Progress
 from ingestion.run import IngestReport, batch_identity, recover
@@ -58,12 +57,7 @@ def reread(resource: str, progress: Progress | None = None) -> RereadReport:
     or there is no history), 0015 when objects can no longer be read, 0016 when the version was used before, and what
     processing a batch raises.
     """
-    known = contracts.load_all("source")
-    if resource not in known:
-        raise TiyuError(
-            "TIYU-ING-0001", "没有这个来源资源", f"可汇聚的资源：{'、'.join(sorted(known))}", EXIT_USAGE, resource=resource
-        )  # fmt: skip
-    contract = known[resource]
+    contract = sources.contract_of(resource)
     report = RereadReport(resource, contract.version)
     with resource_lock(resource):
         started, run_id = time.monotonic(), f"r_{uuid.uuid4().hex}"

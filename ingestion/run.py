@@ -18,15 +18,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
-from catalog import contracts
 from catalog.contracts import Contract
-from ingestion import archive, batch_list, connectors, decoders, naming, pipeline, staging
+from ingestion import archive, batch_list, connectors, decoders, naming, pipeline, sources, staging
 from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
 from lake import clock, ledger, steps, storage
-from lake.errors import EXIT_INTERNAL, EXIT_USAGE, TiyuError
+from lake.errors import EXIT_INTERNAL, TiyuError
 
 POISON_ATTEMPTS = 3
 
@@ -97,7 +96,7 @@ def ingest(
     books do not balance, TIYU-ING-0013 when the contract's columns changed and history was not read again. Refused objects and rows are no error: they are in the report, in quarantine and in the
     archive, and an alert is open.
     """
-    contract = _contract(resource)
+    contract = sources.contract_of(resource)
     run_id = f"r_{uuid.uuid4().hex}"
     report = IngestReport(resource, run_id)
     started = time.monotonic()
@@ -180,19 +179,6 @@ def recover(contract: Contract, report: IngestReport, progress: Progress | None)
     for batch in waiting:
         report.add(_process(contract, batch, progress))
         report.recovered_batches += 1
-
-
-def _contract(resource: str) -> Contract:
-    known = contracts.load_all("source")
-    if resource not in known:
-        raise TiyuError(
-            "TIYU-ING-0001",
-            "没有这个来源资源",
-            f"可汇聚的资源：{'、'.join(sorted(known))}",
-            EXIT_USAGE,
-            resource=resource,
-        )
-    return known[resource]
 
 
 def _fetch_all(

@@ -30,6 +30,7 @@ from ingestion.decoders.base import ITEM_NO
 from ingestion.leaks import Leak
 from ingestion.typed import Memo, Typed, typed_columns
 from lake import clock, query
+from lake.arrow import plain
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
 from lake.sql import quote_literal, quote_name, quote_whole
 from protection import freetext, masking, tokens
@@ -62,7 +63,7 @@ class Split:
     @property
     def accepted(self) -> pl.DataFrame:
         """The accepted rows with plain texts."""
-        return pl.DataFrame(pa.table({name: _plain_text(self.rows[name]) for name in self.rows.column_names}))
+        return pl.DataFrame(plain(self.rows))
 
 
 def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
@@ -317,17 +318,13 @@ def _fill_judged(
     columns = dict(zip(_prefixed(delivered).column_names, delivered.take(take).columns, strict=True))
     for name in obj.source_columns:
         columns.setdefault(conversion.SOURCE + name, pa.nulls(len(at), pa.string()))
-    typed = rows.take(take)
-    columns |= {name: _plain_text(typed[name]) for name in typed.column_names}
+    typed = plain(rows.take(take))
+    columns |= {name: typed[name] for name in typed.column_names}
     columns["part_date"] = dates.take(take)
     columns["_rule"] = pa.array(verdict[at])
     con.register("_judged", pa.table(columns))
     con.execute("create or replace temp table judged as from _judged")
     con.unregister("_judged")
-
-
-def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _protect_columns(rows: pa.Table, obj: ObjectSpec, memo: Memo) -> pa.Table:

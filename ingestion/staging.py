@@ -30,7 +30,8 @@ import pyarrow.compute as pc
 from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
-from lake import query, tables
+from lake import data_files, query, tables
+from lake.arrow import plain
 from lake.settings import settings
 from lake.sql import quote_literal, quote_name
 
@@ -55,7 +56,7 @@ class Settled:
     """
 
     unique: pl.DataFrame | None
-    files: list[tables.DataFile]
+    files: list[data_files.DataFile]
     accepted: dict[str, int]
     duplicate: dict[str, int]
     conflicts: pl.DataFrame
@@ -68,10 +69,10 @@ class _File:
     place of the object and record number. done: the file, once no more rows come."""
 
     date: date
-    writer: tables.DataFileWriter
+    writer: data_files.DataFileWriter
     objects: Counter[str] = field(default_factory=Counter)
     span: _Span | None = None
-    done: Future[tables.DataFile] | None = None
+    done: Future[data_files.DataFile] | None = None
 
 
 @dataclass
@@ -152,7 +153,7 @@ class Staging:
         for file in [item for item in self._files if item.objects[sha256]]:
             written = self._closed(file)
             self._files.remove(file)
-            rest = tables.read_data_file(written)
+            rest = data_files.read(written)
             rest = rest.filter(_of_others(rest, sha256))
             if rest.num_rows:
                 self._submit(file.date, rest, file.span)
@@ -223,21 +224,21 @@ class Staging:
         if file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{uuid.uuid4().hex}.parquet"
-            file = self._open[day] = _File(day, tables.DataFileWriter(path, ("part_date",)))
+            file = self._open[day] = _File(day, data_files.DataFileWriter(path, ("part_date",)))
             self._files.append(file)
         file.objects.update(_counts(pl.DataFrame(rows.select(["_source_object"]))))
         if span is not None:
             file.span = span if file.span is None else (min(file.span[0], span[0]), max(file.span[1], span[1]))
         self._writing = self._writer.submit(file.writer.write, rows)
 
-    def _close(self, file: _File) -> Future[tables.DataFile]:
+    def _close(self, file: _File) -> Future[data_files.DataFile]:
         """Let no more rows into a file."""
         if file.done is None:
             self._open.pop(file.date)
             file.done = self._writer.submit(file.writer.close)
         return file.done
 
-    def _closed(self, file: _File) -> tables.DataFile:
+    def _closed(self, file: _File) -> data_files.DataFile:
         """The file when it is all there; what went wrong while it was written is raised here."""
         done = self._close(file)
         if self._writing is not None:
@@ -255,7 +256,7 @@ class Staging:
         if not len(at):
             return rows
         looked_at = rows.take(pa.array(at))
-        compared = self._concat([_plain(part) for part in (*self._firsts(looked_at), looked_at)])
+        compared = self._concat([plain(part) for part in (*self._firsts(looked_at), looked_at)])
         verdict = dedup.deduplicate(
             pl.DataFrame(_without_helpers(compared)),
             self._obj,
@@ -363,7 +364,7 @@ class Staging:
         for file in self._files:
             if file.span is None or not any(file.span[0] <= place <= file.span[1] for place in places):
                 continue
-            rows = self._numbered(tables.read_data_file(self._closed(file)).drop_columns(["_batch_id", "_ingested_at"]))
+            rows = self._numbered(data_files.read(self._closed(file)).drop_columns(["_batch_id", "_ingested_at"]))
             found.append(rows.filter(pc.is_in(rows[KEY], elsewhere)).select(looked_at.column_names))
         return [part for part in found if part.num_rows]
 
@@ -428,15 +429,7 @@ def _counts(frame: pl.DataFrame) -> dict[str, int]:
 
 def _without_helpers(rows: pa.Table) -> pa.Table:
     """Plain texts again, and none of the columns of this module."""
-    return _plain(rows.drop_columns([name for name in (KEY, SEQ) if name in rows.column_names]))
-
-
-def _plain(rows: pa.Table) -> pa.Table:
-    return rows.cast(
-        pa.schema(
-            [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in rows.schema]
-        )
-    )
+    return plain(rows.drop_columns([name for name in (KEY, SEQ) if name in rows.column_names]))
 
 
 def _stamped(rows: pa.Table, obj: ObjectSpec, batch: Mapping[str, Any]) -> pa.Table:

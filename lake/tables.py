@@ -9,39 +9,32 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import random
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake import storage, words
+from lake.data_files import COMPRESSION_LEVEL, DataFile
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.settings import settings
 
 LAYERS = ("ods", "dim", "dwd", "dws", "ads", "ops")
 PART_DATES = "tiyu.part_dates"
 BATCH_ID = "tiyu.batch_id"
-_WRITER_LEVEL = 3
-WRITER = WriterProperties(compression="ZSTD", compression_level=_WRITER_LEVEL)
+WRITER = WriterProperties(compression="ZSTD", compression_level=COMPRESSION_LEVEL)
 """How every data file is written."""
-_GROUP_ROWS = 512 * 1024
-_STATS_CHARS = 32
 _ATTEMPTS = 6
 
 Data: TypeAlias = pa.Table | pa.RecordBatchReader | pl.DataFrame
@@ -227,6 +220,22 @@ def _append(
     metadata: Mapping[str, Any] | None,
     partition_by: tuple[str, ...],
 ) -> int:
+    def write(table: DeltaTable, properties: CommitProperties) -> None:
+        write_deltalake(table, rows(), mode="append", writer_properties=WRITER, commit_properties=properties)
+
+    return _once_per_batch(name, write, schema, part_dates, batch_id, metadata, partition_by)
+
+
+def _once_per_batch(
+    name: str,
+    write: Callable[[DeltaTable, CommitProperties], None],
+    schema: pa.Schema,
+    part_dates: list[date] | None,
+    batch_id: str,
+    metadata: Mapping[str, Any] | None,
+    partition_by: tuple[str, ...],
+) -> int:
+    """Let ``write`` commit what a batch adds, unless the table has the batch already; returns the version that holds it."""
     app_id = f"tiyu:{batch_id}"
     properties = CommitProperties(
         custom_metadata=_metadata({**(metadata or {}), BATCH_ID: batch_id}, part_dates),
@@ -239,157 +248,10 @@ def _append(
         table = open_table(name)
         if table.transaction_version(app_id) is not None:
             return table.version()
-        write_deltalake(table, rows(), mode="append", writer_properties=WRITER, commit_properties=properties)
+        write(table, properties)
         return table.version()
 
     return retry(name, commit)
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A Parquet file that will be a part of a table: where it is until then, its partition, what the log says of it."""
-
-    path: Path
-    partition: dict[str, str | None]
-    rows: int
-    stats: str
-
-
-class DataFileWriter:
-    """Writes a data file part by part, each a row group; :meth:`close` gives the file.
-
-    The parts are rows of one partition with the same columns; the partition columns are in the file's place, not in it.
-    A text column may be a dictionary in one part and plain in another.
-    """
-
-    def __init__(self, path: Path, partition_by: tuple[str, ...]):
-        self._path, self._partition_by = path, partition_by
-        self._partition: dict[str, str | None] = {}
-        self._writer: pq.ParquetWriter | None = None
-        self._bounds = _Bounds()
-
-    def write(self, rows: pa.Table) -> None:
-        """Add rows. Raises ValueError when they are of another partition than those before."""
-        for column in self._partition_by:
-            values = pc.unique(rows[column]).to_pylist()
-            value = None if values[0] is None else str(values[0])
-            if len(values) != 1 or self._partition.setdefault(column, value) != value:
-                raise ValueError(f"{len(values)} values of {column} in one part, or another than before")
-        content = rows.drop_columns(list(self._partition_by))
-        if self._writer is None:
-            texts = [f.name for f in content.schema if pa.types.is_string(f.type) or pa.types.is_dictionary(f.type)]
-            self._writer = pq.ParquetWriter(
-                self._path,
-                content.schema,
-                compression="zstd",
-                compression_level=_WRITER_LEVEL,
-                use_dictionary=texts,
-                store_schema=False,
-            )
-        self._bounds.add(content)
-        self._writer.write_table(_folded_as(content, self._writer.schema), row_group_size=_GROUP_ROWS)
-
-    def close(self) -> DataFile:
-        """Finish the file. At least one part must have been written."""
-        assert self._writer is not None
-        self._writer.close()
-        return DataFile(self._path, self._partition, self._bounds.rows, self._bounds.stats())
-
-
-def _folded_as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with dictionaries where, and only where, the schema has them."""
-    columns = []
-    for column, field in zip(rows.columns, schema, strict=True):
-        if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
-        columns.append(column if column.type == field.type else column.cast(field.type))
-    return pa.table(columns, schema=schema)
-
-
-def write_data_file(path: Path, rows: pa.Table, partition_by: tuple[str, ...]) -> DataFile:
-    """Write rows of one partition as a data file."""
-    writer = DataFileWriter(path, partition_by)
-    writer.write(rows)
-    return writer.close()
-
-
-def read_data_file(file: DataFile) -> pa.Table:
-    """The rows of a data file, partition columns last."""
-    rows = pq.read_table(file.path)
-    for column, value in file.partition.items():
-        day = None if value is None else date.fromisoformat(value)
-        rows = rows.append_column(column, pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))
-    return rows
-
-
-class _Bounds:
-    """What Delta's log says of a file, gathered part by part: count of rows, and per column the count of nulls and the
-    smallest and largest value where readers skip files by them (numbers, dates, times; short texts)."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._nulls: dict[str, int] = {}
-        self._lowest: dict[str, Any] = {}
-        self._highest: dict[str, Any] = {}
-        self._untold: set[str] = set()
-
-    def add(self, rows: pa.Table) -> None:
-        """Take the rows of a part into account."""
-        self.rows += rows.num_rows
-        for field in rows.schema:
-            column = rows[field.name]
-            self._nulls[field.name] = self._nulls.get(field.name, 0) + column.null_count
-            if field.name in self._untold or column.null_count == len(column):
-                continue
-            found = _range_of(column)
-            if found is None:
-                self._untold.add(field.name)
-                self._lowest.pop(field.name, None)
-                self._highest.pop(field.name, None)
-                continue
-            self._lowest[field.name] = min(self._lowest.get(field.name, found[0]), found[0])
-            self._highest[field.name] = max(self._highest.get(field.name, found[1]), found[1])
-
-    def stats(self) -> str:
-        """The entry of the log, as JSON."""
-        lowest = {name: _told(value, -math.inf) for name, value in self._lowest.items()}
-        highest = {name: _told(value, math.inf) for name, value in self._highest.items()}
-        return json.dumps(
-            {"numRecords": self.rows, "minValues": lowest, "maxValues": highest, "nullCount": self._nulls},
-            ensure_ascii=False,
-        )
-
-
-def _range_of(column: pa.ChunkedArray) -> tuple[Any, Any] | None:
-    """Smallest and largest value of a column, or None where nothing is said of such values."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-        column = pc.unique(column).cast(kind)
-    told = pa.types.is_string(kind) or pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
-    if pa.types.is_boolean(kind) or not told:
-        return None
-    bounds = pc.min_max(column)
-    low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if isinstance(low, str) and max(len(low), len(high)) > _STATS_CHARS:
-        return None
-    if isinstance(low, float) and not (math.isfinite(low) and math.isfinite(high)):
-        return None
-    if isinstance(low, float) and pc.any(pc.is_nan(column)).as_py():
-        return None
-    return low, high
-
-
-def _told(value: Any, outwards: float) -> Any:
-    """A bound as the log writes it; one that has no exact place there moves ``outwards``."""
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        number = float(value)
-        return number if Decimal(number) == value else math.nextafter(number, outwards)
-    return value
 
 
 def append_files(
@@ -402,23 +264,13 @@ def append_files(
     metadata: Mapping[str, Any] | None = None,
     partition_by: tuple[str, ...] = ("part_date",),
 ) -> int:
-    """The same as :func:`append` for rows that are files already (:func:`write_data_file`): they move into the table.
+    """The same as :func:`append` for rows that are files already (`lake.data_files`): they move into the table.
 
     A crash before the commit leaves files that no version of the table names, as one in the middle of any other write does.
     """
-    app_id = f"tiyu:{batch_id}"
-    properties = CommitProperties(
-        custom_metadata=_metadata({**(metadata or {}), BATCH_ID: batch_id}, part_dates),
-        app_transactions=[Transaction(app_id, 1)],
-    )
     moved: list[AddAction | RemoveAction] = []
 
-    def commit() -> int:
-        if not exists(name):
-            _create(name, schema, partition_by)
-        table = open_table(name)
-        if table.transaction_version(app_id) is not None:
-            return table.version()
+    def write(table: DeltaTable, properties: CommitProperties) -> None:
         stored, given = delta_types(pa.schema(table.schema())), delta_types(schema)
         if stored != given:
             raise TiyuError(
@@ -434,9 +286,9 @@ def append_files(
         table.create_write_transaction(
             moved, "append", table.schema(), list(partition_by), commit_properties=properties
         )
-        return open_table(name).version()  # the handle stays where it was
+        table.update_incremental()  # the handle stays where it was
 
-    return retry(name, commit)
+    return _once_per_batch(name, write, schema, list(part_dates), batch_id, metadata, partition_by)
 
 
 def _place(name: str, file: DataFile) -> AddAction:

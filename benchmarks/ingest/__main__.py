@@ -192,9 +192,9 @@ def memory(bench: Bench) -> None:
         "memory", f"{largest:,} rows in one batch: peak GiB", peaks[largest] / GIB, 2.0, at_least=False, unit=" GiB"
     )
     upto = max((rows for rows in peaks if rows <= 10_000_000), default=largest)
-    bench.add(
-        "memory", f"peak of {upto:,} rows over that of {smaller:,}", peaks[upto] / peaks[smaller], 1.25, at_least=False
-    )
+    if upto > smaller:
+        what = f"peak of {upto:,} rows over that of {smaller:,}"
+        bench.add("memory", what, peaks[upto] / peaks[smaller], 1.25, at_least=False)
 
 
 def growth(bench: Bench) -> None:

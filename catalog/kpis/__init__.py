@@ -111,11 +111,18 @@ def _load(key: tuple[tuple[str, int, int], ...]) -> dict[str, Kpi]:
         problems += wrong
         if kpi:
             kpis[kpi.code] = kpi
+    problems += _named_twice(kpis)
     if problems:
         raise DeclarationError(
             "TIYU-CAT-0009", "指标定义不合格，拒绝使用", "按列出的位置修改 catalog/kpis 下的文件", problems
         )
     return kpis
+
+
+def _named_twice(kpis: dict[str, Kpi]) -> list[str]:
+    """A published figure stands beside one population; beside two it would say that they count the same."""
+    named = [variant.published for kpi in kpis.values() for variant in kpi.rows() if variant.published]
+    return [f"published {name}: named by more than one variant" for name in sorted(set(named)) if named.count(name) > 1]
 
 
 def load_all(folder: Path = FOLDER) -> dict[str, Kpi]:

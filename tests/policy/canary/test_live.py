@@ -89,7 +89,7 @@ def test_every_dag_ran_and_its_logs_were_searched(day, examined):
     expected = demo.Demo(day.home, "tiny", 0, True, 0).expected_dags()
     assert wanted > expected
     # the small sources come in through catch_up, whose log is searched; their own DAGs have none
-    alone = {demo.FIRST, *(f"ingest_{name.replace('.', '_')}" for name in demo.LARGE)}
+    alone = {demo.FIRST, *map(demo.dag_of, demo.LARGE)}
     together = {name for name in expected if name.startswith("ingest_")} - alone
     assert len(together) > 30
     assert folders == {f"dag_id={name}" for name in wanted - together} | {"dag_processor"}

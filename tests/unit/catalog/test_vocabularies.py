@@ -206,6 +206,19 @@ def test_event_target_belongs_to_one_population_and_ends_with_the_plan():
     assert targets["platform"].scalable
 
 
+def test_a_published_figure_stands_beside_one_population_only(tmp_path):
+    file = kpis.FOLDER / "E-01.yaml"
+    text = file.read_text("utf-8")
+    (tmp_path / file.name).write_text(text, "utf-8")
+    assert set(kpis.load_all(tmp_path)) == {"E-01"}
+    twice = text.replace("published: assessed_events", "published: department_events")
+    assert twice != text
+    (tmp_path / file.name).write_text(twice, "utf-8")
+    with pytest.raises(DeclarationError) as raised:
+        kpis.load_all(tmp_path)
+    assert raised.value.problems == ["published department_events: named by more than one variant"]
+
+
 def test_faulty_kpis():
     good = kpis.load_all()["V-04"].model_dump()
     assert kpis.check_kpi(good, "V-04.yaml")[1] == []

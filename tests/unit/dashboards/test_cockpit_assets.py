@@ -359,7 +359,10 @@ def test_official_figures_are_on_no_axis(serving):
     texts = dict(rows.sort("figure_year").select("indicator_name", "value_text").iter_rows())
     assert texts == {"体育部门主办的赛事活动场次": "18,754 场次", "人均体育场地面积": "2.6 平方米"}
     own = dict(rows.select("indicator_name", "own_text").iter_rows())
-    assert own == {"体育部门主办的赛事活动场次": "2026年起：205 场次", "人均体育场地面积": "平台没有对应指标"}
+    assert own == {
+        "体育部门主办的赛事活动场次": "2026年1月1日至11月19日：205 场次",
+        "人均体育场地面积": "平台没有对应指标",
+    }
     cards = dict(
         serving.execute(cockpit.EVENT_POPULATION.query()).pl().select("variant_code", "published_text").iter_rows()
     )

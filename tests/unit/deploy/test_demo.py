@@ -49,7 +49,7 @@ def test_expected_dags_are_those_of_the_contracts(tmp_path: Path) -> None:
     assert len(names) == len(contracts.fetched()) + 6 > 13
     assert not [name for name in names if "flow_count" in name], "a stream has no DAG"
     assert {"ingest_venue_register", "catch_up", "layers", "serve", "exchange", "open_data"} <= names
-    assert {deploy_demo._dag_of(resource) for resource in deploy_demo.LARGE} <= names
+    assert {deploy_demo.dag_of(resource) for resource in deploy_demo.LARGE} <= names
 
 
 def test_connections_point_to_the_city(tmp_path: Path) -> None:

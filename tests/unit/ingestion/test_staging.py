@@ -21,7 +21,8 @@ from catalog.contracts.behaviour import Dedup
 from catalog.schemas import ods_schema
 from ingestion.dedup import deduplicate
 from ingestion.staging import Settled, Staging, _repeated_within, _Seen, clean
-from lake import query, tables
+from lake import data_files, query, tables
+from lake.data_files import DataFileWriter
 from lake.errors import TiyuError
 from lake.settings import settings as lake_settings
 
@@ -74,7 +75,7 @@ def settled(
         if result.unique is not None:
             rows = result.unique
         else:
-            parts = [tables.read_data_file(file).drop_columns(["_batch_id", "_ingested_at"]) for file in result.files]
+            parts = [data_files.read(file).drop_columns(["_batch_id", "_ingested_at"]) for file in result.files]
             rows = pl.DataFrame(pa.concat_tables(parts)) if parts else pl.DataFrame(chunks[0]).clear()
     names = sorted(rows.columns)
     return result, rows.select(names).sort("_source_object", "_record_no")
@@ -216,7 +217,7 @@ def test_the_log_says_of_a_file_what_delta_rs_says(home):
     with Staging(dated(), RESOURCE, BATCH, ORDER, 1) as staging:
         staging.add(rows)
         result = staging.settle()
-        whole = tables.read_data_file(result.files[0]).select(schema.names)
+        whole = data_files.read(result.files[0]).select(schema.names)
         tables.append_files("ods_venue__entry", result.files, schema, part_dates=result.part_dates, batch_id="b_1")
     tables.append("ods_venue__other", whole, batch_id="b_1")
 
@@ -265,9 +266,11 @@ def test_stats_leave_out_what_would_mislead(home, tmp_path):
             "p": pa.array([dt.date(2026, 1, 1)] * 2, pa.date32()),
         }
     )
-    said = json.loads(tables.write_data_file(tmp_path / "f.parquet", rows, ("p",)).stats)
+    writer = DataFileWriter(tmp_path / "f.parquet", ("p",))
+    writer.write(rows)
+    said = json.loads(writer.close().stats)
     assert said["numRecords"] == 2
     assert said["minValues"] == {"d": "2026-01-01"}
     assert said["nullCount"] == {"f": 0, "s": 0, "d": 1, "b": 0}
     with pytest.raises(ValueError, match="2 values"):
-        tables.write_data_file(tmp_path / "g.parquet", rows, ("s",))
+        DataFileWriter(tmp_path / "g.parquet", ("s",)).write(rows)
