@@ -224,7 +224,7 @@ def test_a_refused_file_is_read_anew_after_the_contract_was_mended(refused_workb
     first = replay(FILING)
     assert (first.accepted, first.still_refused) == (0, 1)
     mended = refused_workbook()
-    monkeypatch.setattr(module, "contract_of", lambda resource: mended)
+    monkeypatch.setattr(module.sources, "contract_of", lambda resource: mended)
     report = replay(FILING)
     assert report.accepted > 0
     (batch,) = ledger.batches(FILING)
