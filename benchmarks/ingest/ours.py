@@ -21,7 +21,7 @@ def _prepare(folder: str, decoder: str) -> Any:
     """Keys, clock, connection, and the benchmark's contract in place of the catalogue's."""
     os.environ.update(TIYU_AS_OF=AS_OF, TIYU_TODAY=AS_OF[:10], TIYU_CONN_BENCH_DROP=f"file://{folder}")
     from catalog import contracts
-    from ingestion import run
+    from ingestion import sources
     from lake.errors import TiyuError
     from protection import keys
 
@@ -30,7 +30,7 @@ def _prepare(folder: str, decoder: str) -> Any:
     contract = contracts.read_contract(CONTRACTS / "training" / "wearable_sample.odcs.yaml")
     assert contract.server is not None
     contract = contract.model_copy(update={"server": contract.server.model_copy(update={"decoder": decoder})})
-    found = run._contract
+    found = sources.contract_of
 
     def ours(resource: str) -> Any:
         try:
@@ -38,7 +38,7 @@ def _prepare(folder: str, decoder: str) -> Any:
         except TiyuError:
             return contract
 
-    run._contract = ours
+    sources.contract_of = ours
     return contract
 
 
