@@ -6,7 +6,8 @@ protected identifiers are read from in-memory columns `raw__<source name>` (`raw
 
 NULL is handled by kind. `not_null` refuses it. Every other kind lets it pass, because whether a value may be missing
 is said by `required` (which derives its own `not_null` rule). An expression passes when any of its listed columns is
-NULL; otherwise a NULL result counts as not fine. A rule with `when` looks only at rows where `when` is TRUE.
+NULL; otherwise a NULL result counts as not fine, and so does one that cannot be computed (a number beyond its type).
+A rule with `when` looks only at rows where `when` is TRUE.
 
 `{as_of}` in an expression is the business instant (`lake.clock.as_of`), so a pinned demo judges "in the future" right.
 
@@ -144,15 +145,16 @@ def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:
         case "phone":
             test = phone(column)
         case "expression":
-            test, nullable = params["sql"].replace("{as_of}", moment), [quote_whole(c) for c in rule.columns]
+            test = f"TRY({params['sql'].replace('{as_of}', moment)})"
+            nullable = [quote_whole(c) for c in rule.columns]
         case _:
             raise TiyuError(
                 "TIYU-CAT-0005", "不认识的规则种类", "修改契约中的规则", 4, rule_id=rule.rule_id, kind=rule.kind
             )
     predicate = " OR ".join([*(f"{c} IS NULL" for c in nullable), f"coalesce(({test}), FALSE)"])
     if rule.when:
-        condition = rule.when.replace("{as_of}", moment)
-        predicate = f"(({condition}) IS NOT TRUE) OR {predicate}"
+        condition = f"TRY({rule.when.replace('{as_of}', moment)})"
+        predicate = f"({condition} IS NOT TRUE) OR {predicate}"
     return CompiledRule(
         rule_id=rule.rule_id,
         predicate=f"({predicate})",

@@ -117,6 +117,15 @@ def test_expression_that_becomes_null_is_not_fine(con):
     assert not passes(con, spec, a="1", b="NULL::INTEGER")
 
 
+def test_an_expression_that_cannot_be_computed_refuses_its_row_and_no_other(con):
+    spec = rule("expression", ["months"], {"sql": "DATE '2026-01-01' + CAST(months AS INTEGER) * INTERVAL 1 MONTH > d"})
+    predicate = rules.compile(spec, as_of=AS_OF).predicate
+    rows = con.execute(
+        f"SELECT months, {predicate} FROM (SELECT unnest([1, 1e300, 2]) AS months, DATE '2026-01-15' AS d)"
+    ).fetchall()
+    assert rows == [(1, True), (1e300, False), (2, True)]
+
+
 def test_when_limits_the_rule(con):
     spec = rule("range", ["value", "item"], {"max": 14.0}, when="item = 'ph'")
     assert not passes(con, spec, value="14.1", item="'ph'")

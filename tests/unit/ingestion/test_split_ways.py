@@ -1,0 +1,101 @@
+"""Rows judged column by column and rows put together first end the same: accepted, refused with reason and preview, counts.
+
+Every contract of the catalogue that is judged column by column is tried, on texts of which many are wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from catalog import contracts, vocabularies
+from ingestion import split
+from ingestion.typed import Memo
+from lake import query
+
+ROWS = 300
+AS_OF = datetime(2026, 11, 20, 4, tzinfo=UTC)
+TEXTS = [
+    "",
+    " ",
+    "甲",
+    "a b",
+    "13800138000",
+    "x@example.org",
+    "110101199003070000",
+    "-1",
+    "0",
+    "7",
+    "3.5",
+    "1e400",
+    "NaN",
+    "是",
+]
+BY_TYPE = {
+    "DATE": ["2026-11-19", "2026-02-30", "20261119", "1950-01-01"],
+    "TIMESTAMPTZ": ["2026-11-19T08:00:00+08:00", "2026-11-19 08:00:00", "1991-06-01T00:00:00+08:00", "2031-01-01T00:00:00Z"],
+    "BOOLEAN": ["true", "false", "1", "否"],
+}  # fmt: skip
+RESOURCES = [
+    name
+    for name, contract in contracts.load_all("source").items()
+    if split._by_columns(contract.root) and contract.server and contract.server.decoder != "activity"
+]
+
+
+def delivered(obj: contracts.ObjectSpec, seed: str) -> pa.Table:
+    """Texts for each source column: nulls, what is no value of its type, and some that are."""
+    draw = random.Random(seed)
+    columns = {}
+    for prop in obj.properties:
+        pool = [None, *BY_TYPE.get(prop.type, []) * 4, *TEXTS]
+        if prop.code_list:
+            pool += [str(item["code"]) for item in vocabularies.load(prop.code_list)][:10] * 6
+        columns[str(prop.source_name)] = pa.array(draw.choices(pool, k=ROWS), pa.string())
+    columns["_record_no"] = pa.array(range(1, ROWS + 1), pa.int64())
+    columns["_source_object"] = pa.array([f"{n % 3:064x}" for n in range(ROWS)])
+    return pa.table(columns)
+
+
+def outcome(name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool) -> split.Split:
+    """A delivery judged in one of the two ways, every table that rules look into holding nothing but ``7``."""
+    contract = contracts.load(name)
+    with monkeypatch.context() as patch, query.connect(spill=False) as con:
+        if not by_columns:
+            patch.setattr(split, "_by_columns", lambda obj: False)
+        for rule in (rule for rule in contract.root.rules if rule.kind == "reference"):
+            target = rule.params.get("target_column") or rule.columns[0]
+            con.execute(f"create or replace temp table {rule.params['table']} as select '7' as {target}")
+        return split.split_text(con, contract, delivered(contract.root, name), AS_OF, Memo())
+
+
+def same(frame: pl.DataFrame) -> list[tuple[object, ...]]:
+    names = sorted(frame.columns)
+    return [tuple(map(repr, row)) for row in frame.select(names).sort("_source_object", "_record_no").iter_rows()]
+
+
+def test_enough_contracts_are_tried():
+    assert len(RESOURCES) >= 10
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_both_ways_end_the_same(home, monkeypatch, name):
+    ways = [outcome(name, monkeypatch, by_columns=by) for by in (True, False)]
+    columns, rows = ways
+    assert same(columns.refused) == same(rows.refused)
+    assert same(columns.accepted) == same(rows.accepted)
+    assert columns.examined == rows.examined
+    assert columns.warned == rows.warned
+    assert sorted(map(repr, columns.leaks)) == sorted(map(repr, rows.leaks))
+    assert columns.refused.height + columns.accepted.height == ROWS
+
+
+def test_the_comparison_sees_a_rule_that_one_way_forgets(home, monkeypatch):
+    name = RESOURCES[0]
+    whole = outcome(name, monkeypatch, by_columns=True)
+    monkeypatch.setattr(split, "_type_ruled", lambda obj: [])
+    assert same(outcome(name, monkeypatch, by_columns=True).refused) != same(whole.refused)
