@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft201909Validator
+from jsonschema_rs import Draft201909Validator
 from open_data_contract_standard.model import OpenDataContractStandard
 from pydantic import BaseModel, ValidationError
 
@@ -104,16 +104,31 @@ def _tiyu(element: dict[str, Any], model: type[BaseModel], where: str, problems:
         return None
 
 
+def _not_json(value: Any, where: str) -> list[str]:
+    """What YAML reads without quotes as something JSON has no word for (a date, a number as a key): the schema's terms
+    end here."""
+    if isinstance(value, dict):
+        found = [f"{where}.{key}: a key must be text; put it in quotes" for key in value if not isinstance(key, str)]
+        return found + [text for key, item in value.items() for text in _not_json(item, f"{where}.{key}")]
+    if isinstance(value, list):
+        return [text for n, item in enumerate(value) for text in _not_json(item, f"{where}[{n}]")]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return []
+    return [f"{where}: {value} is read as a {type(value).__name__}; put it in quotes"]
+
+
 @lru_cache(maxsize=256)
 def _standard(text: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """The parsed file and where it departs from ODCS v3.2; None instead of the file when its shape cannot be trusted.
 
-    Cached by content: the standard's schema takes some 0.1 s a file, and the result depends on the text alone.
+    Cached by content, on which alone the result depends.
     """
     raw = yamlfile.loads(text)
-    errors = sorted(_validator().iter_errors(raw), key=lambda e: [str(p) for p in e.absolute_path])
+    if found := _not_json(raw, "contract"):
+        return None, tuple(found)
+    errors = sorted(_validator().iter_errors(raw), key=lambda e: [str(p) for p in e.instance_path])
     if errors:
-        return None, tuple(f"{'.'.join(map(str, e.absolute_path)) or 'contract'}: {e.message[:200]}" for e in errors)
+        return None, tuple(f"{'.'.join(map(str, e.instance_path)) or 'contract'}: {e.message[:200]}" for e in errors)
     kept = OpenDataContractStandard.model_validate(raw).model_dump(by_alias=True, exclude_unset=True)
     return raw, tuple(_dropped(raw, kept, "contract"))
 

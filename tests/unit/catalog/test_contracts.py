@@ -52,6 +52,8 @@ REFUSED = {
     ),
     "identifier that is neither token nor masked": ("name: person_phone_token", "name: person_phone", "token"),
     "rule over a column that does not exist": ("column: amount_cny", "column: amount", "unknown columns"),
+    "a date without quotes": ("status: active\n", "status: 2026-01-01\n", "contract.status: 2026-01-01 is read as a date; put it"),
+    "a number as a key": ("status: active\n", "status: active\n1: x\n", "contract.1: a key must be text"),
     "duplicate YAML key": ("status: active\n", "status: active\nstatus: draft\n", "written twice"),
     "dedup over a column that does not exist": ("dedup: [booking_id, updated_at]", "dedup: [id]", "column id"),
     "partDate over a text column": ("partDate: slot_start_at", "partDate: booking_id", "partDate column"),
