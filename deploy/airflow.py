@@ -63,6 +63,9 @@ def environment(home: Path, ports: Ports, secrets: Mapping[str, str], parallelis
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API__SECRET_KEY": secrets["airflow_api"],
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets["airflow_jwt"],
+        # A task's token runs from when it is queued: with Airflow's ten minutes, one that waits longer for a free place fails
+        # before it begins ("Invalid auth token").
+        "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.worker_log),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.trigger_log),

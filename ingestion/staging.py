@@ -31,7 +31,7 @@ from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
 from lake import data_files, query, tables
-from lake.arrow import plain
+from lake.arrow import joined, plain
 from lake.settings import settings
 from lake.sql import quote_literal, quote_name
 
@@ -207,7 +207,7 @@ class Staging:
             schema = ods_schema(self._obj)
             fields = [pa.field(f.name, f.type) for f in schema if f.name not in ("_batch_id", "_ingested_at")]
             return pa.schema([*fields, pa.field(KEY, pa.uint64()), pa.field(SEQ, pa.int32())]).empty_table()
-        return pa.concat_tables(parts, promote_options="permissive")
+        return joined(parts)
 
     def _write(self, day: date) -> None:
         del self._pending_bytes[day]

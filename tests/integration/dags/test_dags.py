@@ -12,8 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from catalog import contracts
+from deploy import airflow, state
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,6 +100,17 @@ def test_every_task_has_owner_timeout_retries_and_a_single_writer_pool(bag: Any)
     # one writer per table: no two sources share a pool
     assert len({wiring_source.pool for wiring_source in wiring.sources()}) == len(RESOURCES)
     assert len(pools) == len(RESOURCES) + 7
+
+
+def test_a_task_may_wait_for_the_longest_others_and_still_begin(bag: Any, tmp_path: Path) -> None:
+    """Its token runs from when it is queued; with Airflow's default it is no longer valid after ten minutes."""
+    name = "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME"
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    declared = [item["environment"][name] for item in services.values() if name in item.get("environment", {})]
+    assert len(declared) >= 3
+    declared.append(airflow.environment(tmp_path, airflow.Ports(1, 2, 3, 4), state.load_secrets(tmp_path))[name])
+    longest = max(task.execution_timeout for dag in bag.dags.values() for task in dag.tasks)
+    assert min(map(int, declared)) >= 6 * longest.total_seconds()
 
 
 def test_every_dag_has_a_runbook_line_and_a_chinese_name(bag: Any) -> None:

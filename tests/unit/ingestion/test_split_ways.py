@@ -5,7 +5,9 @@ Every contract of the catalogue that is judged column by column is tried, on tex
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections import Counter
 from datetime import UTC, datetime
 
 import polars as pl
@@ -16,6 +18,7 @@ from catalog import contracts, vocabularies
 from ingestion import split
 from ingestion.typed import Memo
 from lake import query
+from lake.arrow import joined, plain
 
 ROWS = 300
 AS_OF = datetime(2026, 11, 20, 4, tzinfo=UTC)
@@ -61,8 +64,11 @@ def delivered(obj: contracts.ObjectSpec, seed: str) -> pa.Table:
     return pa.table(columns)
 
 
-def outcome(name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool) -> split.Split:
-    """A delivery judged in one of the two ways, every table that rules look into holding nothing but ``7``."""
+def outcomes(
+    name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool, chunks: tuple[int, ...] = (ROWS,)
+) -> list[split.Split]:
+    """A delivery judged in one of the two ways in chunks of so many rows, every table that rules look into holding nothing
+    but ``7``."""
     contract = contracts.load(name)
     with monkeypatch.context() as patch, query.connect(spill=False) as con:
         if not by_columns:
@@ -70,12 +76,25 @@ def outcome(name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool) -> 
         for rule in (rule for rule in contract.root.rules if rule.kind == "reference"):
             target = rule.params.get("target_column") or rule.columns[0]
             con.execute(f"create or replace temp table {rule.params['table']} as select '7' as {target}")
-        return split.split_text(con, contract, delivered(contract.root, name), AS_OF, Memo())
+        rows, memo, starts = delivered(contract.root, name), Memo(), [0, *itertools.accumulate(chunks)]
+        return [
+            split.split_text(con, contract, rows.slice(start, size), AS_OF, memo)
+            for start, size in zip(starts, chunks, strict=False)
+        ]
+
+
+def outcome(name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool) -> split.Split:
+    (whole,) = outcomes(name, monkeypatch, by_columns=by_columns)
+    return whole
 
 
 def same(frame: pl.DataFrame) -> list[tuple[object, ...]]:
     names = sorted(frame.columns)
     return [tuple(map(repr, row)) for row in frame.select(names).sort("_source_object", "_record_no").iter_rows()]
+
+
+def on_sample(rule_id: str) -> bool:
+    return ".detected." in rule_id and not rule_id.endswith((".id_no", ".hidden", ".contact"))
 
 
 def test_enough_contracts_are_tried():
@@ -92,6 +111,25 @@ def test_both_ways_end_the_same(home, monkeypatch, name):
     assert columns.warned == rows.warned
     assert sorted(map(repr, columns.leaks)) == sorted(map(repr, rows.leaks))
     assert columns.refused.height + columns.accepted.height == ROWS
+
+
+@pytest.mark.parametrize("name", RESOURCES)
+def test_chunks_of_any_size_end_as_the_whole(home, monkeypatch, name):
+    whole = outcome(name, monkeypatch, by_columns=True)
+    parts = outcomes(name, monkeypatch, by_columns=True, chunks=(ROWS // 2, 3, 1, ROWS // 2 - 4))
+    assert same(pl.concat([part.refused for part in parts])) == same(whole.refused)
+    together = joined([part.rows for part in parts])
+    assert same(pl.DataFrame(plain(together))) == same(whole.accepted)
+    for counts in ("examined", "warned"):
+        total: Counter[str] = Counter()
+        for part in parts:
+            total.update(getattr(part, counts))
+        # the kinds that only warn are looked for in a sample of each chunk
+        everywhere = {rule for rule in total | Counter(getattr(whole, counts)) if not on_sample(rule)}
+        assert everywhere or counts == "warned"
+        assert {rule: total[rule] for rule in everywhere} == {
+            rule: getattr(whole, counts).get(rule, 0) for rule in everywhere
+        }
 
 
 def test_the_comparison_sees_a_rule_that_one_way_forgets(home, monkeypatch):
