@@ -24,6 +24,7 @@ from ingestion import (
     archive,
     batch_list,
     batch_rules,
+    child_rules,
     corrections,
     decoders,
     deletes,
@@ -178,6 +179,7 @@ def judge(
             with steps.step("rules"):
                 if is_activity(contract):
                     part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of)
+                    child_rules.judge(con, contract, obj, part, chunk.tables, as_of)
                 else:
                     part = split.split_text(con, contract, root, as_of, memo)
             if contract.lists:
