@@ -93,6 +93,7 @@ PLANTED = {
     "supervision.water_reading": ("id_no", "phone"),
     "training.athlete": ("athlete_no", "name", "phone"),
     "training.activity": ("athlete_no", "heart_rate", "home", "name"),
+    "venue.flow_count": ("id_no", "phone", "name"),
 }
 """Source → what is planted in it; the suite shows by its own search that it is there."""
 
@@ -172,7 +173,8 @@ def needles(tokens: dict[str, str] | None = None) -> Needles:
     for person in PERSONS:
         for item in ("id_no", "phone", "name", "athlete_no", "email", "bank_card", "plate_no"):
             literals |= dict.fromkeys(_spellings(getattr(person, item)), item)
-        separated = rb"[^0-9A-Za-z]{1,24}".join(str(value).encode() for value in person.heart_rate)
+        # whole numbers may be written as decimal ones
+        separated = rb"(?:\.0{1,6})?[^0-9A-Za-z]{1,24}".join(str(value).encode() for value in person.heart_rate)
         patterns.append((re.compile(rb"(?<!\d)" + separated + rb"(?!\d)"), "heart_rate"))
         literals |= dict.fromkeys(_numbers(person.heart_rate), "heart_rate")
         literals |= dict.fromkeys([form for value in person.home for form in _coordinate(value)], "home")

@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from simulation.sizes import SIZES
 from simulation.sources import FILING_HEADER, FILING_SHEET, _workbook
 from tests.policy.canary import records
 from tests.policy.canary.persons import CONTACT, DAY, STRAY, UTC, VISITOR, Person
+from tests.unit.ingestion_decoders import fit_bytes
 
 SEED = 990713
 VENUE = "V310104-977"
@@ -42,6 +43,7 @@ def plant(folder: Path) -> dict[str, list[Path]]:
         "supervision.water_reading": _water(drops / "supervision" / "water_reading" / f"{DAY:%Y%m%d}"),
         "training.athlete": _roster(drops / "training" / "athlete"),
         "training.activity": _training(drops / "training" / "activity"),
+        "venue.flow_count": _messages(folder),
         "fitness.checkin": _checkins(api),
         "venue.booking": _bookings(api),
         **records.plant(folder),
@@ -165,12 +167,43 @@ def track(person: Person) -> bytes:
     ).encode()
 
 
+def _fit(number: int, *rows: list[tuple[int, str, int]]) -> bytes:
+    """Messages of one kind of a device file, all with the same fields: (field, letter of its type, value)."""
+    layout = "".join(letter for _, letter, _ in rows[0])
+    body = fit_bytes.definition(0, number, [(field, letter, 1) for field, letter, _ in rows[0]])
+    return body + b"".join(fit_bytes.data(0, layout, *(value for _, _, value in row)) for row in rows)
+
+
+def swim(person: Person, at: datetime) -> bytes:
+    """A pool swim from an instant on: heart rate and the intervals between beats are the person's, lengths have their times."""
+    start = fit_bytes.stamp(int(at.timestamp()))
+    body = _fit(0, [(0, "E", 4), (4, "I", start)])
+    body += _fit(20, *([(253, "I", start + n), (3, "B", rate)] for n, rate in enumerate(person.heart_rate)))
+    body += fit_bytes.definition(1, 78, [(0, "H", len(person.heart_rate))])
+    body += fit_bytes.data(1, f"{len(person.heart_rate)}H", *person.heart_rate)
+    body += _fit(101, *([(254, "H", n), (253, "I", start + 30 * n + 28), (2, "I", start + 30 * n), (3, "I", 28_000),
+                         (12, "E", 1), (5, "H", 14)] for n in range(4)))  # fmt: skip
+    body += _fit(18, [(253, "I", start + 120), (2, "I", start), (5, "E", 5), (7, "I", 120_000), (44, "H", 2500), (46, "E", 0),
+                      (9, "I", 10_000)])  # fmt: skip
+    return fit_bytes.wrap(body)
+
+
+def wrist(person: Person, at: datetime) -> bytes:
+    """A day as a watch keeps it: the person's heart rate every minute from an instant on."""
+    start = fit_bytes.stamp(int(at.timestamp()))
+    body = _fit(0, [(0, "E", 32), (4, "I", start)]) + _fit(103, [(253, "I", start), (0, "I", start + 8 * 3600)])
+    rows = ([(253, "I", start + 60 * n), (27, "B", rate)] for n, rate in enumerate(person.heart_rate))
+    return fit_bytes.wrap(body + _fit(55, *rows))
+
+
 def _training(folder: Path) -> list[Path]:
     files = {
         f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_running.gpx": track(VISITOR),
         f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_{VISITOR.phone}.gpx.gz": gzip.compress(
             track(VISITOR).replace(b"<type>running", b"<type>running "), mtime=0
         ),
+        f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_pool.fit": swim(VISITOR, CONTACT.at),
+        f"{VISITOR.athlete_no}/{VISITOR.at:%Y%m%d%H%M}_wrist.fit": wrist(VISITOR, CONTACT.at + timedelta(hours=1)),
         # refused: cut off in the middle
         f"{STRAY.athlete_no}/{STRAY.at:%Y%m%d%H%M}_{STRAY.athlete_no}.gpx": track(STRAY)[:-90],
     }
@@ -178,6 +211,23 @@ def _training(folder: Path) -> list[Path]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return [folder / name for name in files]
+
+
+def _messages(folder: Path) -> list[Path]:
+    """What a counting device sends that somebody typed persons into; one message a line, as they reach the broker."""
+    good = {"device_id": "C977", "venue_id": VENUE, "counted_at": f"{DAY}T08:00:00+08:00", "interval_s": 60, "in_count": 3,
+            "out_count": 1, "inside_count": 2}  # fmt: skip
+    segments = [
+        [good, {**good, "device_id": STRAY.phone}, {**good, "device_id": STRAY.name, "venue_id": STRAY.phone},
+         {**good, "device_id": "C978", "in_count": f"{STRAY.name} {STRAY.phone}"}],
+        # an identity number in a field that is none: the object is refused as a whole
+        [{**good, "device_id": "C979", "venue_id": STRAY.id_no}],
+    ]  # fmt: skip
+    (folder / "stream").mkdir()
+    paths = [folder / "stream" / f"flow_count_{number}.ndjson" for number in (1, 2)]
+    for path, messages in zip(paths, segments, strict=True):
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in messages), "utf-8")
+    return paths
 
 
 def _roster(folder: Path) -> list[Path]:

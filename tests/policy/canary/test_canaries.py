@@ -69,6 +69,21 @@ def test_the_canaries_are_in_every_source(ran, searched):
         assert set(wanted) <= set(found.found), (resource, found.found)
 
 
+@pytest.mark.parametrize(
+    ("table", "item"),
+    [
+        ("ods_training__activity_sample", "heart_rate"),
+        ("ods_training__rr_interval", "heart_rate"),
+        ("ods_training__device_wellness", "heart_rate"),
+        ("ods_training__swim_length", "moment"),
+    ],
+)
+def test_the_tables_of_devices_hold_what_no_surface_may_show(ran, searched, table, item):
+    from lake import tables
+
+    assert item in searched.tree(Path(tables.path(table))).found
+
+
 @pytest.mark.parametrize("surface", PLACES)
 def test_no_canary_on_a_surface(examined, surface, record_property):
     found = examined[surface]
