@@ -20,6 +20,7 @@ import fitfast
 import numpy as np
 
 from ingestion.decoders.activity import wellness
+from ingestion.decoders.activity.fit_frames import without_records
 from ingestion.decoders.activity.model import (
     EARLIEST,
     FIT_EPOCH,
@@ -163,12 +164,13 @@ def _split(data: bytes) -> tuple[list[tuple[int, int, bool]], tuple[str, int] | 
 def _decode(part: bytes, is_short: bool) -> _Sequence:
     if not is_short:
         try:
-            messages = fitfast.parse(part)
+            thin = without_records(part)
+            messages = fitfast.parse(thin.data if thin else part)
             apps = _apps(messages)
             # a name of its own for an app's field that is also a standard one would take the standard one's place
             if not (_STANDARD & apps.keys()):
-                records = fitfast.records(part)
-                count = len(messages.pop("record", ()))
+                records = fitfast.records(part)  # checks the CRC and the structure of the whole
+                count = thin.records if thin else len(messages.pop("record", ()))
                 if not count or all(len(column) == count for column in records.values()):
                     return _Sequence(messages, records, count, "fitfast", apps)
         except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
