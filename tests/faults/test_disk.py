@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults import disk
 from tests.faults.conftest import Reference, Results
-from tests.faults.support import RESOURCES, Home, ads_tables, contents, delivered, differences, serving
+from tests.faults.support import Home, ads_tables, bring_in, contents, delivered, differences, root_table, serving
 
 pytestmark = pytest.mark.faults
 
@@ -66,13 +66,10 @@ def test_full_disk_and_read_only_lake_over_the_whole_way(reference: Reference, r
     home = reference.new_home("disk")
     attempts: list[disk.Attempt] = []
     levels = (0, 128, 1024)
-    for resource in RESOURCES:
-        gate = ("quality.gate:run_gate", {"names": [f"ods_{resource.replace('.', '__')}"]})
-        if resource in IN_NEED:
-            ingest = ("ingestion.run:ingest", {"resource": resource})
-            attempts += disk.run(home.path, home.env, [ingest], levels=(0, 128), read_only="lake")
-        else:
-            home.run("ingestion.run:ingest", resource=resource)
+    for resource in bring_in(home, IN_NEED):
+        gate = ("quality.gate:run_gate", {"names": [root_table(resource)]})
+        ingest = ("ingestion.run:ingest", {"resource": resource})
+        attempts += disk.run(home.path, home.env, [ingest], levels=(0, 128), read_only="lake")
         if resource == IN_NEED[-1]:
             attempts += disk.run(home.path, home.env, [gate], levels=(0,), read_only="lake")
         else:
@@ -95,9 +92,7 @@ def test_full_disk_and_read_only_lake_over_the_whole_way(reference: Reference, r
 @pytest.mark.parametrize("how", ["truncated", "deleted"])  # all four: tests/integration/test_damaged_state.py
 def test_a_broken_ledger_and_a_backup(reference: Reference, results: Results, how: str) -> None:
     home = reference.new_home(f"ledger-{how.replace(' ', '-')}")
-    for resource in RESOURCES:
-        home.run("ingestion.run:ingest", resource=resource)
-        home.run("quality.gate:run_gate", names=[f"ods_{resource.replace('.', '__')}"])
+    assert list(bring_in(home)) == []
     copy = home.path.with_name(f"{home.path.name}.backup")
     home.run("lake.backup:backup", target=str(copy))
     file = home.path / "ledger.db"
@@ -138,27 +133,24 @@ def test_a_damaged_archive_object_over_the_whole_way(reference: Reference, resul
     """Damaged between its arrival and its reading; the source still has it."""
     home = reference.new_home("archive")
     said = ""
-    for resource in RESOURCES:
-        if resource == WATER:
-            archive = home.path / "archive"
-            before = set(archive.rglob("*"))
-            assert home.code(DIES_BEFORE_DECODING) == 137
-            new = [path for path in set(archive.rglob("*")) - before if path.is_file()]
-            objects = [path for path in new if path.parent.name != "batches"]  # the list of the batch is no object
-            damaged = max(objects, key=lambda path: (path.stat().st_size, path.name))
-            whole = damaged.read_bytes()
-            middle = len(whole) // 2
-            damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-            report = home.run("ingestion.run:ingest", resource=resource)
-            refusals = [refusal for batch in report["batches"] for refusal in batch["refusals"]]
-            assert [refusal["code"] for refusal in refusals] == ["TIYU-ARC-0002"], refusals
-            said = refusals[0]["message"]
-            assert "tiyu backfill" in said
-            assert home.code(FETCH_AGAIN) == 0
-            assert home.run("ingestion.replay:replay", resource=resource)["accepted"] > 0
-        else:
-            home.run("ingestion.run:ingest", resource=resource)
-        home.run("quality.gate:run_gate", names=[f"ods_{resource.replace('.', '__')}"])
+    for resource in bring_in(home, (WATER,)):
+        archive = home.path / "archive"
+        before = set(archive.rglob("*"))
+        assert home.code(DIES_BEFORE_DECODING) == 137
+        new = [path for path in set(archive.rglob("*")) - before if path.is_file()]
+        objects = [path for path in new if path.parent.name != "batches"]  # the list of the batch is no object
+        damaged = max(objects, key=lambda path: (path.stat().st_size, path.name))
+        whole = damaged.read_bytes()
+        middle = len(whole) // 2
+        damaged.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        report = home.run("ingestion.run:ingest", resource=resource)
+        refusals = [refusal for batch in report["batches"] for refusal in batch["refusals"]]
+        assert [refusal["code"] for refusal in refusals] == ["TIYU-ARC-0002"], refusals
+        said = refusals[0]["message"]
+        assert "tiyu backfill" in said
+        assert home.code(FETCH_AGAIN) == 0
+        assert home.run("ingestion.replay:replay", resource=resource)["accepted"] > 0
+        home.run("quality.gate:run_gate", names=[root_table(resource)])
     to_the_end(home)
     is_undisturbed(reference, home)
     results.fault("archived object damaged", said, "tiyu backfill RESOURCE, tiyu quarantine replay RESOURCE")

@@ -12,25 +12,25 @@ import pytest
 
 from tests.faults.conftest import Reference
 from tests.faults.support import (
-    RESOURCES,
+    LARGE,
     Home,
     ads_tables,
+    bring_in,
     commits,
     contents,
     data_files,
     delivered,
     differences,
+    root_table,
     serving,
 )
 
 pytestmark = pytest.mark.faults
 
-ROOT_TABLE = {name: f"ods_{name.replace('.', '__')}" for name in RESOURCES}
-
 
 def disturbed_ingest(home: Home, resource: str) -> None:
     """Kill after the first archived object, at the first uncommitted file, after the first commit; then run to the end."""
-    table, archive = home.table(ROOT_TABLE[resource]), home.path / "archive"
+    table, archive = home.table(root_table(resource)), home.path / "archive"
     files = sum(1 for path in archive.rglob("*") if path.is_file()) if archive.exists() else 0
     points = [
         (
@@ -62,9 +62,9 @@ def disturbed_layer(home: Home, layer: str, prefixes: tuple[str, ...]) -> None:
 
 def test_killed_anywhere_then_run_again_equals_an_undisturbed_run(reference: Reference) -> None:
     home = reference.new_home("killed")
-    for resource in RESOURCES:
+    for resource in bring_in(home, LARGE):
         disturbed_ingest(home, resource)
-        name = ROOT_TABLE[resource]
+        name = root_table(resource)
         home.kill_when(
             f"{resource}: gate",
             lambda: any(home.path.glob("tmp/gate-*")),
