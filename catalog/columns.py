@@ -133,7 +133,7 @@ def dbt_models_dir() -> Path:
     return settings().repo_root / "dbt_project" / "models"
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=16)
 def _dbt_rows(key: tuple[tuple[str, int, int], ...], skip: frozenset[str]) -> tuple[ColumnRow, ...]:
     rows: list[ColumnRow] = []
     for file, _, _ in key:
@@ -181,6 +181,21 @@ def describe_all(dbt_models: Path | None = None, sources: Iterable[Contract] | N
     folder = dbt_models or dbt_models_dir()
     files = yamlfile.fingerprint(folder, "*.yml") + yamlfile.fingerprint(folder, "*.yaml") if folder.is_dir() else ()
     return [*rows, *(ColumnRow(**row) for row in _dbt_rows(files, known))]
+
+
+def describe(table: str) -> list[ColumnRow]:
+    """The rows of :func:`describe_all` for one table, without reading what is said of others in the dbt project."""
+    rows = [
+        row
+        for row in [*_contract_rows(contracts.load_all("source").values()), *_reference_rows()]
+        if row["table"] == table
+    ]
+    folder = dbt_models_dir()
+    if rows or not folder.is_dir():
+        return rows
+    files = yamlfile.fingerprint(folder, "*.yml") + yamlfile.fingerprint(folder, "*.yaml")
+    naming = tuple(item for item in files if table in Path(item[0]).read_text(encoding="utf-8"))
+    return [ColumnRow(**row) for row in _dbt_rows(naming, frozenset()) if row["table"] == table]
 
 
 def dbt_column_meta(dbt_models: Path | None = None) -> Iterator[tuple[str, str, dict[str, Any]]]:

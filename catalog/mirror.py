@@ -15,18 +15,22 @@ COMMENT, GRADE, MARK, UNIT = "comment", "tiyu.grade", "tiyu.pi_mark", "tiyu.unit
 
 def words(table: str) -> dict[str, dict[str, str]]:
     """Column → metadata: `comment` (the key Spark and others show), `tiyu.grade`, `tiyu.pi_mark`, `tiyu.unit`."""
-    return all_words().get(table, {})
+    return {row["column"]: _metadata(row) for row in columns.describe(table)}
 
 
 def all_words() -> dict[str, dict[str, dict[str, str]]]:
     """Table → column → metadata, of everything that is described."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for row in columns.describe_all():
-        title, text = row["title_zh"] or "", row["description"] or ""
-        comment = text if text.startswith(title) else f"{title}：{text}" if text else title
-        entry = {COMMENT: comment, GRADE: row["grade"] or "", MARK: row["pi_mark"] or "", UNIT: row["unit"] or ""}
-        found.setdefault(row["table"], {})[row["column"]] = {key: value for key, value in entry.items() if value}
+        found.setdefault(row["table"], {})[row["column"]] = _metadata(row)
     return found
+
+
+def _metadata(row: columns.ColumnRow) -> dict[str, str]:
+    title, text = row["title_zh"] or "", row["description"] or ""
+    comment = text if text.startswith(title) else f"{title}：{text}" if text else title
+    entry = {COMMENT: comment, GRADE: row["grade"] or "", MARK: row["pi_mark"] or "", UNIT: row["unit"] or ""}
+    return {key: value for key, value in entry.items() if value}
 
 
 def stale(table: str, wanted: dict[str, dict[str, str]]) -> list[str]:

@@ -75,3 +75,10 @@ def test_the_catalogue_does_not_load_delta():
     """The cockpit's environment has no Delta: importing the catalogue must not need it."""
     code = "import sys, catalog; sys.exit('deltalake' in sys.modules or 'polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_table_is_described_as_among_all():
+    known = mirror.all_words()
+    assert len(known) > 80
+    assert [table for table, words in known.items() if mirror.words(table) != words] == []
+    assert mirror.words("no_such_table") == {}
