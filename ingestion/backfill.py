@@ -89,7 +89,7 @@ def _asked(contract: Contract | None, first: date) -> tuple[Reach, dict[str, Any
     """What the source is asked for, and the state its connector starts from. Raises TIYU-ING-0105."""
     if contract is None or contract.server is None:  # `ingest` says which resources there are
         return "dated", {}
-    kind: Any = connectors.REGISTRY[contract.server.connector]
+    kind: Any = connectors.of_kind(contract.server.connector)
     reach: Reach = kind.reach(contract.server.options)
     if reach == "none":
         raise TiyuError(

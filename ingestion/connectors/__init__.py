@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from ingestion.connectors.base import Connector, FetchedObject, snake_case
 from ingestion.connectors.connection import Connection, parse_connection, uri_from_environment
-from ingestion.connectors.database import Database
-from ingestion.connectors.file_drop import FileDrop
-from ingestion.connectors.mqtt import Mqtt
-from ingestion.connectors.rest import Rest
-from ingestion.connectors.s3 import S3
-from ingestion.connectors.sftp import Sftp
 from lake.errors import EXIT_USAGE, TiyuError
 
-__all__ = ["Connection", "Connector", "FetchedObject", "create", "parse_connection", "uri_from_environment"]
+__all__ = ["Connection", "Connector", "FetchedObject", "create", "of_kind", "parse_connection", "uri_from_environment"]
 
-REGISTRY: dict[str, type] = {
-    Database.name: Database,
-    FileDrop.name: FileDrop,
-    Mqtt.name: Mqtt,
-    Rest.name: Rest,
-    Rest.former_name: Rest,
-    S3.name: S3,
-    Sftp.name: Sftp,
+MODULES = {
+    "database": "database:Database",
+    "file_drop": "file_drop:FileDrop",
+    "mqtt": "mqtt:Mqtt",
+    "rest": "rest:Rest",
+    "rest_cursor": "rest:Rest",  # its name in older contracts
+    "s3": "s3:S3",
+    "sftp": "sftp:Sftp",
 }
+"""Kind of source system → module and class; loaded when a contract asks for it, for their clients are large."""
+
+
+def of_kind(kind: str) -> Any:
+    """The connector class of a kind. Raises TIYU-ING-0101 for an unknown one."""
+    if kind not in MODULES:
+        raise TiyuError(
+            "TIYU-ING-0101",
+            "契约使用了未知的连接器",
+            f"可用的连接器：{'、'.join(sorted(MODULES))}",
+            EXIT_USAGE,
+            connector=kind,
+        )
+    module, _, name = MODULES[kind].partition(":")
+    return getattr(importlib.import_module(f"ingestion.connectors.{module}"), name)
 
 
 def create(
@@ -55,13 +65,6 @@ def create(
         kind, options = server_options.connector, snake_case(server_options.options)
         options.pop("kind", None)
     options.pop("connection", None)
-    if kind not in REGISTRY:
-        raise TiyuError(
-            "TIYU-ING-0101",
-            "契约使用了未知的连接器",
-            f"可用的连接器：{'、'.join(sorted(REGISTRY))}",
-            EXIT_USAGE,
-            connector=kind,
-        )
-    extra = {"columns": columns, "resource": resource} if getattr(REGISTRY[kind], "of_contract", False) else {}
-    return REGISTRY[kind](options, connection_uri, is_seen, from_dir=from_dir, **extra)
+    connector = of_kind(kind)
+    extra = {"columns": columns, "resource": resource} if getattr(connector, "of_contract", False) else {}
+    return cast(Connector, connector(options, connection_uri, is_seen, from_dir=from_dir, **extra))

@@ -90,7 +90,6 @@ class Rest:
     """
 
     name = "rest"
-    former_name = "rest_cursor"
     options: ClassVar[dict[str, Any]] = {
         "path": str,
         "paging": str,

@@ -233,7 +233,7 @@ def test_history_leaves_the_key_list_alone(server, sql, home):
     options = {"deletes": "compare"}
     _, state = pull(members(server, **options))
     sql("DELETE FROM T WHERE id = 2")
-    kind = connectors.REGISTRY["database"]
+    kind = connectors.of_kind("database")
     since = kind.state_since(datetime.fromisoformat("2026-11-20T12:00:23+08:00"))
     objects, _ = pull(members(server, **options), {**since, "_again": True})
     assert ids(objects) == [23, 24, 25]

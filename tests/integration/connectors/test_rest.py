@@ -379,7 +379,7 @@ def test_the_clock_of_the_source_can_be_the_watermark(city):
 
 
 def test_a_backfill_starts_before_the_first_moment(city):
-    state = connectors.REGISTRY["rest"].state_since(datetime.fromisoformat("2026-11-20T12:00:05+08:00"))
+    state = connectors.of_kind("rest").state_since(datetime.fromisoformat("2026-11-20T12:00:05+08:00"))
     assert pull(api(city), state)[1] == [5, 6, 7, 8, 9]
     city.answer = b'{"items": []}'
     for format in ("epoch", "epoch_ms"):

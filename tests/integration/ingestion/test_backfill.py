@@ -150,7 +150,7 @@ def test_the_command(drop):
 def test_a_source_that_cannot_give_its_past_again_says_so(home, monkeypatch):
     from ingestion import connectors
 
-    monkeypatch.setitem(connectors.REGISTRY, "file_drop", connectors.REGISTRY["mqtt"])
+    monkeypatch.setitem(connectors.MODULES, "file_drop", connectors.MODULES["mqtt"])
     with pytest.raises(TiyuError) as caught:
         backfill(WATER, date(2026, 11, 1), date(2026, 11, 2))
     assert (caught.value.code, caught.value.exit_code) == ("TIYU-ING-0105", 2)
@@ -159,6 +159,6 @@ def test_a_source_that_cannot_give_its_past_again_says_so(home, monkeypatch):
 def test_every_connector_says_what_it_can_read_again():
     from ingestion import connectors
 
-    rest = connectors.REGISTRY["rest"]
+    rest = connectors.of_kind("rest")
     assert (rest.reach({}), rest.reach({"since_param": None})) == ("since", "whole")
-    assert connectors.REGISTRY["file_drop"].reach({}) == "dated"
+    assert connectors.of_kind("file_drop").reach({}) == "dated"
