@@ -81,9 +81,12 @@ def markdown(values: dict[str, Any]) -> str:
         f"`{values['size']}`, seed {values['seed']}: {values['seconds']:.0f} s, {values['cpu_s']:.0f} s CPU, "
         f"peak {values['peak_bytes'] / 2**30:.2f} GiB PSS, load {values['load_start']} to {values['load_end']}",
         "",
-        "| step | start s | s | state |",
-        "|---|---:|---:|---|",
-        *(f"| {s['title']} | {s['start_s']:.0f} | {s['seconds']:.0f} | {s['state']} |" for s in values["steps"]),
+        "| step | start s | s | state | |",
+        "|---|---:|---:|---|---|",
+        *(
+            f"| {s['title']} | {s['start_s']:.0f} | {s['seconds']:.0f} | {s['state']} | {s['note']} |"
+            for s in values["steps"]
+        ),
         "",
         "| table | rows | files | bytes |",
         "|---|---:|---:|---:|",

@@ -45,7 +45,7 @@ def test_the_summary_is_written_whole_and_shown(tmp_path: Path) -> None:
     path = summary.write(tmp_path, values)
     assert json.loads(path.read_text(encoding="utf-8")) == values
     text = summary.markdown(values)
-    for line in ("peak 1.00 GiB", "| DAG layers | 10 | 20 | ok |", "| ads_x__y | 7 | 1 | 10 |", "| lake | 5 |"):
+    for line in ("peak 1.00 GiB", "| DAG layers | 10 | 20 | ok | note |", "| ads_x__y | 7 | 1 | 10 |", "| lake | 5 |"):
         assert line in text
 
 
