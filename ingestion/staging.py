@@ -39,6 +39,8 @@ HELD_BYTES = 96 * 1024 * 1024
 """Rows held before some are written, in Arrow's bytes; about a million rows of ten columns."""
 GROUP_BYTES = 8 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
+MOST_OPEN = 64
+"""Files that are written at once; each holds some two megabytes beside its rows."""
 KEY, SEQ = "_key", "_seq"
 _ALL = 1 << 62
 _SEEN_BYTES = 64 * 1024 * 1024
@@ -220,12 +222,15 @@ class Staging:
         the rows that gather."""
         if self._writing is not None:
             self._writing.result()
-        file = self._open.get(day)
+        file = self._open.pop(day, None)
         if file is None:
+            while len(self._open) >= MOST_OPEN:
+                self._close(next(iter(self._open.values())))  # the one that was not written to for longest
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{uuid.uuid4().hex}.parquet"
-            file = self._open[day] = _File(day, data_files.DataFileWriter(path, ("part_date",)))
+            file = _File(day, data_files.DataFileWriter(path, ("part_date",)))
             self._files.append(file)
+        self._open[day] = file
         file.objects.update(_counts(pl.DataFrame(rows.select(["_source_object"]))))
         if span is not None:
             file.span = span if file.span is None else (min(file.span[0], span[0]), max(file.span[1], span[1]))

@@ -19,6 +19,7 @@ from catalog import contracts
 from catalog.contracts import ObjectSpec
 from catalog.contracts.behaviour import Dedup
 from catalog.schemas import ods_schema
+from ingestion import staging as staging_module
 from ingestion.dedup import deduplicate
 from ingestion.staging import Settled, Staging, _repeated_within, _Seen, clean
 from lake import data_files, query, tables
@@ -284,3 +285,21 @@ def test_stats_leave_out_what_would_mislead(home, tmp_path):
     assert said["nullCount"] == {"f": 0, "s": 0, "d": 1, "b": 0}
     with pytest.raises(ValueError, match="2 values"):
         DataFileWriter(tmp_path / "g.parquet", ("s",)).write(rows)
+
+
+def test_no_more_files_are_open_than_may_be(home, monkeypatch):
+    monkeypatch.setattr(staging_module, "MOST_OPEN", 2)
+    chunks = [
+        entries([(10 * turn + day, "V1", day)], "a" * 64, 10 * turn + day) for turn in range(3) for day in range(1, 6)
+    ]
+    _, expected = settled(chunks, 1 << 30)
+    with Staging(dated(), RESOURCE, BATCH, ORDER, 1) as staging:
+        for chunk in chunks:
+            staging.add(chunk)
+            assert len(staging._open) <= 2
+        result = staging.settle()
+        assert len(result.files) > 5  # a date that came again has another file
+        rows = pl.DataFrame(pa.concat_tables([data_files.read(file) for file in result.files]))
+    assert result.part_dates == [dt.date(2026, 11, day) for day in range(1, 6)]
+    assert result.accepted == {"a" * 64: 15}
+    assert rows.select(expected.columns).sort("_record_no").equals(expected.sort("_record_no"))
