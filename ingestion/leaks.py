@@ -194,8 +194,11 @@ def hide_in(rows: pa.Table, obj: ObjectSpec) -> tuple[pa.Table, Found]:
     return rows, found
 
 
-def look(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, as_of: datetime | None) -> Found:
-    """Look through the free text columns of judged rows (with `_source_object` and `_record_no`)."""
+def look(
+    con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, as_of: datetime | None, memo: Memo | None = None
+) -> Found:
+    """Look through the free text columns of judged rows (with `_source_object` and `_record_no`). With a ``memo``, a sample
+    of values each of which is known to hold nothing is not scanned again."""
     present = set(content.text_columns(con, relation))
     columns = [name for name in free_columns(obj) if name in present]
     counted = {}
@@ -203,7 +206,11 @@ def look(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, as_of: 
         row = con.execute(f"select count({quote_name(name)}) from {relation} as t").fetchone()
         counted[name] = int(row[0]) if row else 0
     sample = f"(select * from {relation} as t limit {SAMPLE_ROWS})"
-    return _looked(con, relation, sample, obj, columns, columns, counted, as_of)
+    sampled = columns
+    if memo is not None and columns:
+        rows = con.execute(f"select {', '.join(map(quote_name, columns))} from {sample} as s").to_arrow_table()
+        sampled = [name for name in columns if not _known_clean(con, rows[name], as_of, memo)]
+    return _looked(con, relation, sample, obj, columns, sampled, counted, as_of)
 
 
 def _looked(

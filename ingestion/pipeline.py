@@ -178,7 +178,7 @@ def judge(
                 continue
             with steps.step("rules"):
                 if is_activity(contract):
-                    part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of)
+                    part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of, memo)
                     child_rules.judge(con, contract, obj, part, chunk.tables, as_of)
                 else:
                     part = split.split_text(con, contract, root, as_of, memo)

@@ -120,7 +120,7 @@ def split_text(
         (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
         for prop in _type_ruled(obj)
     ]
-    return _split(con, obj, type_rules, as_of)
+    return _split(con, obj, type_rules, as_of, memo=memo)
 
 
 def _by_columns(obj: ObjectSpec) -> bool:
@@ -347,13 +347,17 @@ def _protect_columns(rows: pa.Table, obj: ObjectSpec, memo: Memo) -> pa.Table:
 
 
 def split_typed(
-    con: duckdb.DuckDBPyConnection, obj: ObjectSpec, rows: pa.Table, as_of: datetime | None = None
+    con: duckdb.DuckDBPyConnection,
+    obj: ObjectSpec,
+    rows: pa.Table,
+    as_of: datetime | None = None,
+    memo: Memo | None = None,
 ) -> Split:
     """Split rows of a root table that a decoder typed itself (device files)."""
     con.register("_typed", rows)
     con.execute("create or replace temp table batch as from _typed")
     con.unregister("_typed")
-    return _split(con, obj, [], as_of)
+    return _split(con, obj, [], as_of, memo=memo)
 
 
 def split_items(
@@ -394,6 +398,7 @@ def _split(
     type_rules: list[tuple[str, str, str]],
     as_of: datetime | None,
     last_rules: Sequence[tuple[str, str, str]] = (),
+    memo: Memo | None = None,
 ) -> Split:
     corrected = corrections.apply(con, obj, as_of)
     derive.add_derived(con, obj, "batch", as_of)
@@ -429,7 +434,7 @@ def _split(
         if count:
             warned[rule.rule_id] = count
     facts = batch_rules.collect(con, obj, "judged")
-    found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of)
+    found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of, memo)
     examined |= found.examined
     warned |= found.warned
     passed, hidden = leaks.hide(con, "(select * exclude (_rule) from judged where _rule is null)", obj)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -53,12 +54,23 @@ class Settings:
 
 
 def settings() -> Settings:
-    """Read the environment now. Cheap and uncached, so a test may change the environment between calls."""
-    home = Path(os.environ.get("TIYU_HOME") or "var").expanduser().absolute()
-    lake_root = os.environ.get("LAKE_ROOT") or str(home / "lake")
+    """What the environment says now, so a test may change it between calls; cheap when it says the same as before."""
+    home, lake_root, ledger_url = map(os.environ.get, ("TIYU_HOME", "LAKE_ROOT", "TIYU_LEDGER_URL"))
+    places = [home or "var", lake_root or "/"]
+    folder = "/" if all(place.startswith("/") or "://" in place for place in places) else os.getcwd()
+    return _resolved(home, lake_root, ledger_url, folder)
+
+
+@lru_cache(maxsize=32)
+def _resolved(home_text: str | None, lake_text: str | None, ledger_text: str | None, folder: str) -> Settings:
+    """``folder``: where a relative path begins."""
+    home = folder / Path(home_text or "var").expanduser()
+    lake_root = lake_text or str(home / "lake")
     if "://" not in lake_root:
-        lake_root = str(Path(lake_root).expanduser().absolute())
-    ledger_url = os.environ.get("TIYU_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}"
+        lake_root = str(folder / Path(lake_root).expanduser())
     return Settings(
-        home=home, lake_root=lake_root.rstrip("/"), ledger_url=ledger_url, repo_root=Path(__file__).resolve().parents[1]
+        home=home,
+        lake_root=lake_root.rstrip("/"),
+        ledger_url=ledger_text or f"sqlite:///{home / 'ledger.db'}",
+        repo_root=Path(__file__).resolve().parents[1],
     )
