@@ -185,11 +185,8 @@ def describe_all(dbt_models: Path | None = None, sources: Iterable[Contract] | N
 
 def describe(table: str) -> list[ColumnRow]:
     """The rows of :func:`describe_all` for one table, without reading what is said of others in the dbt project."""
-    rows = [
-        row
-        for row in [*_contract_rows(contracts.load_all("source").values()), *_reference_rows()]
-        if row["table"] == table
-    ]
+    own = [c for c in contracts.load_all("source").values() if any(obj.table == table for obj in c.objects)]
+    rows = [row for row in [*_contract_rows(own), *_reference_rows()] if row["table"] == table]
     folder = dbt_models_dir()
     if rows or not folder.is_dir():
         return rows

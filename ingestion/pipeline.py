@@ -39,7 +39,7 @@ from ingestion.decoders.base import Decoded, LostObject, Pieces
 from ingestion.dedup import Deduplicated, deduplicate
 from ingestion.staging import Settled, Staging
 from ingestion.typed import Memo
-from lake import ledger, steps, tables
+from lake import ledger, memory, steps, tables
 from lake.arrow import plain
 from lake.errors import EXIT_INTERNAL, TiyuError
 from quality import quarantine, row_events
@@ -134,6 +134,7 @@ def judge(
     (only for a contract that `may_be_staged`) the accepted rows go there, chunk by chunk, and `Judged.accepted` is empty.
     Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
+    memory.give_back_large_blocks()
     poison = poison or {}
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}

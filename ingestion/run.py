@@ -24,7 +24,7 @@ from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
-from lake import clock, ledger, memory, steps, storage
+from lake import clock, ledger, steps, storage
 from lake.errors import EXIT_INTERNAL, TiyuError
 
 POISON_ATTEMPTS = 3
@@ -97,7 +97,6 @@ def ingest(
     archive, and an alert is open.
     """
     contract = sources.contract_of(resource)
-    memory.give_back_large_blocks()
     run_id = f"r_{uuid.uuid4().hex}"
     report = IngestReport(resource, run_id)
     started = time.monotonic()

@@ -56,7 +56,7 @@ class Settings:
 def settings() -> Settings:
     """What the environment says now, so a test may change it between calls; cheap when it says the same as before."""
     home, lake_root, ledger_url = map(os.environ.get, ("TIYU_HOME", "LAKE_ROOT", "TIYU_LEDGER_URL"))
-    places = [home or "var", lake_root or "/"]
+    places = [home or "var", lake_root or "/"]  # without a place of its own the lake is below home
     folder = "/" if all(place.startswith("/") or "://" in place for place in places) else os.getcwd()
     return _resolved(home, lake_root, ledger_url, folder)
 

@@ -187,7 +187,9 @@ def append(
     so that recovery sees it was done.
     """
     arrow = data.to_arrow() if isinstance(data, pl.DataFrame) else data
-    return _append(name, lambda: arrow, arrow.schema, _part_dates_of(arrow), batch_id, metadata, partition_by)
+    return _once_per_batch(
+        name, _writing(lambda: arrow), arrow.schema, _part_dates_of(arrow), batch_id, metadata, partition_by
+    )
 
 
 def append_stream(
@@ -208,22 +210,16 @@ def append_stream(
     def stream() -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
-    return _append(name, stream, schema, list(part_dates), batch_id, metadata, partition_by)
+    return _once_per_batch(name, _writing(stream), schema, list(part_dates), batch_id, metadata, partition_by)
 
 
-def _append(
-    name: str,
-    rows: Callable[[], pa.Table | pa.RecordBatchReader],
-    schema: pa.Schema,
-    part_dates: list[date] | None,
-    batch_id: str,
-    metadata: Mapping[str, Any] | None,
-    partition_by: tuple[str, ...],
-) -> int:
+def _writing(rows: Callable[[], pa.Table | pa.RecordBatchReader]) -> Callable[[DeltaTable, CommitProperties], None]:
+    """A commit that appends rows, which are asked for once per attempt."""
+
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         write_deltalake(table, rows(), mode="append", writer_properties=WRITER, commit_properties=properties)
 
-    return _once_per_batch(name, write, schema, part_dates, batch_id, metadata, partition_by)
+    return write
 
 
 def _once_per_batch(

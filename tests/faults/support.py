@@ -21,7 +21,7 @@ from ingestion.catch_up import waves
 
 ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = contracts.fetched()
-LARGE = (
+DISTURBED = (
     "venue.register", "event.filing", "venue.entry", "supervision.water_reading", "training.athlete", "training.activity",
     "fitness.checkin", "venue.booking",
 )  # fmt: skip
@@ -207,7 +207,7 @@ def bring_in(home: Home, apart: Sequence[str] = ()) -> Iterator[str]:
 
 def undisturbed(home: Home) -> Iterator[str]:
     """The whole way, verb by verb."""
-    for resource in bring_in(home, LARGE):
+    for resource in bring_in(home, DISTURBED):
         home.run("ingestion.run:ingest", resource=resource)
         home.run("quality.gate:run_gate", names=[root_table(resource)])
         yield resource

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.conftest import Reference
 from tests.faults.support import (
-    LARGE,
+    DISTURBED,
     Home,
     ads_tables,
     bring_in,
@@ -62,7 +62,7 @@ def disturbed_layer(home: Home, layer: str, prefixes: tuple[str, ...]) -> None:
 
 def test_killed_anywhere_then_run_again_equals_an_undisturbed_run(reference: Reference) -> None:
     home = reference.new_home("killed")
-    for resource in bring_in(home, LARGE):
+    for resource in bring_in(home, DISTURBED):
         disturbed_ingest(home, resource)
         name = root_table(resource)
         home.kill_when(

@@ -11,11 +11,9 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from fitdecode.utils import compute_crc
 
 _RECORD = 20
-_CRC_OF_NIBBLE = (
-    0x0000, 0xCC01, 0xD801, 0x1400, 0xF001, 0x3C00, 0x2800, 0xE401, 0xA001, 0x6C00, 0x7800, 0xB401, 0x5000, 0x9C01, 0x8801, 0x4400,
-)  # fmt: skip
 _COMPRESSED, _DEFINITION, _DEVELOPER = 0x80, 0x40, 0x20
 
 
@@ -68,8 +66,8 @@ def without_records(part: bytes) -> Thinned | None:
     kept.append(part[since:end])
     thin = b"".join(kept)
     header = struct.pack("<B3sI4s", 14, part[1:4], len(thin), b".FIT")
-    whole = header + struct.pack("<H", _crc(header)) + thin
-    return Thinned(whole + struct.pack("<H", _crc(whole)), records)
+    whole = header + struct.pack("<H", compute_crc(header)) + thin
+    return Thinned(whole + struct.pack("<H", compute_crc(whole)), records)
 
 
 def _definition(part: bytes, at: int, end: int) -> tuple[int, tuple[int, bool]] | None:
@@ -98,12 +96,3 @@ def _run(heads: np.ndarray[tuple[int], np.dtype[np.uint8]], head: int, mask: int
             return looked + int(others[0])
         looked, width = looked + width, width * 4
     return len(heads)
-
-
-def _crc(data: bytes) -> int:
-    """CRC-16 as the FIT protocol has it."""
-    value = 0
-    for byte in data:
-        value = ((value >> 4) & 0x0FFF) ^ _CRC_OF_NIBBLE[value & 0xF] ^ _CRC_OF_NIBBLE[byte & 0xF]
-        value = ((value >> 4) & 0x0FFF) ^ _CRC_OF_NIBBLE[value & 0xF] ^ _CRC_OF_NIBBLE[byte >> 4]
-    return value

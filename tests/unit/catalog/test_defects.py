@@ -118,6 +118,9 @@ DEFECTS: dict[str, tuple[Callable[[Copy], None], set[str]]] = {
         lambda copy: shutil.copytree(copy.contracts / "outputs" / "open", copy.contracts / "more" / "open"), {"contract"},
     ),
     "a rule that does not compile": (edit(BOOKING, r'sql: "slot_end_at - slot_start_at', 'sql: "slot_end_at - ) slot_start_at'), {"rule"}),
+    "a rule over a column that is not there": (edit(BOOKING, r'sql: "slot_end_at - slot_start_at', 'sql: "slot_end_at - slot_began_at'), {"rule"}),
+    "a rule that looks at other rows": (edit(BOOKING, r'sql: "slot_end_at - slot_start_at', 'sql: "(select true) or slot_end_at - slot_start_at'), {"rule"}),
+    "a rule that answers differently each time": (edit(BOOKING, r'sql: "slot_end_at - slot_start_at', 'sql: "random() < 2 or slot_end_at - slot_start_at'), {"rule"}),
     # habits of sources
     "a correction past its date": (correction("sport_code = 'x'", "2026-01-31"), {"correction_expired"}),
     "a correction over a column that does not exist": (correction("sport = 'x'", "2999-01-31"), {"correction"}),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion.decoders.activity import fit
-from ingestion.decoders.activity.fit_frames import _crc, _run, without_records
+from ingestion.decoders.activity.fit_frames import _run, without_records
 from tests.unit.ingestion_decoders import fit_bytes
 from tests.unit.ingestion_decoders.test_activity import START
 
@@ -158,10 +158,6 @@ def test_a_run_ends_at_the_first_other_header(heads):
 
     heads[0] = 0
     assert _run(np.array(heads, np.uint8), 0, 0xFF) == (heads.index(1) if 1 in heads else len(heads))
-
-
-def test_the_sum_is_the_one_of_the_protocol():
-    assert _crc(b"123456789") == 0xBB3D  # CRC-16/ARC
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="real device files are not beside the repository")
