@@ -151,7 +151,10 @@ def judge(
     con = split.connect_for(contract)
     memo = Memo()
     readable = [item for item in objects if item["sha256"] not in poison]
-    chunks = decoders.decode_many(contract.server, _plain(contract, readable, progress, damaged, read), contract)
+    numbers = {} if is_activity(contract) else split.numbers_of(contract)
+    chunks = decoders.decode_many(
+        contract.server, _plain(contract, readable, progress, damaged, read), contract, numbers=numbers
+    )
     # the last one is made when all objects have been opened: those that are damaged, which must not stop the others
     last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
     first = [Decoded({}, [], 0, refusals=dict(poison))] if poison else []

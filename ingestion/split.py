@@ -27,8 +27,9 @@ from catalog.schemas import ods_schema
 from ingestion import batch_rules, conversion, corrections, derive, leaks, renames
 from ingestion.conversion import PARENT_DATE
 from ingestion.decoders.base import ITEM_NO
+from ingestion.decoders.numbers import as_text
 from ingestion.leaks import Leak
-from ingestion.typed import Memo, Typed, typed_columns
+from ingestion.typed import Memo, Typed, plain_numbers, typed_columns
 from lake import clock, query
 from lake.arrow import plain
 from lake.errors import EXIT_UNAVAILABLE, TiyuError
@@ -130,6 +131,13 @@ def _by_columns(obj: ObjectSpec) -> bool:
     return not (derived or obj.corrections or obj.renames or obj.batch_rules)
 
 
+def numbers_of(contract: Contract) -> dict[str, str]:
+    """Source fields that a decoder may give as numbers instead of text: those of rows that are judged by columns."""
+    obj = contract.root
+    named = leaks.name_columns(obj, {prop.raw_name for prop in obj.properties})
+    return plain_numbers(obj) if _by_columns(obj) and not named and not contract.lists else {}
+
+
 def _type_ruled(obj: ObjectSpec) -> list[PropertySpec]:
     """Properties whose delivered text may be of a wrong type."""
     return [p for p in obj.properties if p.source_name and not p.derive and not p.protection and p.type != "VARCHAR"]
@@ -161,9 +169,8 @@ def read_keys(con: duckdb.DuckDBPyConnection, contract: Contract, delivered: pa.
 
 def _prefixed(delivered: pa.Table) -> pa.Table:
     own = ("_record_no", "_source_object", ITEM_NO)
-    return delivered.rename_columns(
-        [name if name in own else conversion.SOURCE + name for name in delivered.column_names]
-    )
+    names = [name if name in own else conversion.SOURCE + name for name in delivered.column_names]
+    return as_text(delivered, own).rename_columns(names)
 
 
 def _split_columns(
@@ -315,7 +322,8 @@ def _fill_judged(
 ) -> None:
     """The refused rows as `_split` would have them in its table ``judged``."""
     take = pa.array(at)
-    columns = dict(zip(_prefixed(delivered).column_names, delivered.take(take).columns, strict=True))
+    texts = _prefixed(delivered.take(take))
+    columns = dict(zip(texts.column_names, texts.columns, strict=True))
     for name in obj.source_columns:
         columns.setdefault(conversion.SOURCE + name, pa.nulls(len(at), pa.string()))
     typed = plain(rows.take(take))

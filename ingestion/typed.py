@@ -74,12 +74,16 @@ def typed_columns(
     columns: dict[str, pa.Array] = {}
     errors: dict[str, pa.Array] = {}
     encoded: dict[str, pa.DictionaryArray | None] = {}
+    numbers = plain_numbers(obj)
     for prop in obj.properties:
         if prop.source_name is None or prop.derive is not None:
             continue
         source = str(prop.source_name)
         if source not in delivered.column_names:
             columns[prop.raw_name] = pa.nulls(delivered.num_rows, _arrow_type(prop))
+            continue
+        if not pa.types.is_string(delivered.schema.field(source).type) and source in numbers:
+            columns[prop.raw_name] = delivered[source].combine_chunks()
             continue
         texts = _whole(delivered[source])
         if source not in encoded:
@@ -101,6 +105,16 @@ def typed_columns(
         if where is not None and not prop.protection and prop.type != "VARCHAR" and pc.any(where).as_py():
             errors[prop.name] = where
     return Typed(columns, errors)
+
+
+def plain_numbers(obj: ObjectSpec) -> dict[str, str]:
+    """Source fields that are nothing but plain numbers of one type, which a decoder may therefore read itself: field → type."""
+    found: dict[str, set[str | None]] = {}
+    for prop in obj.properties:
+        if prop.source_name is not None and prop.derive is None:
+            kind = prop.type if conversion.is_plain_number(prop) else None
+            found.setdefault(str(prop.source_name), set()).add(kind)
+    return {name: kind for name, (kind, *more) in ((n, tuple(k)) for n, k in found.items()) if kind and not more}
 
 
 def _arrow_type(prop: PropertySpec) -> pa.DataType:

@@ -33,6 +33,7 @@ from ingestion.decoders.base import (
     snake_case,
 )
 from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong
+from ingestion.decoders.numbers import Numbers
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_many", "reads_pieces"]
@@ -80,15 +81,17 @@ def decode_many(
     contract: Any,
     *,
     chunk_bytes: int | None = None,
+    numbers: dict[str, str] | None = None,
 ) -> Iterator[Decoded]:
     """Decode many objects, given as (sha256, name, bytes or Pieces), in chunks of about ``chunk_bytes``.
 
     The tables of a result carry ``_source_object``, its issues ``object_sha256``; objects that are refused stand in
     ``refusals`` and do not disturb the others. A result covers whole objects or one piece of a large one: its counts are
-    of that piece, and when a later piece is refused the object is, with all that was given of it before.
+    of that piece, and when a later piece is refused the object is, with all that was given of it before. ``numbers``: source
+    fields that may come as numbers and not as text (field → type, `ingestion.decoders.numbers`).
     Errors: TIYU-ING-0201, 0202 only.
     """
-    run, default_bytes = _runner(decoder_options, contract)
+    run, default_bytes = _runner(decoder_options, contract, Numbers(numbers or {}))
     limit = chunk_bytes or default_bytes
     small: list[tuple[str, str, bytes]] = []
     size = 0
@@ -179,7 +182,9 @@ def _kind_and_options(decoder_options: Any) -> tuple[Any, dict[str, Any]]:
     return decoder_options.decoder, options
 
 
-def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[str, str, bytes]]], Decoded], int]:
+def _runner(
+    decoder_options: Any, contract: Any, numbers: Numbers | None = None
+) -> tuple[Callable[[list[tuple[str, str, bytes]]], Decoded], int]:
     kind, options = _kind_and_options(decoder_options)
     if kind == "activity":
         # The device-file libraries load only where they are needed.
@@ -200,7 +205,7 @@ def _runner(decoder_options: Any, contract: Any) -> tuple[Callable[[list[tuple[s
     layout: Layout = layout_of(contract, options.get("optional_columns", ()))
 
     def run(chunk: list[tuple[str, str, bytes]]) -> Decoded:
-        mine = replace(layout, unknown={})
+        mine = replace(layout, unknown={}, numbers=numbers or Numbers())
         done: Decoded = module.decode_chunk(options, chunk, mine)
         done.unknown = {name: sorted(columns) for name, columns in mine.unknown.items()}
         return done

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalog.contracts import pointer
+from ingestion.decoders.numbers import Numbers
 from lake.errors import EXIT_USAGE, TiyuError
 from protection.masking import personal_numbers
 
@@ -51,7 +52,7 @@ class Decoded:
     """Result of one object (``decode``) or of a chunk of objects (``decode_many``).
 
     tables: table name → Arrow. Row formats give one table, keyed by the contract's root table, with one string column
-    per source field plus ``_record_no``; the many form adds ``_source_object`` (sha256 as given). Lists inside the records
+    per source field (or a column of numbers where `Layout.numbers` allows it) plus ``_record_no``; the many form adds ``_source_object`` (sha256 as given). Lists inside the records
     (`Layout.lists`) give one more table each, whose rows also bear ``_item_no``, their place in the list from 1.
     issues: unreadable records. root_count: root records found, ``rows + issues``.
     root_counts: the same per object sha256. refusals: objects refused as a whole, by sha256 (many form only; the
@@ -82,7 +83,8 @@ class Layout:
 
     paths: field → JSON Pointer, for fields that are taken from inside a record; they are no members of it by name. lists:
     lists inside the records. instead: field → its old names, any of which may stand for it (they are fields as well, and optional). unknown: what a
-    decoder met beside the fields while it read, by object name, where that is allowed.
+    decoder met beside the fields while it read, by object name, where that is allowed. numbers: fields that may be given as
+    numbers instead of text.
     """
 
     table: str
@@ -93,6 +95,7 @@ class Layout:
     unknown: dict[str, set[str]] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     lists: tuple[ItemList, ...] = ()
+    numbers: Numbers = field(default_factory=Numbers)
 
     @property
     def is_nested(self) -> bool:

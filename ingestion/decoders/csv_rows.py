@@ -29,7 +29,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from ingestion.decoders.base import PREVIEW_BYTES, Decoded, DecodeIssue, Layout, empty_table, refusal
+from ingestion.decoders.base import (
+    PREVIEW_BYTES,
+    RECORD_NO,
+    SOURCE_OBJECT,
+    Decoded,
+    DecodeIssue,
+    Layout,
+    empty_table,
+    refusal,
+)
 from ingestion.decoders.header import HEADER_OPTIONS, resolve_header
 from ingestion.decoders.lines import (
     Ints,
@@ -43,6 +52,7 @@ from ingestion.decoders.lines import (
     undecodable,
 )
 from ingestion.decoders.ndjson import with_origin
+from ingestion.decoders.numbers import ARROW, as_text, is_finite
 from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
 
@@ -241,6 +251,8 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
 
     counts = np.bincount(records.object_no[data], minlength=len(objects))
     root_counts = {sha: int(counts[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
+    if len({str(table.schema) for table in tables}) > 1:  # some of them could not be read with numbers as numbers
+        tables = [as_text(table, (RECORD_NO, SOURCE_OBJECT)) for table in tables]
     rows = pa.concat_tables(tables) if tables else empty_table(layout.fields)
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
@@ -436,37 +448,19 @@ def _parse(
         return empty_table(layout.fields), none, none
     raw, _ = gather_ranges(records.lines, records.bounds, keep)
     text = raw if encoding == "utf-8" else raw.decode(encoding).encode()
-    odd_rows = 0
-
-    def on_invalid(_row: Any) -> str:
-        nonlocal odd_rows
-        odd_rows += 1
-        return "skip"
-
     names = [f"c{number}" for number in range(field_count)]
-    try:
-        table = pacsv.read_csv(
-            pa.BufferReader(text),
-            read_options=pacsv.ReadOptions(column_names=names, block_size=max(1 << 20, min(len(text) + 1, 1 << 23))),
-            parse_options=pacsv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char=dialect.quote or False,
-                escape_char=dialect.escape or False,
-                newlines_in_values=bool((records.first[keep] != records.last[keep]).any())
-                or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n")),
-                invalid_row_handler=on_invalid,
-                ignore_empty_lines=field_count > 1,
-            ),
-            convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-                check_utf8=False,
-            ),
-        )
-    except pa.ArrowInvalid:
-        table = None
+    newlines = bool((records.first[keep] != records.last[keep]).any())
+    newlines = newlines or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n"))
+    position = {name: number for number, name in reversed(list(enumerate(header[:field_count]))) if name}
+    kinds = {names[position[field]]: kind for field, kind in layout.numbers.kinds.items() if field in position}
+    table = None
+    if kinds and layout.numbers.worth_trying and not _UNLIKE.search(text):
+        table, odd_rows = _read(text, names, newlines, dialect, kinds)
+        if table is None or not all(is_finite(table[name]) for name, kind in kinds.items() if kind == "DOUBLE"):
+            layout.numbers.in_vain += 1
+            table = None
+    if table is None:
+        table, odd_rows = _read(text, names, newlines, dialect, {})
     broken = none
     if table is None or odd_rows or table.num_rows != len(keep):
         table, broken = _parse_slowly(records, keep, names, encoding, dialect)
@@ -478,12 +472,52 @@ def _parse(
     if overfull.any():
         beyond = np.delete(np.arange(len(keep)), broken)[overfull]
         table = table.filter(pa.array(~overfull))
-    position = {name: number for number, name in reversed(list(enumerate(header[:field_count]))) if name}
     columns = {
         field: table[names[position[field]]] if field in position else pa.nulls(table.num_rows, pa.string())
         for field in layout.fields
     }
     return pa.table(columns), broken, beyond
+
+
+_UNLIKE = re.compile(rb"\t|0[xX]")
+"""Blanks and numbers that the typed reader takes and a contract does not (a tab as delimiter is in doubt, too)."""
+
+
+def _read(
+    text: bytes, names: list[str], newlines: bool, dialect: _Dialect, kinds: dict[str, str]
+) -> tuple[pa.Table | None, int]:
+    """The fields as text, those of ``kinds`` as numbers, and how many rows were left out for their number of fields; None
+    for what cannot be read so."""
+    odd_rows = 0
+
+    def on_invalid(_row: Any) -> str:
+        nonlocal odd_rows
+        odd_rows += 1
+        return "skip"
+
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(text),
+            read_options=pacsv.ReadOptions(column_names=names, block_size=max(1 << 20, min(len(text) + 1, 1 << 23))),
+            parse_options=pacsv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote or False,
+                escape_char=dialect.escape or False,
+                newlines_in_values=newlines,
+                invalid_row_handler=on_invalid,
+                ignore_empty_lines=len(names) > 1,
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types={name: ARROW[kinds[name]] if name in kinds else pa.string() for name in names},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+                check_utf8=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None, odd_rows
+    return table, odd_rows
 
 
 def unit_row_differs(object_name: str, columns: list[str]) -> TiyuError:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.decoders.numbers import Numbers, count_values, look_like_numbers, whole
 from lake.sql import quote_literal
 
 _LOCAL = threading.local()
@@ -73,7 +74,7 @@ def extract(
             table = con.execute(f"SELECT unnest(json_transform(text, {structure})) FROM _texts").to_arrow_table()
             if fields and _no_other_names(table, looked):
                 return Extracted(table, np.full(len(texts), OK, dtype=np.int8), {})
-            found = con.execute("SELECT json_type(text) AS kind, hash(json_keys(text)) AS keys FROM _texts")
+            found = con.execute(_KINDS_AND_NAMES)
         except duckdb.Error:  # some text is no JSON
             table = con.execute(
                 f"SELECT unnest(json_transform(CASE WHEN json_valid(text) THEN text END, {structure})) FROM _texts"
@@ -85,22 +86,87 @@ def extract(
         known = found.to_arrow_table()  # DuckDB keeps the order of insertion
     finally:
         con.unregister("_texts")
+    state, unknown = _judged_names(con, texts, known, frozenset(fields) | also)
+    return Extracted(table, state, unknown)
+
+
+_KINDS_AND_NAMES = "SELECT json_type(text) AS kind, hash(json_keys(text)) AS keys FROM _texts"
+
+
+def extract_numbers(
+    texts: pa.Array, raw: bytes, fields: tuple[str, ...], numbers: Numbers
+) -> Extracted | None:
+    """The same as `extract`, with numbers as numbers; None unless it is certain that nothing else than plain numbers stands
+    where numbers should, no name that is not asked for, and nothing in ``raw``, the bytes of the texts, that `json_strict` would have to mend.
+
+    Every value that is a text, true or false must have gone into a column of text, and none in there may be a number.
+    """
+    counted = count_values(raw)
+    if counted is None:
+        return None
+    kinds = {name: kind for name, kind in numbers.kinds.items() if kind in ("DOUBLE", "INTEGER") and name in fields}
+    structure = {name: "DOUBLE" if name in kinds else "VARCHAR" for name in fields}
+    con = connection()
+    con.register("_texts", pa.table({"text": texts}))
+    try:
+        shape = quote_literal(json.dumps(structure, ensure_ascii=False))
+        table = con.execute(f"SELECT unnest(json_transform(text, {shape})) FROM _texts").to_arrow_table()
+        written = [table[name] for name in fields if name not in kinds]
+        if counted.texts != sum(len(column) - column.null_count for column in written):
+            return None
+        if any(look_like_numbers(column) for column in written):
+            return None
+        for name, kind in kinds.items():
+            values = whole(table[name], kind)
+            if values is None:
+                return None
+            table = table.set_column(table.schema.get_field_index(name), name, values)
+        if "INTEGER" in kinds.values() and _may_be_rounded(raw, table, kinds):
+            return None
+        if _all_are_known(table, counted.members):
+            return Extracted(table, np.full(len(texts), OK, dtype=np.int8), {})
+        known = con.execute(_KINDS_AND_NAMES).to_arrow_table()
+    except duckdb.Error:  # some text is no JSON
+        return None
+    finally:
+        con.unregister("_texts")
+    state, unknown = _judged_names(con, texts, known, frozenset(fields))
+    return Extracted(table, state, unknown) if (state == OK).all() else None
+
+
+def _may_be_rounded(raw: bytes, table: pa.Table, kinds: dict[str, str]) -> bool:
+    """Whether a whole number may have been a fraction so long or so small that a double does not hold it."""
+    data = np.frombuffer(raw, dtype=np.uint8)
+    if long_number(data):
+        return True
+    if not any(pc.any(pc.equal(table[name], 0)).as_py() for name, kind in kinds.items() if kind == "INTEGER"):
+        return False
+    blocks = (data[max(0, start - _BACK) : start + _BLOCK + _AHEAD] for start in range(0, len(data), _BLOCK))
+    return any(_long_exponent(block, (block - 48) <= 9) for block in blocks)
+
+
+def _judged_names(
+    con: duckdb.DuckDBPyConnection, texts: pa.Array, known: pa.Table, names_known: frozenset[str]
+) -> tuple[npt.NDArray[np.int8], dict[int, list[str]]]:
+    """State and unknown names of each text, by what kind of JSON it is and the hash of its members' names.
+
+    Records of one source carry few different sets of names, so names are judged once per set, not per record.
+    """
     kind = known["kind"].combine_chunks()
     is_object = pc.equal(kind, "OBJECT").to_numpy(zero_copy_only=False)
     is_bad = pc.equal(kind, "BAD").to_numpy(zero_copy_only=False)
     state = np.where(is_object, OK, np.where(is_bad, BAD_JSON, NOT_OBJECT)).astype(np.int8)
-    # Records of one source carry few different sets of names, so names are judged once per set, not per record.
     keys = known["keys"].to_numpy()
     unknown: dict[int, list[str]] = {}
     position = np.flatnonzero(is_object)
     _, first, of_set = np.unique(keys[position], return_index=True, return_inverse=True)
     for number, names in enumerate(_member_names(con, texts.take(pa.array(position[first])))):
-        extra = sorted(set(names) - set(fields) - also)
+        extra = sorted(set(names) - names_known)
         if extra or len(names) != len(set(names)):
             rows = position[of_set == number]
             state[rows] = UNKNOWN_FIELD if extra else REPEATED_FIELD
             unknown.update(dict.fromkeys(rows.tolist(), extra))
-    return Extracted(table, state, unknown)
+    return state, unknown
 
 
 @dataclass(frozen=True)
@@ -194,7 +260,7 @@ def _long_number(numeric: npt.NDArray[np.bool_]) -> bool:
 
 def long_number(data: npt.NDArray[np.uint8]) -> bool:
     """Whether eighteen digits or points stand in a row: then two of the bytes looked at, each ninth, lie in such a row."""
-    sampled = data[::9]
+    sampled = np.ascontiguousarray(data[::9])
     in_number = ((sampled - 48) <= 9) | (sampled == 46)
     starts = np.flatnonzero(in_number[:-1] & in_number[1:]) * 9
     for offset in range(1, 9):
@@ -217,13 +283,15 @@ def _in_number(data: npt.NDArray[np.uint8], at: npt.NDArray[np.int64]) -> npt.ND
 
 
 def _no_other_names(table: pa.Table, looked: Looked | None) -> bool:
+    return looked is not None and looked.members is not None and _all_are_known(table, looked.members)
+
+
+def _all_are_known(table: pa.Table, members: int) -> bool:
     """Whether it is certain that each text is an object with no names but those of ``table``, each at most once: there are
     at most as many members as values were found. In doubt the answer is no, and the names are listed."""
-    if looked is None or looked.members is None:
-        return False
     values = [table.num_rows - column.null_count for column in table.columns]
     # a text that is no object has no values, and no pairs either: every text must have given at least one value
-    return any(count == table.num_rows for count in values) and looked.members == sum(values)
+    return any(count == table.num_rows for count in values) and members == sum(values)
 
 
 def _member_names(con: duckdb.DuckDBPyConnection, samples: pa.Array) -> list[list[str]]:

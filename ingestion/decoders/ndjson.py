@@ -25,6 +25,7 @@ from ingestion.decoders.json_rows import (
     REPEATED_FIELD,
     UNKNOWN_FIELD,
     Extracted,
+    extract_numbers,
     look,
 )
 from ingestion.decoders.lines import Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
@@ -70,8 +71,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     readable = record[~bad[record]]
     buffer, offsets = gather(lines, readable)
     texts = pa.LargeStringArray.from_buffers(len(readable), pa.py_buffer(offsets.tobytes()), pa.py_buffer(buffer))
-    looked = look(buffer)
-    found = json_inside.read(texts, buffer, layout, looked)
+    found = _with_numbers(texts, buffer, layout) or json_inside.read(texts, buffer, layout, look(buffer))
     of = lines.object_no[readable]
     total = np.bincount(lines.object_no[record], minlength=len(objects))
     refusals = judge_unknown(found, of, total, objects, layout)
@@ -97,6 +97,16 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     root_counts = {sha: int(total[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
     tables = {layout.table: rows} | list_rows(found, keep, lines.line_no[readable], of, objects)
     return Decoded(tables, issues, sum(root_counts.values()), root_counts, refusals)
+
+
+def _with_numbers(texts: pa.Array, raw: bytes, layout: Layout) -> Extracted | None:
+    """The texts read with numbers as numbers, where the layout allows it and the texts do."""
+    if not layout.numbers.worth_trying or layout.is_nested:
+        return None
+    found = extract_numbers(texts, raw, layout.fields, layout.numbers)
+    if found is None:
+        layout.numbers.in_vain += 1
+    return found
 
 
 def list_rows(
