@@ -73,7 +73,7 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
     Reference tables are read at their checked version (only checked data is seen); raises TIYU-ING-0005 when one has
     none yet.
     """
-    con = query.connect(spill=False)
+    con = query.connect(spill=False, threads=1)  # the next chunk is being decoded beside it
     wanted: dict[str, set[str]] = {}
     for rule in (rule for obj in (contract.root, *contract.lists) for rule in obj.rules):
         if rule.kind == "reference":
@@ -186,7 +186,7 @@ def _split_columns(
     obj = contract.root
     origin = {name: delivered[name] for name in ("_source_object", "_record_no")}
     rows = pa.table({**typed.columns, **origin})
-    dates = _part_dates(con, obj, rows)
+    dates = _part_dates(con, obj, rows, typed.folded, memo)
     compiled = [rule_compiler.compile(rule, as_of=as_of or clock.as_of()) for rule in obj.rules]
     compiled = [rule for rule in compiled if set(rule.columns) <= set(typed.columns)]
     quarantining = [rule for rule in compiled if rule.severity == "quarantine"]
@@ -200,14 +200,14 @@ def _split_columns(
         hard.append((obj.type_rule_id(prop.name), "", conversion.type_reason(prop)))
         where = typed.type_errors.get(prop.name)
         failed.append(np.zeros(0, np.int64) if where is None else np.flatnonzero(where.to_numpy(zero_copy_only=False)))
-    tests = [(rule.predicate, rule.columns) for rule in quarantining]
+    tests = [_Test(rule.predicate, rule.columns, rule.interval) for rule in quarantining]
     late = []
     if obj.late and obj.late.refuse_after_days is not None:
         late = [(obj.late_rule_id, *_late(obj, obj.late.refuse_after_days, as_of or clock.as_of()))]
-    tests += [(predicate, [str(obj.part_date)]) for _, predicate, _ in late]
-    tests += [(predicate, [name]) for (_, predicate, _), name in zip(key_rules, key_names, strict=True)]
-    tests += [(rule.predicate, rule.columns) for rule in soft]
-    found = _failing(con, rows, tests, memo)
+    tests += [_Test(predicate, [str(obj.part_date)]) for _, predicate, _ in late]
+    tests += [_Test(predicate, [name]) for (_, predicate, _), name in zip(key_rules, key_names, strict=True)]
+    tests += [_Test(rule.predicate, rule.columns, rule.interval) for rule in soft]
+    found = _failing(con, rows, tests, typed.folded, memo)
     hard += [(rule.rule_id, rule.predicate, rule.message_zh) for rule in quarantining]
     failed += found[: len(quarantining)]
     hard.append((f"{obj.rule_prefix}.part_date.missing", "", _REASON_DATE))
@@ -238,29 +238,45 @@ def _split_columns(
     if all_pass:
         refused = _no_refused()
     else:
-        at = np.flatnonzero(~passes)
-        _fill_judged(con, obj, delivered, rows, dates, at, verdict)
+        _fill_judged(con, obj, delivered, rows, dates, ~passes, verdict)
         refused = _refused(con, obj, hard)
         con.execute("drop table judged")
     return Split(accepted, refused, examined, warned, looked.leaks)
 
 
+@dataclass(frozen=True)
+class _Test:
+    """A predicate and the columns it names; ``interval``: between these bounds every number of its one column passes."""
+
+    predicate: str
+    columns: list[str]
+    interval: tuple[float, float] | None = None
+
+
 def _failing(
-    con: duckdb.DuckDBPyConnection, rows: pa.Table, tests: list[tuple[str, list[str]]], memo: Memo
+    con: duckdb.DuckDBPyConnection,
+    rows: pa.Table,
+    tests: list[_Test],
+    folded: dict[str, pa.DictionaryArray],
+    memo: Memo,
 ) -> list[npt.NDArray[np.int64]]:
-    """For each predicate (with the columns it names) the positions of the rows that it does not hold for."""
+    """For each test the positions of the rows that it does not hold for.
+
+    ``folded`` are columns of few distinct values: a test of one of them is asked for each of the values once."""
     found: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64) for _ in tests]
     together: list[int] = []
-    for number, (predicate, columns) in enumerate(tests):
-        column = rows[columns[0]].combine_chunks() if len(columns) == 1 else None
-        if column is None or not pa.types.is_dictionary(column.type):
-            together.append(number)
+    for number, test in enumerate(tests):
+        name = test.columns[0]
+        column = folded.get(name) if len(test.columns) == 1 else None
+        if column is None:
+            if test.interval is None or not _lie_within(rows[name], test.interval):
+                together.append(number)
             continue
         try:
             (holds,) = memo.look_up(
-                f"rule {predicate}",
+                f"rule {test.predicate}",
                 pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)]),
-                partial(_holding, con, tests[number]),
+                partial(_holding, con, test),
             )
         except duckdb.BinderException:  # it looks at other columns, too
             together.append(number)
@@ -270,42 +286,74 @@ def _failing(
         of_row = holds.take(pc.fill_null(column.indices, len(holds) - 1))
         found[number] = np.flatnonzero(~of_row.to_numpy(zero_copy_only=False))
     if together:
-        con.register("_rows", rows.append_column("_n", pa.array(np.arange(rows.num_rows))))
-        holds = [f"coalesce(({tests[number][0]}), false)" for number in together]
-        flags = ", ".join(f"{test} as h{place}" for place, test in enumerate(holds))
-        bad = con.execute(f"select _n, {flags} from _rows where not ({' and '.join(holds)})").to_arrow_table()
-        con.unregister("_rows")
+        try:
+            named = rows.select(list(dict.fromkeys(name for number in together for name in tests[number].columns)))
+            bad = _bad_rows(con, named, [tests[number].predicate for number in together])
+        except duckdb.BinderException:
+            bad = _bad_rows(con, rows, [tests[number].predicate for number in together])
         position = bad["_n"].to_numpy()
         for place, number in enumerate(together):
             found[number] = position[~bad[f"h{place}"].to_numpy().astype(bool)]
     return found
 
 
+def _lie_within(column: pa.ChunkedArray, interval: tuple[float, float]) -> bool:
+    """Whether all numbers of a column lie between two bounds (missing ones do not count, what is no number does not lie)."""
+    bounds = pc.min_max(column)
+    low, high = bounds["min"].as_py(), bounds["max"].as_py()
+    if low is None:
+        return True
+    if not (interval[0] <= low and high <= interval[1]):
+        return False
+    return not pa.types.is_floating(column.type) or not pc.any(pc.is_nan(column)).as_py()
+
+
+def _bad_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, predicates: list[str]) -> pa.Table:
+    """Position ``_n`` of the rows that fail any of the predicates, with the outcome ``h0``, ``h1`` … of each."""
+    con.register("_rows", rows.append_column("_n", pa.array(np.arange(rows.num_rows))))
+    try:
+        holds = [f"coalesce(({predicate}), false)" for predicate in predicates]
+        flags = ", ".join(f"{test} as h{place}" for place, test in enumerate(holds))
+        return con.execute(f"select _n, {flags} from _rows where not ({' and '.join(holds)})").to_arrow_table()
+    finally:
+        con.unregister("_rows")
+
+
 def _protected_texts(prop: PropertySpec, values: pa.Array) -> list[pa.Array]:
     return [_protected(pl.Series(values), prop).to_arrow().cast(pa.string())]
 
 
-def _holding(con: duckdb.DuckDBPyConnection, test: tuple[str, list[str]], values: pa.Array) -> list[pa.Array]:
-    """Whether a predicate over one column holds for each of its values."""
-    predicate, columns = test
-    con.register("_values", pa.table({columns[0]: values}))
+def _holding(con: duckdb.DuckDBPyConnection, test: _Test, values: pa.Array) -> list[pa.Array]:
+    """Whether a test of one column holds for each of its values."""
+    con.register("_values", pa.table({test.columns[0]: values}))
     try:
-        found = con.execute(f"select coalesce(({predicate}), false) as ok from _values").to_arrow_table()
+        found = con.execute(f"select coalesce(({test.predicate}), false) as ok from _values").to_arrow_table()
         return [found["ok"].combine_chunks()]
     finally:
         con.unregister("_values")
 
 
-def _part_dates(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, rows: pa.Table) -> pa.Array:
-    """The business date of each row; from 1992 on Shanghai has been eight hours ahead all year."""
+def _part_dates(
+    con: duckdb.DuckDBPyConnection, obj: ObjectSpec, rows: pa.Table, folded: dict[str, pa.DictionaryArray], memo: Memo
+) -> pa.Array:
+    """The business date of each row."""
     prop = obj.by_name[str(obj.part_date)]
-    column = rows[prop.name].combine_chunks()
+    if prop.name not in folded:
+        return _dates_of(con, obj, rows[prop.name].combine_chunks())
+    column = folded[prop.name]
+    (dates,) = memo.look_up(f"date {prop.name}", column.dictionary, lambda values: [_dates_of(con, obj, values)])
+    return dates.take(column.indices)
+
+
+def _dates_of(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, values: pa.Array) -> pa.Array:
+    """The business date of each value; from 1992 on Shanghai has been eight hours ahead all year."""
+    prop = obj.by_name[str(obj.part_date)]
     if prop.type == "TIMESTAMPTZ" and conversion.is_shanghai_date(obj):
-        bounds = pc.min_max(column)
+        bounds = pc.min_max(values)
         if not bounds["min"].is_valid or bounds["min"].as_py() >= _ONE_ZONE:
-            shifted = pl.Series(column).dt.replace_time_zone(None) + timedelta(hours=8)
+            shifted = pl.Series(values).dt.replace_time_zone(None) + timedelta(hours=8)
             return shifted.dt.date().to_arrow()
-    con.register("_dated", pa.table({prop.name: column}))
+    con.register("_dated", pa.table({prop.name: values}))
     dates = con.execute(f"select {conversion.part_date_expression(obj)} as d from _dated").to_arrow_table()["d"]
     con.unregister("_dated")
     return dates.combine_chunks().cast(pa.date32())
@@ -317,19 +365,19 @@ def _fill_judged(
     delivered: pa.Table,
     rows: pa.Table,
     dates: pa.Array,
-    at: npt.NDArray[np.int64],
+    refused: npt.NDArray[np.bool_],
     verdict: npt.NDArray[np.int32],
 ) -> None:
     """The refused rows as `_split` would have them in its table ``judged``."""
-    take = pa.array(at)
-    texts = _prefixed(delivered.take(take))
+    mask = pa.array(refused)  # not by position: that would put the chunks of every column together first
+    texts = _prefixed(delivered.filter(mask))
     columns = dict(zip(texts.column_names, texts.columns, strict=True))
     for name in obj.source_columns:
-        columns.setdefault(conversion.SOURCE + name, pa.nulls(len(at), pa.string()))
-    typed = plain(rows.take(take))
+        columns.setdefault(conversion.SOURCE + name, pa.nulls(texts.num_rows, pa.string()))
+    typed = plain(rows.filter(mask))
     columns |= {name: typed[name] for name in typed.column_names}
-    columns["part_date"] = dates.take(take)
-    columns["_rule"] = pa.array(verdict[at])
+    columns["part_date"] = dates.filter(mask)
+    columns["_rule"] = pa.array(verdict[refused])
     con.register("_judged", pa.table(columns))
     con.execute("create or replace temp table judged as from _judged")
     con.unregister("_judged")

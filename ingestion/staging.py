@@ -37,7 +37,7 @@ from lake.sql import quote_literal, quote_name
 
 HELD_BYTES = 96 * 1024 * 1024
 """Rows held before some are written, in Arrow's bytes; about a million rows of ten columns."""
-GROUP_BYTES = 8 * 1024 * 1024
+GROUP_BYTES = 16 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
 MOST_OPEN = 64
 """Files that are written at once; each holds some two megabytes beside its rows."""
@@ -108,7 +108,7 @@ class Staging:
         self._writing: Future[Any] | None = None
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
-        self._con = query.connect(memory_limit="128MB")
+        self._con = query.connect(memory_limit="128MB", threads=1)
         self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, _record_no bigint, part_date date)")
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
@@ -231,7 +231,7 @@ class Staging:
             file = _File(day, data_files.DataFileWriter(path, ("part_date",)))
             self._files.append(file)
         self._open[day] = file
-        file.objects.update(_counts(pl.DataFrame(rows.select(["_source_object"]))))
+        file.objects.update(_counts_in(rows))
         if span is not None:
             file.span = span if file.span is None else (min(file.span[0], span[0]), max(file.span[1], span[1]))
         self._writing = self._writer.submit(file.writer.write, rows)
@@ -425,6 +425,18 @@ def _of_others(rows: pa.Table, sha256: str) -> pa.ChunkedArray:
     column = rows["_source_object"]
     plain = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
     return pc.not_equal(plain, sha256)
+
+
+def _counts_in(rows: pa.Table) -> dict[str, int]:
+    """Rows per source object."""
+    column = rows["_source_object"].combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        return _counts(pl.DataFrame(rows.select(["_source_object"])))
+    found = np.bincount(column.indices.to_numpy(), minlength=len(column.dictionary)).tolist()
+    counted: Counter[str] = Counter()
+    for name, count in zip(column.dictionary.to_pylist(), found, strict=True):
+        counted[name] += count
+    return +counted
 
 
 def _counts(frame: pl.DataFrame) -> dict[str, int]:

@@ -8,7 +8,7 @@ and every text it cannot read goes the ordinary way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import duckdb
@@ -30,11 +30,13 @@ class Typed:
     """The typed columns of delivered rows, by the name they have in memory (`PropertySpec.raw_name`).
 
     columns: as Arrow arrays; a text column with few distinct values is a dictionary. type_errors: property name → where a
-    text was there but could not be converted (absent when nowhere).
+    text was there but could not be converted (absent when nowhere). folded: the columns with few distinct values, of
+    whatever type, as dictionaries.
     """
 
     columns: dict[str, pa.Array]
     type_errors: dict[str, pa.Array]
+    folded: dict[str, pa.DictionaryArray] = field(default_factory=dict)
 
 
 class Memo:
@@ -73,6 +75,7 @@ def typed_columns(
     memo = memo or Memo()
     columns: dict[str, pa.Array] = {}
     errors: dict[str, pa.Array] = {}
+    few: dict[str, pa.DictionaryArray] = {}
     encoded: dict[str, pa.DictionaryArray | None] = {}
     numbers = plain_numbers(obj)
     for prop in obj.properties:
@@ -94,9 +97,8 @@ def typed_columns(
                 f"typed {prop.name}", folded.dictionary, partial(_converted_and_wrong, con, prop)
             )
             is_text = pa.types.is_string(values.type) and not values.null_count
-            columns[prop.raw_name] = (
-                pa.DictionaryArray.from_arrays(folded.indices, values) if is_text else values.take(folded.indices)
-            )
+            few[prop.raw_name] = pa.DictionaryArray.from_arrays(folded.indices, values)
+            columns[prop.raw_name] = few[prop.raw_name] if is_text else values.take(folded.indices)
             where = pc.fill_null(wrong.take(folded.indices), False) if pc.any(wrong).as_py() else None
         else:
             values = _read_plain(con, prop, texts)
@@ -104,7 +106,7 @@ def typed_columns(
             where = _wrong(con, prop, texts, columns[prop.raw_name])
         if where is not None and not prop.protection and prop.type != "VARCHAR" and pc.any(where).as_py():
             errors[prop.name] = where
-    return Typed(columns, errors)
+    return Typed(columns, errors, few)
 
 
 def plain_numbers(obj: ObjectSpec) -> dict[str, str]:

@@ -20,6 +20,8 @@ AS_OF = "2031-12-31T12:00:00+08:00"
 def _prepare(folder: str, decoder: str) -> Any:
     """Keys, clock, connection, and the benchmark's contract in place of the catalogue's."""
     os.environ.update(TIYU_AS_OF=AS_OF, TIYU_TODAY=AS_OF[:10], TIYU_CONN_BENCH_DROP=f"file://{folder}")
+    import pandas  # noqa: F401 - pyarrow loads it with the first array that it makes
+
     from catalog import contracts
     from ingestion import sources
     from lake.errors import TiyuError

@@ -17,6 +17,7 @@ The YAML files beside this module are something else: the table of law and desig
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -35,7 +36,8 @@ MAX_AGE_YEARS = 120
 
 @dataclass(frozen=True)
 class CompiledRule:
-    """A rule ready to run. `references` are the (table, column) pairs that must be registered in the connection."""
+    """A rule ready to run. `references` are the (table, column) pairs that must be registered in the connection. `interval`:
+    bounds of a number between which the rule holds, themselves included; None where the rule says more than that."""
 
     rule_id: str
     predicate: str
@@ -45,6 +47,7 @@ class CompiledRule:
     kind: str
     needs_raw: bool = False
     references: list[tuple[str, str]] = field(default_factory=list)
+    interval: tuple[float, float] | None = None
 
 
 def normalised(expression: str) -> str:
@@ -164,7 +167,17 @@ def compile(rule: RuleSpec, *, as_of: datetime | None = None) -> CompiledRule:
         kind=rule.kind,
         needs_raw=rule.needs_raw,
         references=references,
+        interval=_interval(rule),
     )
+
+
+def _interval(rule: RuleSpec) -> tuple[float, float] | None:
+    """Numbers within these bounds pass a rule about a range."""
+    params = rule.params
+    if rule.kind != "range" or rule.when or params.get("min_exclusive") or params.get("max_exclusive"):
+        return None
+    low, high = params.get("min"), params.get("max")
+    return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def compile_object(obj: ObjectSpec, *, as_of: datetime | None = None, with_raw: bool = True) -> list[CompiledRule]:

@@ -38,6 +38,8 @@ from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_many", "reads_pieces"]
 
+_READ_BYTES = 1024 * 1024
+"""What is read of a large object at once: little enough for the allocator to have a place for it at hand."""
 _LINE = re.compile(r"^第 (\d+) 行")
 _ROW_DECODERS: dict[str, Any] = {
     "csv": csv_rows,
@@ -127,7 +129,7 @@ def _decode_pieces(
     records = 0
     told: set[str] = set()
     try:
-        for piece in module.pieces(options, content.read(limit)):
+        for piece in module.pieces(options, content.read(min(limit, _READ_BYTES)), limit):
             decoded = run([(sha, name, piece.content)])
             met = [column for columns in decoded.unknown.values() for column in columns]
             decoded.unknown = {name: new} if (new := sorted(set(met) - told)) else {}

@@ -138,11 +138,11 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return plain and not packed and not any(options.get(name) for name in _OF_THE_WHOLE)
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]:
-    """Pieces of a large object, each with the object's header before it."""
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iterator[Piece]:
+    """Pieces of about ``size`` bytes of a large object, each with the object's header before it."""
     head, position, line = b"", 0, 0
     begun = b""
-    for part in cut_at_lines(content, b'"'):
+    for part in cut_at_lines(content, b'"', size):
         if head:
             yield Piece(head + part, position - len(head), line - head.count(b"\n"))
         else:
@@ -454,7 +454,7 @@ def _parse(
     position = {name: number for number, name in reversed(list(enumerate(header[:field_count]))) if name}
     kinds = {names[position[field]]: kind for field, kind in layout.numbers.kinds.items() if field in position}
     table = None
-    if kinds and layout.numbers.worth_trying and not _UNLIKE.search(text):
+    if kinds and layout.numbers.worth_trying and not any(mark in text for mark in _UNLIKE):
         table, odd_rows = _read(text, names, newlines, dialect, kinds)
         if table is None or not all(is_finite(table[name]) for name, kind in kinds.items() if kind == "DOUBLE"):
             layout.numbers.in_vain += 1
@@ -479,7 +479,7 @@ def _parse(
     return pa.table(columns), broken, beyond
 
 
-_UNLIKE = re.compile(rb"\t|0[xX]")
+_UNLIKE = (b"\t", b"0x", b"0X")
 """Blanks and numbers that the typed reader takes and a contract does not (a tab as delimiter is in doubt, too)."""
 
 

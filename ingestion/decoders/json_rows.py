@@ -93,9 +93,7 @@ def extract(
 _KINDS_AND_NAMES = "SELECT json_type(text) AS kind, hash(json_keys(text)) AS keys FROM _texts"
 
 
-def extract_numbers(
-    texts: pa.Array, raw: bytes, fields: tuple[str, ...], numbers: Numbers
-) -> Extracted | None:
+def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], numbers: Numbers) -> Extracted | None:
     """The same as `extract`, with numbers as numbers; None unless it is certain that nothing else than plain numbers stands
     where numbers should, no name that is not asked for, and nothing in ``raw``, the bytes of the texts, that `json_strict` would have to mend.
 

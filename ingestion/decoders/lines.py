@@ -75,7 +75,7 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
             position += 1
     buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     data = np.frombuffer(buffer, dtype=np.uint8)
-    newline = np.flatnonzero(data == 10)
+    newline = _places(data, 10)
     start = np.concatenate([np.zeros(1, np.int64), newline[:-1] + 1]) if len(newline) else newline
     end = newline.copy()
     if len(newline):
@@ -88,6 +88,7 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
     return Lines(buffer, data, start, end, object_no, line_no, base, skipped)
 
 
+_BLOCK = 128 * 1024
 _WAITED_BYTES = 4 * 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """The longest line that is waited for: a record of that size is none, and what is not a text of lines has no line end at all."""
@@ -97,30 +98,51 @@ class LineTooLong(Exception):
     """A line is longer than MAX_LINE_BYTES; what came before it has been given."""
 
 
-def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None) -> Iterator[bytes]:
-    """The same bytes cut anew behind line ends, so that a record lies in one piece.
+def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None, size: int = 1) -> Iterator[bytes]:
+    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of at least ``size`` bytes.
 
     With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
     record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
     whole, up to MAX_LINE_BYTES; then LineTooLong is raised, and no more is read.
     """
-    rest: list[memoryview] = []
-    held = quotes = 0
+    parts: list[bytes] = []
+    held = cut = quotes = 0  # bytes held, how many of them are whole lines, and the quotes behind those
     for piece in pieces:
-        end = _last_end(piece, quote, quotes, held + len(piece) > _WAITED_BYTES)
-        view = memoryview(piece)
+        end = _last_end(piece, quote, quotes, held - cut + len(piece) > _WAITED_BYTES)
         if end:
-            yield b"".join([*rest, view[:end]])
-            rest = [view[end:]] if end < len(piece) else []
-            held, quotes = len(piece) - end, piece.count(quote, end) if quote else 0
-        else:
-            rest.append(view)
-            held += len(piece)
-            quotes += piece.count(quote) if quote else 0
-        if held > MAX_LINE_BYTES:
+            cut, quotes = held + end, 0
+        quotes += piece.count(quote, end) if quote else 0
+        parts.append(piece)
+        held += len(piece)
+        too_long = held - cut > MAX_LINE_BYTES
+        if cut and (held >= size or too_long):
+            whole, parts = _parted(parts, cut)
+            held, cut = held - cut, 0
+            yield whole
+        if too_long:
             raise LineTooLong
     if held:
-        yield b"".join(rest)
+        yield b"".join(parts)
+
+
+def _parted(parts: list[bytes], cut: int) -> tuple[bytes, list[bytes]]:
+    """The first bytes of all parts as one, and the others."""
+    behind: list[bytes] = []
+    total = sum(map(len, parts))
+    while total - len(parts[-1]) >= cut:
+        total -= len(parts[-1])
+        behind.insert(0, parts.pop())
+    last = parts.pop()
+    inside = len(last) - (total - cut)
+    if inside < len(last):
+        behind.insert(0, last[inside:])
+    return b"".join([*parts, memoryview(last)[:inside]]), behind
+
+
+def _places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
+    """Where a byte stands, found in blocks that fit into the processor's cache."""
+    found = [np.flatnonzero(data[start : start + _BLOCK] == byte) + start for start in range(0, len(data), _BLOCK)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def count_lines(content: bytes) -> int:

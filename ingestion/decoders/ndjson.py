@@ -51,10 +51,10 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return bool(options.get("container", "none") == "none")
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes]) -> Iterator[Piece]:
-    """Pieces of a large object, each of whole lines; a record is counted by its physical line."""
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iterator[Piece]:
+    """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
     position = line = 0
-    for part in cut_at_lines(content):
+    for part in cut_at_lines(content, size=size):
         lines = count_lines(part)
         yield Piece(part, position, line, lines)
         position += len(part)

@@ -105,14 +105,22 @@ def test_json_lines(con, records, colon):
 @pytest.mark.parametrize("name", [*KINDS])
 def test_json_lines_with_one_odd_value_among_plain_ones(con, name, value):
     plain = [("n", "1"), ("x", "2.5"), ("t", '"a"')]
-    both(con, "ndjson", lines([plain] * 3 + [[*(item for item in plain if item[0] != name), (name, value)]] + [plain] * 3))
+    both(
+        con,
+        "ndjson",
+        lines([plain] * 3 + [[*(item for item in plain if item[0] != name), (name, value)]] + [plain] * 3),
+    )
 
 
 def test_plain_json_does_come_as_numbers(con):
     record = [("n", "1"), ("x", "-2.5e3"), ("t", '"2026-11-01T00:00:00+08:00"'), ("b", "true")]
-    assert both(con, "ndjson", lines([record] * 200)) == 2  # whole numbers of 64 bits go by text: a double would round them
+    assert (
+        both(con, "ndjson", lines([record] * 200)) == 2
+    )  # whole numbers of 64 bits go by text: a double would round them
     assert both(con, "ndjson", lines([record] * 200, ": ")) == 2
-    assert both(con, "ndjson", lines([record] * 50 + [[("n", "null"), ("x", "1")]] + [record] * 50)) == 2  # names are listed
+    assert (
+        both(con, "ndjson", lines([record] * 50 + [[("n", "null"), ("x", "1")]] + [record] * 50)) == 2
+    )  # names are listed
     assert both(con, "ndjson", lines([record] * 200 + [[("n", "1.5")]])) == 0
     assert both(con, "ndjson", lines([record] * 200)[:-1] + b" }\n") == 0
 

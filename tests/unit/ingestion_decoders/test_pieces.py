@@ -38,7 +38,7 @@ def everything(results):
 def both(options, content, size, *fields):
     what = contract(*fields)
     whole = list(decoders.decode_many(options, [("s", "n", content)], what))
-    parts = list(decoders.decode_many(options, [("s", "n", given_in(content, size))], what))
+    parts = list(decoders.decode_many(options, [("s", "n", given_in(content, size))], what, chunk_bytes=size))
     return whole, parts
 
 
@@ -84,7 +84,9 @@ def test_csv(rows, broken, size, encoding):
 
 def test_a_refusal_of_a_later_piece_is_one_of_the_object():
     content = b'{"a":"1"}\n' * 4 + b'{"c":"1"}\n' * 4
-    results = list(decoders.decode_many({"kind": "ndjson"}, [("s", "n", given_in(content, 20))], contract("a")))
+    results = list(
+        decoders.decode_many({"kind": "ndjson"}, [("s", "n", given_in(content, 20))], contract("a"), chunk_bytes=20)
+    )
     assert results[-1].refusals["s"].code == "TIYU-ING-0211"
     assert results[0].root_counts == {"s": 2}
 
@@ -95,7 +97,7 @@ def test_an_object_that_turns_out_to_be_damaged_is_refused_and_the_next_one_is_r
         raise LostObject(TiyuError("TIYU-ARC-0002", "坏", "…"))
 
     objects = [("s", "n", Pieces(99, lost)), ("t", "n", b'{"a":"2"}\n')]
-    results = list(decoders.decode_many({"kind": "ndjson"}, objects, contract("a")))
+    results = list(decoders.decode_many({"kind": "ndjson"}, objects, contract("a"), chunk_bytes=10))
     assert [sorted(r.root_counts) for r in results] == [["s"], [], ["t"]]
     assert results[1].refusals["s"].code == "TIYU-ARC-0002"
 
@@ -114,6 +116,16 @@ def test_a_line_is_never_cut(size):
     assert b"".join(parts) == content
     assert all(part.count(b'"') % 2 == 0 for part in parts)
     assert all(part.endswith(b"\n") for part in parts[:-1])
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 60])
+def test_pieces_are_at_least_as_large_as_wanted(size):
+    content = b'a,"x\ny"\n' * 30 + b"tail"
+    for step in (1, 3, 8, 11):
+        parts = list(cut_at_lines((content[i : i + step] for i in range(0, len(content), step)), b'"', size))
+        assert b"".join(parts) == content
+        assert all(size <= len(part) < size + 9 + step for part in parts[:-1])
+        assert all(part.endswith(b'"\n') and part.count(b'"') % 2 == 0 for part in parts[:-1])
 
 
 @pytest.mark.parametrize("kind", ["ndjson", "csv"])
