@@ -99,7 +99,7 @@ class LineTooLong(Exception):
 
 
 def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None, size: int = 1) -> Iterator[bytes]:
-    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of at least ``size`` bytes.
+    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of about ``size`` bytes.
 
     With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
     record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
