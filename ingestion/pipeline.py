@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -268,6 +268,38 @@ class _Kept:
         return pl.concat(self._parts, how="vertical_relaxed")
 
 
+class Aside:
+    """A sink whose rows are taken by another one in a thread, a chunk at a time, while the caller goes on with the next chunk.
+
+    Use as a context; what goes wrong in the thread is raised at the next call, of `settle` at the latest.
+    """
+
+    def __init__(self, sink: Sink):
+        self._sink = sink
+        self._pool = ThreadPoolExecutor(1)
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> Aside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def add(self, rows: pa.Table) -> None:
+        self.settle()
+        self._running = self._pool.submit(self._sink.add, rows)
+
+    def drop_object(self, sha256: str) -> None:
+        self.settle()
+        self._sink.drop_object(sha256)
+
+    def settle(self) -> None:
+        """Wait until all rows given are taken."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+
 _Item = TypeVar("_Item")
 
 
@@ -431,8 +463,9 @@ def _process_staged(
 ) -> BatchResult:
     """`process` for a contract whose rows need not be held together (`may_be_staged`): in bounded memory, one commit."""
     with Staging(contract.root, contract.id, batch, order) as staging:
-        with steps.step("decode"):
-            judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison, sink=staging)
+        with steps.step("decode"), Aside(staging) as sink:
+            judged = judge(contract, batch, objects, progress, as_of=batch["as_of_at"], poison=poison, sink=sink)
+            sink.settle()
         with steps.step("rules"):
             kept = staging.settle()
         refusals = judged.refused

@@ -368,11 +368,11 @@ def test_an_object_nobody_can_read_does_not_block_its_source_for_ever(city, drop
     bad.write_bytes("登记日期\n毒\n".encode("gb18030"))
     real = pipeline.decoders.decode_many
 
-    def crashing(options, objects, contract):
+    def crashing(options, objects, contract, **more):
         objects = list(objects)
         if any(data == bad.read_bytes() for _, _, data in objects):
             raise RuntimeError("19900000001")
-        return real(options, objects, contract)
+        return real(options, objects, contract, **more)
 
     monkeypatch.setattr(pipeline.decoders, "decode_many", crashing)
     for attempt in (1, 2):
