@@ -98,20 +98,23 @@ class LineTooLong(Exception):
     """A line is longer than MAX_LINE_BYTES; what came before it has been given."""
 
 
-def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None, size: int = 1) -> Iterator[bytes]:
-    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of about ``size`` bytes.
+def cut_at_lines(
+    pieces: Iterable[bytes], quote: bytes | None = None, size: int = 1
+) -> Iterator[list[bytes | memoryview]]:
+    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of about ``size`` bytes. A piece
+    is given in parts, to be put together once, with what the caller has to add.
 
     With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
     record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
     whole, up to MAX_LINE_BYTES; then LineTooLong is raised, and no more is read.
     """
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     held = cut = quotes = 0  # bytes held, how many of them are whole lines, and the quotes behind those
     for piece in pieces:
         end = _last_end(piece, quote, quotes, held - cut + len(piece) > _WAITED_BYTES)
         if end:
             cut, quotes = held + end, 0
-        quotes += piece.count(quote, end) if quote else 0
+        quotes += _count(piece, quote, end) if quote else 0
         parts.append(piece)
         held += len(piece)
         too_long = held - cut > MAX_LINE_BYTES
@@ -122,21 +125,29 @@ def cut_at_lines(pieces: Iterable[bytes], quote: bytes | None = None, size: int 
         if too_long:
             raise LineTooLong
     if held:
-        yield b"".join(parts)
+        yield parts
 
 
-def _parted(parts: list[bytes], cut: int) -> tuple[bytes, list[bytes]]:
-    """The first bytes of all parts as one, and the others."""
-    behind: list[bytes] = []
+def _parted(parts: list[bytes | memoryview], cut: int) -> tuple[list[bytes | memoryview], list[bytes | memoryview]]:
+    """The first bytes of all parts, and the others."""
+    behind: list[bytes | memoryview] = []
     total = sum(map(len, parts))
     while total - len(parts[-1]) >= cut:
         total -= len(parts[-1])
         behind.insert(0, parts.pop())
-    last = parts.pop()
+    last = memoryview(parts.pop())
     inside = len(last) - (total - cut)
     if inside < len(last):
         behind.insert(0, last[inside:])
-    return b"".join([*parts, memoryview(last)[:inside]]), behind
+    return [*parts, last[:inside]], behind
+
+
+def _count(piece: bytes, byte: bytes, start: int = 0, end: int | None = None) -> int:
+    """How often a byte occurs, most often not at all; `bytes.count` looks at each byte by itself."""
+    end = len(piece) if end is None else end
+    if piece.find(byte, start, end) < 0:
+        return 0
+    return int(np.count_nonzero(np.frombuffer(piece, dtype=np.uint8)[start:end] == byte[0]))
 
 
 def _places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
@@ -155,14 +166,14 @@ def _last_end(piece: bytes, quote: bytes | None, before: int, anywhere: bool) ->
     last = end = piece.rfind(b"\n") + 1
     if not quote or not end:
         return end
-    quotes = before + piece.count(quote, 0, end)
+    quotes = before + _count(piece, quote, 0, end)
     for _ in range(10_000):
         if quotes % 2 == 0:
             return end
         earlier = piece.rfind(b"\n", 0, end - 1) + 1
         if not earlier:
             break
-        quotes -= piece.count(quote, earlier, end)
+        quotes -= _count(piece, quote, earlier, end)
         end = earlier
     return last if anywhere else 0
 
@@ -215,14 +226,21 @@ def line_starts(lines: Lines) -> Ints:
     return np.append(lines.start, len(lines.buffer)).astype(np.int64)
 
 
+def neighbours(bounds: Ints, keep: Ints) -> tuple[int, int] | None:
+    """Byte range of the kept ranges where they follow each other without a gap (all but a header, say), else None."""
+    if len(keep) and keep[-1] - keep[0] == len(keep) - 1 and (np.diff(keep) == 1).all():
+        return int(bounds[keep[0]]), int(bounds[keep[-1] + 1])
+    return None
+
+
 def gather_ranges(lines: Lines, bounds: Ints, keep: Ints) -> tuple[bytes, Ints]:
     """The kept ranges among those that ``bounds`` cuts the buffer into (n + 1 offsets, from 0 to the end)."""
     length = np.diff(bounds)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(length[keep])])
     if len(keep) == len(length):
         return lines.buffer, offsets
-    if len(keep) and keep[-1] - keep[0] == len(keep) - 1 and (np.diff(keep) == 1).all():  # all but a header, say
-        return lines.buffer[bounds[keep[0]] : bounds[keep[-1] + 1]], offsets
+    if (together := neighbours(bounds, keep)) is not None:
+        return lines.buffer[together[0] : together[1]], offsets
     kept = np.zeros(len(length), dtype=bool)
     kept[keep] = True
     return lines.data[np.repeat(kept, length)].tobytes(), offsets

@@ -54,7 +54,8 @@ def reads_pieces(options: dict[str, Any]) -> bool:
 def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iterator[Piece]:
     """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
     position = line = 0
-    for part in cut_at_lines(content, size=size):
+    for parts in cut_at_lines(content, size=size):
+        part = b"".join(parts)
         lines = count_lines(part)
         yield Piece(part, position, line, lines)
         position += len(part)

@@ -112,7 +112,9 @@ def test_an_option_about_places_in_a_file_needs_the_whole_file():
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_a_line_is_never_cut(size):
     content = b'a,"x\ny"\n' * 9 + b"tail"
-    parts = list(cut_at_lines((content[i : i + size] for i in range(0, len(content), size)), b'"'))
+    parts = [
+        b"".join(part) for part in cut_at_lines((content[i : i + size] for i in range(0, len(content), size)), b'"')
+    ]
     assert b"".join(parts) == content
     assert all(part.count(b'"') % 2 == 0 for part in parts)
     assert all(part.endswith(b"\n") for part in parts[:-1])
@@ -122,7 +124,8 @@ def test_a_line_is_never_cut(size):
 def test_pieces_are_about_as_large_as_wanted(size):
     content = b'a,"x\ny"\n' * 30 + b"tail"
     for step in (1, 3, 8, 11):
-        parts = list(cut_at_lines((content[i : i + step] for i in range(0, len(content), step)), b'"', size))
+        pieces = (content[i : i + step] for i in range(0, len(content), step))
+        parts = [b"".join(part) for part in cut_at_lines(pieces, b'"', size)]
         assert b"".join(parts) == content
         assert all(size - 8 - step < len(part) < size + 8 + step for part in parts[:-1])
         assert all(part.endswith(b'"\n') and part.count(b'"') % 2 == 0 for part in parts[:-1])
