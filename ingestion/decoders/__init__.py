@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from ingestion.decoders.base import (
     refusal,
     snake_case,
 )
-from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong
+from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong, Piece
 from ingestion.decoders.numbers import Numbers
 from lake.errors import EXIT_USAGE, TiyuError
 
@@ -40,6 +42,7 @@ __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_
 
 _READ_BYTES = 1024 * 1024
 """What is read of a large object at once: little enough for the allocator to have a place for it at hand."""
+_AT_ONCE = 2
 _LINE = re.compile(r"^第 (\d+) 行")
 _ROW_DECODERS: dict[str, Any] = {
     "csv": csv_rows,
@@ -129,8 +132,8 @@ def _decode_pieces(
     records = 0
     told: set[str] = set()
     try:
-        for piece in module.pieces(options, content.read(min(limit, _READ_BYTES)), limit):
-            decoded = run([(sha, name, piece.content)])
+        pieces = module.pieces(options, content.read(min(limit, _READ_BYTES)), limit)
+        for piece, decoded in _side_by_side(pieces, lambda piece: run([(sha, name, piece.content)])):
             met = [column for columns in decoded.unknown.values() for column in columns]
             decoded.unknown = {name: new} if (new := sorted(set(met) - told)) else {}
             told.update(met)
@@ -159,6 +162,19 @@ def _decode_pieces(
         yield Decoded({}, [], 0, refusals={sha: error})
     except LostObject as lost:
         yield Decoded({}, [], 0, refusals={sha: lost.error})
+
+
+def _side_by_side(pieces: Iterator[Piece], decode: Callable[[Piece], Decoded]) -> Iterator[tuple[Piece, Decoded]]:
+    """Pieces with what they hold, in order, two being decoded at a time."""
+    waiting: deque[tuple[Piece, Future[Decoded]]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for piece in pieces:
+            waiting.append((piece, pool.submit(decode, piece)))
+            if len(waiting) == _AT_ONCE:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for first, done in waiting:
+            yield first, done.result()
 
 
 def batch_bytes(kind: str) -> int:

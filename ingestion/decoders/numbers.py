@@ -47,10 +47,7 @@ class Values:
 
 _BLOCK, _AHEAD = 128 * 1024, 3
 _QUOTE, _COLON, _COMMA, _CLOSE = b'":,}'
-_TEXT, _NUMBER = 1, 2
-_BEGINS = np.zeros(256, dtype=np.uint8)
-_BEGINS[np.frombuffer(b'"tf', dtype=np.uint8)] = _TEXT
-_BEGINS[np.frombuffer(b"-0123456789n", dtype=np.uint8)] = _NUMBER
+_MINUS, _ZERO, _NULL, _TRUE, _FALSE = b"-0ntf"
 
 
 def count_values(raw: bytes) -> Values | None:
@@ -71,11 +68,12 @@ def count_values(raw: bytes) -> Values | None:
         value = block[np.minimum(at, len(block) - 1)]
         if (value == 32).any():
             value = np.where(value == 32, block[np.minimum(at + 1, len(block) - 1)], value)
-        kind = _BEGINS[value]
-        if not kind.all():
+        is_text = (value == _QUOTE) | (value == _TRUE) | (value == _FALSE)
+        is_number = ((value - _ZERO) <= 9) | (value == _MINUS) | (value == _NULL)
+        if not (is_text | is_number).all():
             return None
         members += len(at)
-        in_texts += int(np.count_nonzero(kind == _TEXT))
+        in_texts += int(np.count_nonzero(is_text))
     return Values(members, in_texts)
 
 

@@ -98,8 +98,9 @@ def test_an_object_that_turns_out_to_be_damaged_is_refused_and_the_next_one_is_r
 
     objects = [("s", "n", Pieces(99, lost)), ("t", "n", b'{"a":"2"}\n')]
     results = list(decoders.decode_many({"kind": "ndjson"}, objects, contract("a"), chunk_bytes=10))
-    assert [sorted(r.root_counts) for r in results] == [["s"], [], ["t"]]
-    assert results[1].refusals["s"].code == "TIYU-ARC-0002"
+    assert [sorted(r.refusals) for r in results][-2:] == [["s"], []]
+    assert results[-2].refusals["s"].code == "TIYU-ARC-0002"
+    assert results[-1].root_counts == {"t": 1}
 
 
 def test_an_option_about_places_in_a_file_needs_the_whole_file():
