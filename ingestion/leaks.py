@@ -91,11 +91,14 @@ def name_columns(obj: ObjectSpec, present: set[str]) -> list[str]:
     return [prop.raw_name for prop in obj.properties if prop.identifier_kind == "name" and prop.raw_name in present]
 
 
-def hide(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec) -> tuple[pl.DataFrame, Found]:
+def hide(
+    con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec, memo: Memo | None = None
+) -> tuple[pl.DataFrame, Found]:
     """Judged rows with the personal items in their free texts hidden; `Found` counts per column the texts that changed.
 
     Hidden are the numbers, addresses and tokens that `protection.freetext` recognises, the names in the name columns of the
-    same row, and the names that the other rows say are names where they are long enough to be sure.
+    same row, and the names that the other rows say are names where they are long enough to be sure. With a ``memo``, texts of
+    rows without names that are known to hold nothing are not looked at again.
     """
     present = {row[0] for row in con.execute(f"describe select * from {relation} as t").fetchall()}
     texts, names = [name for name in text_columns(obj) if name in present], name_columns(obj, present)
@@ -110,13 +113,27 @@ def hide(con: duckdb.DuckDBPyConnection, relation: str, obj: ObjectSpec) -> tupl
     found = Found()
     for name in texts:
         delivered, text = rows[name].cast(pl.String), rows[f"cleaned::{name}"].cast(pl.String)
-        text = freetext.hidden(freetext.without_names(text, known)).alias(name)
         rule = _rule(obj, name, "hidden")
         found.examined[rule] = text.len() - text.null_count()
+        if memo is not None and not names and _nothing_to_hide(text, memo):
+            rows = rows.drop(f"cleaned::{name}")
+            continue
+        text = freetext.hidden(freetext.without_names(text, known)).alias(name)
         if changed := int(text.ne_missing(delivered).sum()):
             found.warned[rule] = changed
         rows = rows.with_columns(text).drop(f"cleaned::{name}")
     return rows, found
+
+
+def _nothing_to_hide(texts: pl.Series, memo: Memo) -> bool:
+    """Whether no text changes when what is recognised in it is hidden."""
+
+    def stays(values: pa.Array) -> list[pa.Array]:
+        delivered = pl.Series(values).cast(pl.String)
+        return [freetext.hidden(delivered).eq_missing(delivered).to_arrow()]
+
+    (same,) = memo.look_up("hidden", texts.unique().to_arrow().cast(pa.string()), stays)
+    return pc.all(same).as_py() in (True, None)
 
 
 def look_at(
@@ -201,16 +218,19 @@ def look(
     of values each of which is known to hold nothing is not scanned again."""
     present = set(content.text_columns(con, relation))
     columns = [name for name in free_columns(obj) if name in present]
-    counted = {}
-    for name in columns:
-        row = con.execute(f"select count({quote_name(name)}) from {relation} as t").fetchone()
-        counted[name] = int(row[0]) if row else 0
+    if not columns:
+        return Found()
+    asked = ", ".join(f"count({name}), coalesce(max(length({name})), 0)" for name in map(quote_name, columns))
+    row = con.execute(f"select {asked} from {relation} as t").fetchone() or ()
+    counted = dict(zip(columns, map(int, row[::2]), strict=True))
+    shortest = content.shortest(content.STOPPING)
+    scanned = [name for name, longest in zip(columns, row[1::2], strict=True) if longest >= shortest]
     sample = f"(select * from {relation} as t limit {SAMPLE_ROWS})"
     sampled = columns
-    if memo is not None and columns:
+    if memo is not None:
         rows = con.execute(f"select {', '.join(map(quote_name, columns))} from {sample} as s").to_arrow_table()
         sampled = [name for name in columns if not _known_clean(con, rows[name], as_of, memo)]
-    return _looked(con, relation, sample, obj, columns, sampled, counted, as_of)
+    return _looked(con, relation, sample, obj, scanned, sampled, counted, as_of)
 
 
 def _looked(

