@@ -147,7 +147,7 @@ def fit(bench: Bench) -> None:
             "fitdecode x1": lambda: bench.peer("fitdecode", folder, 1),
             "fitdecode x2": lambda: bench.peer("fitdecode", folder, 2),
         },
-        max(1, bench.options.rounds - 2),
+        max(1, bench.options.rounds - 1),
     )
     mine, theirs = best["decode"]["totals"], best["fitdecode x1"]["totals"]
     differ = [name for name in mine if abs(mine[name] - theirs[name]) > 1e-6 * max(1.0, abs(theirs[name]))]

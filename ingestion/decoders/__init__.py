@@ -1,7 +1,8 @@
 """How data is read: one module per file format, chosen by name in the contract.
 
 Row formats (``csv``, ``ndjson``, ``json_items``, ``xlsx``, ``parquet``, ``xml``) give text exactly as sent, one string column per source
-field; the pipeline types it. ``activity`` gives typed tables. No decoder writes to a disk.
+field, and the pipeline types it; plain numbers may come as numbers where it asks for them (`ingestion.decoders.numbers`).
+``activity`` gives typed tables. No decoder writes to a disk.
 """
 
 from __future__ import annotations
