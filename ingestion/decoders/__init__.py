@@ -44,6 +44,7 @@ __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_
 _READ_BYTES = 1024 * 1024
 """What is read of a large object at once: little enough for the allocator to have a place for it at hand."""
 _AT_ONCE = 2
+"""Pieces of a large object that are decoded side by side."""
 _LINE = re.compile(r"^第 (\d+) 行")
 _ROW_DECODERS: dict[str, Any] = {
     "csv": csv_rows,
@@ -222,9 +223,10 @@ def _runner(
     module = _ROW_DECODERS[kind]
     check_decoder_options(kind, options, module.OPTIONS | unpacking.OPTIONS)
     layout: Layout = layout_of(contract, options.get("optional_columns", ()))
+    layout = replace(layout, numbers=numbers or Numbers())
 
     def run(chunk: list[tuple[str, str, bytes]]) -> Decoded:
-        mine = replace(layout, unknown={}, numbers=numbers or Numbers())
+        mine = replace(layout, unknown={})
         done: Decoded = module.decode_chunk(options, chunk, mine)
         done.unknown = {name: sorted(columns) for name, columns in mine.unknown.items()}
         return done
