@@ -13,9 +13,11 @@ def register(app: typer.Typer) -> None:
     @app.command("serve")
     def serve(as_json: AsJson = False) -> None:
         """Publish the serving files (cockpit, analyst) from checked versions; unchanged files are left alone."""
+        from ingestion.originals import originals
         from sharing.serving.publish import publish_serving
 
-        report = publish_serving()
+        report = publish_serving(recall=originals)
+        masked = max((file.unrecalled for file in report.files), default=0)
         emit(
             report.to_dict(),
             as_json,
@@ -24,5 +26,6 @@ def register(app: typer.Typer) -> None:
                 {"受众": f.audience, "更新": "是" if f.changed else "否", "表": f.tables, "行": f.rows, "字节": f.bytes}
                 for f in report.files
             ],
-            note="服务文件已更新" if report.changed else "没有变化，服务文件保持原样",
+            note=("服务文件已更新" if report.changed else "没有变化，服务文件保持原样")
+            + (f"；{masked} 个姓名未能从归档读回，仍显示遮蔽后的样子" if masked else ""),
         )

@@ -25,7 +25,7 @@ with DAG(
     @task(inlets=[wiring.ADS_TABLES])
     def publish() -> Any:
         """Write and swap the serving files."""
-        return wiring.verb("sharing.serving.publish:publish_serving")
+        return wiring.verb("dags.verbs:publish_serving")
 
     @task
     def catalogue() -> Any:

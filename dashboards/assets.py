@@ -246,7 +246,10 @@ def _dashboard(dashboard: Dashboard) -> dict[str, Any]:
         about = "可多选；核心指标始终为全市口径"
         filters.append(native("district", "行政区", "filter_select", target, not_district, select, about))
     metadata = {
-        "cross_filters_enabled": True,
+        # A cross filter keeps the clicked value on the server: no name may stay there.
+        "cross_filters_enabled": not any(
+            access.is_named(audience) for audience, slug in access.HOMES.items() if slug == dashboard.slug
+        ),
         "filter_bar_orientation": "HORIZONTAL",
         "refresh_frequency": 0,
         "timed_refresh_immune_slices": [],

@@ -200,6 +200,7 @@ class ServingCache(FileSystemCache):
     An entry is kept under the file its reader reads and the identity of that file: readers of one file share it, a
     reader of another file can never meet it, and after a publication everybody misses. So nobody has to call Superset
     after a publication, and no key of Superset's own needs to know about scopes.
+    Nothing is kept of what a reader of named persons was answered: the file alone holds names.
     """
 
     @classmethod
@@ -222,6 +223,13 @@ class ServingCache(FileSystemCache):
         # Figures of a file that was cut under an older policy are not met either.
         rules = "none" if found is None else access.policy_digest(found.audience)
         return super()._get_filename(f"{label}:{stamp}:{rules}:{key}")
+
+    def set(self, key: str, value: Any, timeout: int | None = None, mgmt_element: bool = False) -> bool:
+        """Keep an answer, unless its reader sees persons by name."""
+        found = current_access()
+        if not mgmt_element and found is not None and access.is_named(found.audience):
+            return False
+        return bool(super().set(key, value, timeout, mgmt_element))
 
     def delete(self, key: str, mgmt_element: bool = False) -> bool:
         """Forget a key for the readers of every file: who invalidates a figure is not who reads it."""

@@ -51,7 +51,7 @@ def apply(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, as_of: datetime | Non
         value = meant if delivered in present else f"try_cast({meant} as {prop.type})"
         mended = f"(select * replace (case when {which} then {value} else {column} end as {column}), ({which}) as _hit from batch)"
         again = (
-            f" replace (case when _hit then {conversion.expression(prop)} else {quote_name(prop.name)} end as {quote_name(prop.name)})"
+            f" replace (case when _hit then {conversion.expression(prop)} else {quote_name(prop.raw_name)} end as {quote_name(prop.raw_name)})"
             if delivered in present
             else ""
         )

@@ -38,14 +38,14 @@ class _Strict(BaseModel):
 
 class Kind(_Strict):
     """A kind of identifier. `columns` and `personal_columns` are patterns that tell the kind of a column that declares none;
-    `detected` are further names the detectors have for it."""
+    `detected` are further names the detectors have for it. `stored`: what of a value the lake keeps."""
 
     title: str
     personal: bool
     mask: str
     example: str
     basis: Basis
-    stored: Literal["value", "token"] = "value"
+    stored: Literal["value", "token", "mask"] = "value"
     columns: tuple[str, ...] = ()
     personal_columns: tuple[str, ...] = ()
     detected: tuple[str, ...] = ()
@@ -126,8 +126,18 @@ class ColumnRule(_Strict):
     table: str | None = None
 
 
+class Original(_Strict):
+    """Where the value of a kind that the lake keeps masked is read again for an audience that sees it plain: a column of a
+    source, by the person's token, which stands under the same name in every table that shows the value."""
+
+    source: str
+    column: str
+    by: str
+    reason: Basis
+
+
 class Audience(Limit):
-    """Who data is cut for. `file` and `tables` (prefixes) only where a serving file is cut."""
+    """Who data is cut for. `file` and `tables` (prefixes) only where a serving file is cut; `originals` by kind."""
 
     title: str
     basis: Basis
@@ -138,6 +148,7 @@ class Audience(Limit):
     file: str | None = None
     tables: tuple[str, ...] = ()
     columns: tuple[ColumnRule, ...] = ()
+    originals: dict[str, Original] = {}
 
 
 class Surface(_Strict):
@@ -227,6 +238,15 @@ class Policy(_Strict):
                 yield f"受众 {name}：按范围分文件时文件名须含 {{scope}}，不分时不得含"
             if who.file and not who.tables:
                 yield f"受众 {name}：有 file 须写 tables"
+            masked = {kind for kind, stored in self.kinds.items() if stored.stored == "mask"}
+            plain = {kind for kind, treatment in who.kinds.items() if treatment == "plain"}
+            for kind in sorted(masked & plain - set(who.originals)):
+                yield f"受众 {name}：{kind} 在湖中只有遮蔽后的样子，要原样提供须在 originals 中写明从哪里读回"
+            for kind in sorted(set(who.originals) - (masked & plain)):
+                yield f"受众 {name}：originals 中的 {kind} 须是湖中遮蔽、该受众原样可见的种类"
+            whole = who.rows in self.row_scopes and self.row_scopes[who.rows].whole
+            if who.originals and (whole or not (who.named and who.file)):
+                yield f"受众 {name}：有 originals 须写 named 与 file，并按范围分文件"
             if who.file and name not in self.surfaces[FILE_SURFACE].audiences:
                 yield f"受众 {name}：有服务文件，却不在展示面 {FILE_SURFACE} 中"
         for name, surface in self.surfaces.items():

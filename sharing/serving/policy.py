@@ -1,7 +1,7 @@
 """The policy as the serving files need it: which audiences have a file, which tables and columns it holds.
 
 What may be seen is decided by `catalog.policy`; this module only asks it, and names what has to be done to a column
-in one word (`plain`, `token`, `absent`, or the mask: `hour`, `age_band` …).
+in one word (`plain`, `token`, `absent`, the mask: `hour`, `age_band` …, or `original`: shown plain, but the lake has it masked).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from catalog import policy
 from catalog.columns import TECHNICAL
 from catalog.policy import is_person_level
-from catalog.policy.declaration import Rows, RowScope
+from catalog.policy.declaration import Original, Rows, RowScope
 from lake.errors import EXIT_USAGE, TiyuError
 
 __all__ = [
@@ -22,10 +22,12 @@ __all__ = [
     "TREATMENT_ZH",
     "Audience",
     "Column",
+    "Original",
     "Rows",
     "Treatment",
     "audience",
     "decide",
+    "identifier_kind",
     "is_identifier",
     "is_person_level",
     "public",
@@ -37,6 +39,7 @@ Treatment = str
 
 TREATMENT_ZH: dict[str, str] = {
     "plain": "原样",
+    "original": "原样，裁切本文件时从归档读回（湖中只有遮蔽后的样子）",
     "token": "已换成本受众专用标记",
     "hour": "时间截到小时",
     "age_band": "十岁一档年龄段",
@@ -69,6 +72,11 @@ class Audience:
     def has_tokens(self) -> bool:
         """Whether some identifier becomes a token in this audience's file, so that a key of its own is needed."""
         return "token" in policy.current().audiences[self.name].kinds.values()
+
+    @property
+    def originals(self) -> dict[str, Original]:
+        """Where the values are read again that the audience sees plain and the lake keeps masked, by identifier kind."""
+        return policy.current().audiences[self.name].originals
 
     def digest(self) -> str:
         """Hash of everything in the policy, as it is written, that decides what the file holds. The cockpit, whose environment
@@ -143,12 +151,19 @@ def table_allowed(who: Audience, table: str) -> bool:
 def decide(who: Audience, column: Column, *, person_level: bool) -> Treatment:
     """What the audience's file holds of one column: the strictest of all surfaces that read the file."""
     decision = policy.decide_file(who.name, column, person_level=person_level)
+    if decision.treatment == "plain" and identifier_kind(column) in who.originals:
+        return "original"
     return decision.mask or decision.treatment
 
 
 def is_identifier(column: Column) -> bool:
     """Whether the values of a column are identifiers, by declaration or by name: the policy has decided about them."""
-    return policy.kind_of(column, person_level=False) is not None
+    return identifier_kind(column) is not None
+
+
+def identifier_kind(column: Column) -> str | None:
+    """The kind of identifier that the values of a column are, by declaration or by name; None for no identifier."""
+    return policy.kind_of(column, person_level=False)
 
 
 def public(column: Column) -> bool:

@@ -4,7 +4,8 @@ A file is built aside from the previous one: only tables whose checked version m
 the partitions their commits name. When nothing moved the file stays as it is, byte for byte. Every table and column
 carries a Chinese COMMENT, and the tables `catalog_tables`, `catalog_columns`, `catalog_freshness`, `kpi_definitions`,
 `catalog_versions`, `catalog_notice` and `catalog_scope` (schema `main`) say what there is, how fresh it is, which versions
-were read and whose rows these are. Files of an audience with scopes are cut by `sharing.serving.scoped`.
+were read and whose rows these are. Files of an audience with scopes are cut by `sharing.serving.scoped`; values that the lake
+keeps masked and the policy shows such an audience plain are asked for by `sharing.serving.originals`.
 All `_at` columns are Shanghai local time (TIMESTAMP without zone).
 """
 
@@ -29,11 +30,11 @@ from lake.settings import settings
 from protection import freetext, masking
 from quality.engine import ranges_of, rows_sql
 from sharing.files import exclusive
-from sharing.serving import FINGERPRINT, describe, policy
+from sharing.serving import FINGERPRINT, describe, originals, policy
 from sharing.serving.policy import TREATMENT_ZH, Audience, Column, Treatment
 
 #: Raised whenever the way a file is written changes, so that old files are rebuilt instead of patched.
-LAYOUT = 6
+LAYOUT = 7
 SURFACE = "serving_file"
 FRESHNESS = "ops_ingest__freshness"
 KPI = "ods_reference__kpi"
@@ -62,6 +63,8 @@ class FileReport:
     bytes: int = 0
     scope: str | None = None
     unscoped: dict[str, int] = field(default_factory=dict)  # table → rows of no declared scope, in nobody's file
+    recalled: int = 0  # masked values that were read again from the archive, for all scopes of the audience
+    unrecalled: int = 0  # masked values for which that was not possible: shown as they are
 
 
 @dataclass
@@ -187,8 +190,9 @@ def _stored(table: str, name: str, type_: str, known: dict[str, Column]) -> Colu
     return Column(table, name, type_, name, "", None, None, None, None)
 
 
-def _select(plan: Plan, rows: str, *more: str, redacted: bool) -> str:
-    """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`.
+def _select(who: Audience, plan: Plan, rows: str, *more: str, redacted: bool) -> str:
+    """SELECT that cuts rows of a lake table to what the audience may see; tokens come from the table `rekeyed`, values that
+    the lake keeps masked from `originals`.
 
     `more` are further expressions over the stored row `src`. `redacted`: there are texts that hold an identifier, and the
     table of that name says what is shown of them.
@@ -198,6 +202,10 @@ def _select(plan: Plan, rows: str, *more: str, redacted: bool) -> str:
         if treatment == "token":
             joins.append(f"LEFT JOIN rekeyed AS r{number} ON r{number}.token = src.{quote_name(column.name)}")
             items.append(f"r{number}.rekeyed AS {quote_name(column.name)}")
+        elif treatment == "original":
+            join, shown = originals.shown(who, column, f"r{number}")
+            joins.append(join)
+            items.append(shown)
         elif redacted and column.name in plan.texts:
             name = quote_name(column.name)
             joins.append(f"LEFT JOIN redacted AS r{number} ON r{number}.text = src.{name}")
@@ -294,12 +302,14 @@ def _fingerprint(audience_name: str, who: Audience) -> str:
 
 
 @contextmanager
-def _writer(path: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that writes one file, or (None) an in-memory one to which files are attached."""
+def _writer(path: Path | None, *, to_disk: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that writes one file, or (None) an in-memory one to which files are attached. Without `to_disk` nothing is
+    spilled: rows that do not fit into memory are an error."""
     spill = settings().home / "tmp" / f"serving-{os.getpid()}"
-    con = duckdb.connect(
-        str(path or ":memory:"), config={"threads": 2, "memory_limit": "2GB", "temp_directory": str(spill)}
-    )
+    spilling: dict[str, str] = {"temp_directory": str(spill)}
+    if not to_disk:
+        spilling = {"temp_directory": "", "max_temp_directory_size": "0B"}
+    con = duckdb.connect(str(path or ":memory:"), config={"threads": 2, "memory_limit": "2GB", **spilling})
     try:
         query.load_delta(con)
         con.execute("SET TimeZone = 'UTC'")
@@ -387,13 +397,13 @@ def _write(
     for plan, (rows, deletions) in work:
         if not deletions:
             con.execute(f"DROP TABLE IF EXISTS {plan.target}")
-            con.execute(f"CREATE TABLE {plan.target} AS {_select(plan, rows, redacted=report.redacted > 0)}")
+            con.execute(f"CREATE TABLE {plan.target} AS {_select(who, plan, rows, redacted=report.redacted > 0)}")
             _comment(con, plan, described.get(plan.table))
             report.replaced[plan.table] = 0
         elif rows:
             for statement in deletions:
                 con.execute(statement)
-            con.execute(f"INSERT INTO {plan.target} BY NAME {_select(plan, rows, redacted=report.redacted > 0)}")
+            con.execute(f"INSERT INTO {plan.target} BY NAME {_select(who, plan, rows, redacted=report.redacted > 0)}")
             report.replaced[plan.table] = len(deletions)
     con.execute("DROP TABLE IF EXISTS rekeyed")
     con.execute("DROP TABLE IF EXISTS redacted")
@@ -571,11 +581,14 @@ def _expire_scratch() -> None:
 
 @storage.coded()
 @steps.step("serving")
-def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -> ServingReport:
+def publish_serving(
+    audiences: list[str] | None = None, *, full: bool = False, recall: originals.Recall | None = None
+) -> ServingReport:
     """Publish the serving files of the given audiences (default: all declared), each only if something changed.
 
-    `full` builds the files anew (after an erasure, so that no freed page keeps old bytes). One writer at a time;
-    readers keep the file they opened. Raises TIYU-SRV-0001/0002 for a faulty or unknown policy.
+    `full` builds the files anew (after an erasure, so that no freed page keeps old bytes). `recall` reads values again that
+    the lake keeps masked, for an audience that sees them plain. One writer at a time; readers keep the file they opened.
+    Raises TIYU-SRV-0001/0002 for a faulty or unknown policy, TIYU-SRV-0008 when `recall` is needed and not given.
     """
     root = settings().serving_root
     root.mkdir(parents=True, exist_ok=True)
@@ -592,5 +605,5 @@ def publish_serving(audiences: list[str] | None = None, *, full: bool = False) -
             else:
                 from sharing.serving import scoped
 
-                files += scoped.publish_scopes(name, full=full)
+                files += scoped.publish_scopes(name, full=full, recall=recall)
     return ServingReport(any(file.changed for file in files), files)

@@ -4,6 +4,8 @@ Every changed table is read from the lake and treated once, for all scopes; a sc
 rows and written only when they differ, so a file whose rows did not change keeps every byte. What a file was last
 compared with is kept in a small state file beside the files; without it, or when a file is not the one it speaks of,
 all rows are compared. A row whose scope column holds no declared code is in nobody's file and is counted.
+Files of an audience with originals (`sharing.serving.originals`) are never patched: a freed page would keep a name. They
+belong to their owner alone, and are tried again while somebody's original is missing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from lake import ledger, query
 from lake.errors import EXIT_INTERNAL, TiyuError
 from lake.query import quote_literal, quote_name
 from lake.settings import settings
-from sharing.serving import describe, policy, publish
+from sharing.serving import describe, originals, policy, publish
 from sharing.serving.policy import Audience, Rows
 from sharing.serving.publish import FileReport, Plan
 
@@ -57,10 +59,11 @@ class _Staged:
         return f"SELECT {self.columns} FROM {self.plan.target} WHERE {' OR '.join(ranges) or 'TRUE'}"
 
 
-def publish_scopes(name: str, *, full: bool = False) -> list[FileReport]:
+def publish_scopes(name: str, *, full: bool = False, recall: originals.Recall | None = None) -> list[FileReport]:
     """Bring the files of every scope of an audience up to date; called under the publishing lock.
 
-    Raises TIYU-SRV-0005 when the policy names a scope column that the table does not have.
+    Raises TIYU-SRV-0005 when the policy names a scope column that the table does not have, TIYU-SRV-0008 when originals have
+    to be read and `recall` is not given.
     """
     who = policy.audience(name)
     assert who.scope is not None
@@ -89,21 +92,25 @@ def publish_scopes(name: str, *, full: bool = False) -> list[FileReport]:
     known = {} if full else _read(state)
     if known.get("stamp") != stamp or known.get("files") != {code: _identity(file) for code, file in files.items()}:
         known = {}
-    if known.get("tables") == wanted:
+    if known.get("tables") == wanted and not known.get("unrecalled"):
         return list(reports.values())
     before = {table: (int(version), shape) for table, (version, shape) in known.get("tables", {}).items()}
-    with _work() as con:
-        staged, unscoped = _stage(con, name, who, plans, before, set(scopes), general)
+    if who.originals:
+        before = {}  # a file that changes is written anew, from all of its rows
+    with publish._writer(None, to_disk=not who.originals) as con:
+        staged, unscoped = _stage(con, name, who, plans, before, set(scopes), general, recall)
         copies_moved = any(before.get(table) != (version, "") for table, version in extra.items())
         skeleton = _Skeleton(root / f".{name}.skeleton.{os.getpid()}.tmp", who, plans, extra, stamp)
         try:
             for code, title in scopes.items():
                 report = reports[code]
                 report.undescribed, report.unscoped, report.redacted = general.undescribed, unscoped, general.redacted
+                report.recalled, report.unrecalled = general.recalled, general.unrecalled
                 _publish_one(con, who, (code, title), files[code], staged, skeleton, report, full, copies_moved)
         finally:
             skeleton.remove()
-    _write_state(state, {"stamp": stamp, "tables": wanted, "files": {c: _identity(f) for c, f in files.items()}})
+    identities = {code: _identity(file) for code, file in files.items()}
+    _write_state(state, {"stamp": stamp, "tables": wanted, "files": identities, "unrecalled": general.unrecalled})
     return list(reports.values())
 
 
@@ -126,19 +133,27 @@ def _stage(
     before: dict[str, tuple[int, str]],
     scopes: set[str],
     general: FileReport,
+    recall: originals.Recall | None,
 ) -> tuple[list[_Staged], dict[str, int]]:
     """Read what changed, once for all scopes; also how many of these rows belong to no declared scope, per table."""
     assert who.scope is not None
     work = [(p, change) for p in plans if (change := publish._changed_rows(p, before.get(p.table))) is not None]
     publish._load_tokens(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
     general.redacted = publish._load_texts(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
+    if who.originals:
+        wanted = [
+            (plan.table, columns, rows, set(plan.types))
+            for plan, (rows, _) in work
+            if rows and (columns := [column for column, treatment in plan.shown if treatment == "original"])
+        ]
+        general.recalled, general.unrecalled = originals.load(con, who, wanted, recall)
     staged, unscoped = [], {}
     for plan, (rows, deletions) in work:
         if not rows:
             continue  # a newer version with the same rows
         one = _Staged(plan, who.scope.tables[plan.table], tuple(deletions))
         own = "NULL" if one.rule.own is None else f"CAST(src.{quote_name(one.rule.own)} AS VARCHAR)"
-        select = publish._select(plan, rows, f"{own} AS {_SCOPE}", redacted=general.redacted > 0)
+        select = publish._select(who, plan, rows, f"{own} AS {_SCOPE}", redacted=general.redacted > 0)
         con.execute(f"CREATE TEMP TABLE {one.name} AS {select}")
         staged.append(one)
         if one.rule.own is not None:
@@ -182,6 +197,8 @@ def _publish_one(
             _detach(con)
         if not (work or gone or copies):
             return
+        if who.originals:
+            rebuild, work, gone = True, staged, set()
     aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)
     shutil.copyfile(skeleton.file(con, staged) if rebuild else final, aside)
@@ -209,6 +226,8 @@ def _publish_one(
             con.execute(f"CHECKPOINT {_TARGET}")
         finally:
             _detach(con)
+        if who.originals:
+            aside.chmod(0o600)
         os.replace(aside, final)
     finally:
         aside.unlink(missing_ok=True)
@@ -290,11 +309,6 @@ class _Skeleton:
 
 
 # --- small helpers -------------------------------------------------------------------------------------------------
-
-
-def _work() -> Any:
-    """One working connection; the files are attached to it one after another."""
-    return publish._writer(None)
 
 
 def _attach(con: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool = False) -> None:

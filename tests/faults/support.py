@@ -217,7 +217,7 @@ def undisturbed(home: Home) -> Iterator[str]:
         home.run("modeling.run:build", layer=layer)
         yield layer
     home.run("quality.gate:run_gate", names=ads_tables(home))
-    home.run("sharing.serving.publish:publish_serving")
+    home.run("dags.verbs:publish_serving")
     home.run("sharing.exchange.run:run_exchange")
     home.run("sharing.open_data.build:build_open_data")
     yield "shared"

@@ -33,7 +33,7 @@ def to_the_end(home: Home) -> None:
     for layer in ("dwd", "dws", "ads"):
         home.run("modeling.run:build", layer=layer)
     home.run("quality.gate:run_gate", names=ads_tables(home))
-    home.run("sharing.serving.publish:publish_serving")
+    home.run("dags.verbs:publish_serving")
     home.run("sharing.exchange.run:run_exchange")
     home.run("sharing.open_data.build:build_open_data")
 
@@ -80,7 +80,7 @@ def test_full_disk_and_read_only_lake_over_the_whole_way(reference: Reference, r
     attempts += disk.run(home.path, home.env, builds, levels=(0, 256), read_only="lake")
     home.run("quality.gate:run_gate", names=ads_tables(home))
     shared = [
-        "sharing.serving.publish:publish_serving",
+        "dags.verbs:publish_serving",
         "sharing.exchange.run:run_exchange",
         "sharing.open_data.build:build_open_data",
     ]

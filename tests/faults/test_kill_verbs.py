@@ -82,15 +82,13 @@ def test_killed_anywhere_then_run_again_equals_an_undisturbed_run(reference: Ref
     home.run("quality.gate:run_gate", names=ads_tables(home))
 
     serving_root, outbox = home.path / "serving", home.path / "exchange"
-    home.kill_when(
-        "serving: file written aside", lambda: _any(serving_root, ".*.tmp*"), "sharing.serving.publish:publish_serving"
-    )
+    home.kill_when("serving: file written aside", lambda: _any(serving_root, ".*.tmp*"), "dags.verbs:publish_serving")
     home.kill_when(
         "serving: first file swapped in",
         lambda: _any(serving_root, "*.duckdb"),
-        "sharing.serving.publish:publish_serving",
+        "dags.verbs:publish_serving",
     )
-    home.run("sharing.serving.publish:publish_serving")
+    home.run("dags.verbs:publish_serving")
     home.kill_when("exchange: written aside", lambda: _any(outbox / ".aside", "*"), "sharing.exchange.run:run_exchange")
     home.kill_when(
         "exchange: first delivery moved in", lambda: _any(outbox / "outbox", "*/*"), "sharing.exchange.run:run_exchange"

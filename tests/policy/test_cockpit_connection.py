@@ -81,13 +81,13 @@ def test_sql_lab_cannot_write_or_read_beside_the_open_file(tmp_path):
 
 #: Opens each account's connection the way Superset does, and keeps a value in the cache for each account.
 ROUTES = """
-import json, sys, flask, sqlalchemy
+import json, pathlib, sys, flask, sqlalchemy
 from types import SimpleNamespace as Made
 from sqlalchemy.pool import NullPool
 from dashboards import access, runtime
 accounts = {f"u{code}": [f"district_leader_{code}"] for code in access.scopes("district")}
 accounts |= {"second": ["district_leader_310104"], "boss": ["leader"], "nobody": [], "stranger": ["Public"],
-             "gone": ["leader"], "both": ["district_leader_310101", "district_leader_310104"]}
+             "trainer": ["coach_SQ01"], "gone": ["leader"], "both": ["district_leader_310101", "district_leader_310104"]}
 def user(name):
     held = accounts.get(name)
     return None if held is None else Made(is_active=name != "gone", is_authenticated=True, roles=[Made(name=r) for r in held])
@@ -116,9 +116,11 @@ for name in accounts:
         met.append((name, own))
     acting(name, lambda: cache.set("chart", name))
 kept = {name: acting(name, lambda: cache.get("chart")) for name in accounts}
+stored = [path.read_bytes() for path in pathlib.Path(sys.argv[1]).iterdir()]
+holds = {word: sum(word.encode() in content for content in stored) for word in ("trainer", "boss", "u310101")}
 acting("boss", lambda: cache.delete("chart"))
 left = [name for name in accounts if acting(name, lambda: cache.get("chart")) is not None]
-print(json.dumps({"routes": routes, "met": met, "kept": kept, "left": left}))
+print(json.dumps({"routes": routes, "met": met, "kept": kept, "left": left, "holds": holds}))
 """
 
 
@@ -127,7 +129,11 @@ def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
     serving = tmp_path / "serving"
     serving.mkdir()
     codes = list(access.scopes("district"))
-    for file, code in {"cockpit": "310000", **{f"district_{code}": code for code in codes}}.items():
+    for file, code in {
+        "cockpit": "310000",
+        "coach_SQ01": "SQ01",
+        **{f"district_{code}": code for code in codes},
+    }.items():
         with duckdb.connect(str(serving / f"{file}.duckdb")) as con:
             con.execute("CREATE TABLE whose AS SELECT ? AS code", [code])
             notice(con, file.partition("_")[0])
@@ -140,7 +146,11 @@ def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
     assert {name: code for name, code in found["routes"].items() if name.startswith("u3")} == {
         f"u{c}": c for c in codes
     }
-    assert (found["routes"]["second"], found["routes"]["boss"]) == ("310104", "310000")
+    assert (found["routes"]["second"], found["routes"]["boss"], found["routes"]["trainer"]) == (
+        "310104",
+        "310000",
+        "SQ01",
+    )
     for refused in ("nobody", "stranger", "gone", "unheard-of", "None"):
         assert found["routes"][refused] == "TIYU-COCKPIT-0014", refused
     assert found["routes"]["both"] == "TIYU-COCKPIT-0015"
@@ -149,6 +159,8 @@ def test_each_account_opens_its_own_file_and_meets_only_its_own_cache(tmp_path):
     assert {name: value for name, value in found["kept"].items() if name.startswith("u3") and name != "u310104"} == {
         f"u{code}": f"u{code}" for code in codes if code != "310104"
     }
+    assert found["kept"]["trainer"] is None, "what shows names is not kept"
+    assert found["holds"]["trainer"] == 0 < found["holds"]["u310101"]
     assert found["left"] == [], "who invalidates a figure is not who reads it"
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from catalog import policy
 from catalog.policy import replaced
+from dags.verbs import publish_serving
 from lake import ledger, tables
 from lake.errors import TiyuError
 from protection import keys, tokens
 from sharing import serving
-from sharing.serving.publish import publish_serving
 from tests.policies import changed
 from tests.policy.conftest import append
 from tests.unit.dashboards import squad_data
@@ -251,7 +251,7 @@ def test_every_coach_has_the_own_squad_whole_and_nothing_else(lake):
 def test_a_coach_knows_the_members_and_the_exact_time(lake):
     members = squad_rows("SQ01", "SELECT member_no, athlete_name FROM dim_squad_member ORDER BY 1")
     assert [row[0] for row in members] == list(range(1, squad_data.MEMBERS + 1))
-    assert all(name.endswith("*") for _, name in members), "the lake keeps no full name to show"
+    assert all(name.endswith("*") for _, name in members), "nobody delivered these, so there is no name to read again"
     started = squad_rows(
         "SQ01", "SELECT count(DISTINCT minute(started_at)), min(avg_hr_bpm) FROM ads_training__squad_session"
     )

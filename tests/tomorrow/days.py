@@ -102,13 +102,13 @@ class Installation:
     def build_and_share(self, served: api.Running, *, full: bool = False) -> None:
         """Layers, serving files, deliveries and answers, open data. ``full``: every model from scratch."""
         from catalog.publish import publish_reference
+        from dags.verbs import publish_serving
         from lake import tables
         from modeling.run import LAYERS, build
         from quality.gate import run_gate
         from quality.ops import publish_ops
         from sharing.exchange import receipts, run
         from sharing.open_data.build import build_open_data
-        from sharing.serving.publish import publish_serving
 
         self.use(served)
         publish_reference()

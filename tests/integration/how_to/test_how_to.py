@@ -36,13 +36,13 @@ def filled(tmp_path_factory):
         patch.setenv("TIYU_AS_OF", "2026-11-20T12:00:00+08:00")
         from catalog import contracts
         from catalog.publish import publish_reference
+        from dags.verbs import publish_serving
         from ingestion.run import ingest
         from lake import tables
         from modeling.run import LAYERS, build
         from protection import keys
         from quality.gate import run_gate
         from quality.ops import publish_ops
-        from sharing.serving.publish import publish_serving
 
         keys.ensure()
         city = city_module.generate(folder / "city")

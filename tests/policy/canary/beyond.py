@@ -248,9 +248,9 @@ def _cut_without_tokens(home: Path) -> Path:
     import duckdb
 
     from catalog import policy
+    from dags.verbs import publish_serving
     from dashboards import access
     from lake.settings import settings
-    from sharing.serving.publish import publish_serving
     from tests import policies
 
     shutil.copytree(settings().home, home, symlinks=True)

@@ -201,7 +201,7 @@ def run(folder: Path, *, layers: bool) -> Ran:
         # without the dimensions a test of the model fails, which leaves more in the artifacts than a pass
         verb(ran, "modeling.run:build", may_fail=True, layer="dwd", select=["dwd_fitness__checkin"])
         _outputs_without_layers()
-    verb(ran, "sharing.serving.publish:publish_serving")
+    verb(ran, "dags.verbs:publish_serving")
     verb(ran, "sharing.exchange.run:run_exchange")
     verb(ran, "sharing.open_data.build:build_open_data")
     return ran

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from catalog import policy
+from dags.verbs import publish_serving
 from ingestion import leaks, naming
 from ingestion.decoders.activity import xml
 from ingestion.run import ingest
@@ -23,7 +24,6 @@ from protection import envelope, freetext, masking, redaction, tokens
 from sharing import samples
 from sharing.serving import changes, trace
 from sharing.serving import policy as serving_policy
-from sharing.serving.publish import publish_serving
 from tests import policies
 from tests.policy.canary import beyond, lake, persons, plant, records, search
 from tests.policy.canary.containers import CONTAINERS, SMUGGLERS, values_of
@@ -38,9 +38,8 @@ MAY_SHOW: dict[str, frozenset[str]] = {
 }
 #: Science staff study heart rates of persons whom they know by a token of their own, without place, name and exact time.
 MAY_SHOW |= dict.fromkeys(("serving_file.science", "sql_lab.science"), frozenset({"heart_rate"}))
-#: A coach recognises the own squad by number and family name (the lake keeps no more of a name) and needs to know when a
-#: training began. Superset's cache keeps what it answered him.
-MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach", "superset"), frozenset({"masked_name", "moment"}))
+#: A coach knows the own squad by name and when a training began; Superset keeps nothing of what it answered him.
+MAY_SHOW |= dict.fromkeys(("serving_file.coach", "cockpit.coach"), frozenset({"name", "masked_name", "moment"}))
 #: The lake itself is no surface: tracks and instants are kept there as they came, persons as tokens, names masked.
 LAKE = frozenset({"heart_rate", "home", "moment", "token_id_no", "token_phone", "token_athlete_no", "masked_name"})
 
@@ -103,14 +102,36 @@ def test_no_canary_in_the_state_folder(ran, searched):
     assert sealed.files >= 15
     # objects are encrypted; the list of a batch names them as the ledger does
     assert not sealed.except_for({"token_athlete_no"})
-    served = searched.tree(ran.home / "serving")
-    assert not served.except_for(frozenset().union(*MAY_SHOW.values())), "each file alone is searched as a surface"
+    served = searched.tree(ran.home / "serving", skip=lambda path: path.match("coach_*.duckdb"))
+    assert not served.except_for(frozenset().union(*MAY_SHOW.values()) - {"name"}), "each file alone is a surface"
     apart = {"lake", "archive", "keys", "serving"}
     rest = searched.tree(ran.home, skip=lambda path: path.relative_to(ran.home).parts[0] in apart)
     assert rest.files > 20
     # the ledger names the objects of an athlete by the athlete's token
     assert not rest.except_for({"token_athlete_no", *MAY_SHOW["error_message"]})
     print(f"lake: {inside}\narchive: {sealed}\nserving: {served}\nrest: {rest}")
+
+
+def test_a_name_stands_in_the_file_of_the_own_squad_only(ran, searched):
+    """The one place where a name is written, which only its owner may open; no mask of it stands beside."""
+    files = {path.stem: searched.file(path) for path in sorted((ran.home / "serving").glob("coach_*.duckdb"))}
+    assert len(files) == 6
+    assert {name for name, found in files.items() if "name" in found.found} == {"coach_SQ01"}
+    assert "masked_name" not in files["coach_SQ01"].found
+    assert {path.stat().st_mode & 0o777 for path in (ran.home / "serving").glob("coach_*.duckdb")} == {0o600}
+
+
+def test_a_name_is_found_where_the_row_scope_fails(spare, searched):
+    opened = ("row_scopes.own_squad.tables.dim_squad_member", {"all": True, "reason": "test"})
+
+    def named(*edits) -> set[str]:
+        with policy.replaced(policies.changed(*edits)):
+            publish_serving(["coach"], full=True)
+        return {p.stem for p in (spare.home / "serving").glob("coach_*.duckdb") if "name" in searched.file(p).found}
+
+    assert named() == {"coach_SQ01"}
+    assert len(named(opened)) == 6
+    assert named(("audiences.coach.kinds.name", "masked"), ("audiences.coach.originals", {})) == set()
 
 
 def test_what_was_examined_is_reported(examined, capsys):
@@ -243,7 +264,7 @@ FILES = {
         "home",
     ),
     "contact: column exception": ({"audiences.analyst.columns": []}, "ods_venue__register", "contact"),
-    "name: absent": ({"audiences.analyst.kinds.name": "plain"}, "ods_event__filing", "masked_name"),
+    "name: absent": ({"audiences.analyst.kinds.name": "masked"}, "ods_event__filing", "masked_name"),
     "science, athlete number: token": ({"audiences.science.kinds.athlete_no": "plain"}, "ods_training__activity", "token_athlete_no"),
     "science, time of a person: hour": ({"audiences.science.kinds.person_time": "plain"}, "ods_training__activity", "moment"),
     "coach, athlete number: token": ({"audiences.coach.kinds.person_token": "plain"}, "dim_squad_member", "token_athlete_no"),

@@ -59,8 +59,8 @@ def deliver(folder: Path, name: str) -> None:
 
 def path(drop: Path, *loosened: tuple[str, object]) -> None:
     """In through the door, past the gate, out into the analyst's file."""
+    from dags.verbs import publish_serving
     from ingestion.run import ingest
-    from sharing.serving.publish import publish_serving
 
     report = ingest("venue.register", drop)
     assert (report.accepted, report.quarantined) == (2, 1), report

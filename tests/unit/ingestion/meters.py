@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -102,19 +103,20 @@ def contract(decoder: dict[str, Any] | None = None, **behaviour: Any) -> Contrac
     return contracts.read_contract(PATH, text=text(decoder, **behaviour))
 
 
-def delivered(*rows: dict[str, Any], sha: str = "a" * 64) -> pa.Table:
+def delivered(*rows: dict[str, Any], sha: str = "a" * 64, columns: Iterable[str] = COLUMNS) -> pa.Table:
     """Rows as a decoder gives them; absent columns are empty."""
-    table = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in COLUMNS}
+    table = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in columns}
     table["_record_no"] = pa.array(range(2, len(rows) + 2), pa.int64())
     table["_source_object"] = pa.array([sha] * len(rows), pa.string())
     return pa.table(table)
 
 
 def judged(item: Contract, *rows: dict[str, Any], as_of: Any = None) -> split.Split:
-    """Rows split by the rules of the contract."""
+    """Rows split by the rules of the contract, whose table has the columns of these rows or of a meter."""
+    columns = {name: None for row in (dict.fromkeys(COLUMNS), *rows) for name in row}
     con = split.connect_for(item)
     try:
-        return split.split_text(con, item, delivered(*rows), as_of)
+        return split.split_text(con, item, delivered(*rows, columns=columns), as_of)
     finally:
         con.close()
 

@@ -16,10 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import meters
 
-from catalog import rules
+from catalog import contracts, rules
+from catalog.contracts.behaviour import Correction
 from catalog.problems import DeclarationError
 from ingestion import batch_rules, decoders, split
 from ingestion.batch_rules import Delivery, Finding
+from protection import keys
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=ZoneInfo("Asia/Shanghai"))
 A, B = "a" * 64, "b" * 64
@@ -58,6 +60,29 @@ def test_a_correction_mends_only_the_rows_it_names_before_any_rule():
     assert found.refused["rule_id"].to_list() == ["venue.meter.amount.type"]
     assert found.corrected.rows() == [(A, 2, "letter_o")]
     assert found.examined["venue.meter.correction.letter_o"] == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "right"), [("athlete_name", "阙雀丝", "雒雀丝"), ("athlete_token", "SHA900901", "SHA900902")]
+)
+def test_a_correction_mends_an_identifier_before_its_mask_or_token_is_made(column, wrong, right, tmp_path, monkeypatch):
+    """Delivered text of an identifier stands under another name than what is stored of it."""
+    monkeypatch.setenv("TIYU_HOME", str(tmp_path))
+    keys.ensure()
+    plain = contracts.load("training.athlete")
+    mended = Correction.model_validate(
+        {**TYPO, "where": "squad_code = 'SQ01'", "column": column, "from": wrong, "to": right}
+    )
+    root = plain.root.model_copy(update={"corrections": (mended,)})
+    contract = plain.model_copy(update={"objects": [root]})
+    person = {"名册日期": "2026-11-16", "运动员编号": "SHA900901", "姓名": "阙雀丝", "运动队": "SQ01", "队内编号": "1", "主项": "跑步",
+              "入队日期": "2026-01-01", "离队日期": None}  # fmt: skip
+    source = contract.root.by_name[column].source_name
+    first, second = meters.judged(contract, person, {**person, "运动队": "SQ02"}, as_of=NOON).accepted[column]
+    assert [first, second] == meters.judged(plain, {**person, source: right}, person, as_of=NOON).accepted[
+        column
+    ].to_list()
+    assert first != second
 
 
 def test_corrections_follow_each_other_and_an_empty_value_is_one_too():
