@@ -5,7 +5,7 @@ rows and written only when they differ, so a file whose rows did not change keep
 compared with is kept in a small state file beside the files; without it, or when a file is not the one it speaks of,
 all rows are compared. A row whose scope column holds no declared code is in nobody's file and is counted.
 Files of an audience with originals (`sharing.serving.originals`) are never patched: a freed page would keep a name. They
-belong to their owner alone, and are tried again while somebody's original is missing.
+are closed to other accounts than their owner and its group, and are tried again while somebody's original is missing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def publish_scopes(name: str, *, full: bool = False, recall: originals.Recall | 
     before = {table: (int(version), shape) for table, (version, shape) in known.get("tables", {}).items()}
     if who.originals:
         before = {}  # a file that changes is written anew, from all of its rows
-    with publish._writer(None, to_disk=not who.originals) as con:
+    with _closed(bool(who.originals)), publish._writer(None, to_disk=not who.originals) as con:
         staged, unscoped = _stage(con, name, who, plans, before, set(scopes), general, recall)
         copies_moved = any(before.get(table) != (version, "") for table, version in extra.items())
         skeleton = _Skeleton(root / f".{name}.skeleton.{os.getpid()}.tmp", who, plans, extra, stamp)
@@ -226,8 +227,6 @@ def _publish_one(
             con.execute(f"CHECKPOINT {_TARGET}")
         finally:
             _detach(con)
-        if who.originals:
-            aside.chmod(0o600)
         os.replace(aside, final)
     finally:
         aside.unlink(missing_ok=True)
@@ -309,6 +308,18 @@ class _Skeleton:
 
 
 # --- small helpers -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _closed(needed: bool) -> Iterator[None]:
+    """Files written meanwhile are for this account and its group, from their first byte: the cockpit may run as another one of
+    the group."""
+    before = os.umask(0o027) if needed else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.umask(before)
 
 
 def _attach(con: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool = False) -> None:

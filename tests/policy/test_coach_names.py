@@ -108,7 +108,7 @@ def test_a_name_is_in_no_other_file_of_the_state_folder(home):
     assert holding == {"coach_SQ01.duckdb", "coach_SQ02.duckdb"}
     for code in ("SQ01", "SQ02"):
         path = serving.file_of("coach", code)
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_mode & 0o777 == 0o640
         foreign = {number for number, _, squad, _ in WEEK if squad != code} & {"SHA900901", "SHA900903"}
         assert not [number for number in foreign if NAMES[number].encode() in path.read_bytes()]
 

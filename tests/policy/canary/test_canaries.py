@@ -113,12 +113,12 @@ def test_no_canary_in_the_state_folder(ran, searched):
 
 
 def test_a_name_stands_in_the_file_of_the_own_squad_only(ran, searched):
-    """The one place where a name is written, which only its owner may open; no mask of it stands beside."""
+    """The one place where a name is written, which only its owner and the owner's group may open; no mask of it stands beside."""
     files = {path.stem: searched.file(path) for path in sorted((ran.home / "serving").glob("coach_*.duckdb"))}
     assert len(files) == 6
     assert {name for name, found in files.items() if "name" in found.found} == {"coach_SQ01"}
     assert "masked_name" not in files["coach_SQ01"].found
-    assert {path.stat().st_mode & 0o777 for path in (ran.home / "serving").glob("coach_*.duckdb")} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (ran.home / "serving").glob("coach_*.duckdb")} == {0o640}
 
 
 def test_a_name_is_found_where_the_row_scope_fails(spare, searched):
