@@ -102,15 +102,19 @@ def district(base_url: str, user: str, password: str, code: str) -> Door:
 
 
 def coach(base_url: str, user: str, password: str, code: str) -> Door:
-    """As coach: the squad's dashboard answers, every row is of the own squad, and the city's dashboard stays closed."""
+    """As coach: the squad's dashboard answers, every row is of the own squad, its members stand there by name, and the city's
+    dashboard stays closed."""
     session = Superset(base_url, user, password)
     answers = _dashboard(session, "coach")
     squads = set(re.findall(r'"squad_code": "(\w+)"', answers.text))
     closed = session.http.get("/api/v1/dashboard/cockpit").status_code in (403, 404)
     note = answers.note + ("" if closed else "；全市驾驶舱没有关闭")
     note += f"；出现他队代码 {sorted(squads - {code})}" if squads - {code} else ""
-    ok = answers.charts >= 5 and answers.rows > 0 and not answers.broken and not answers.empty
-    return Door("本队训练（中长跑队教练）", ok and closed and squads == {code}, answers.charts, note)
+    names = re.findall(r'"athlete_name": "([^"]*)"', answers.text)
+    masked = sum("*" in name for name in names)
+    note += f"；{masked} 个姓名仍遮蔽" if masked else f"；{len(set(names))} 名队员具名"
+    ok = names and not masked and answers.charts >= 5 and answers.rows > 0 and not answers.broken and not answers.empty
+    return Door("本队训练（中长跑队教练）", bool(ok) and closed and squads == {code}, answers.charts, note)
 
 
 DATALESS = {
