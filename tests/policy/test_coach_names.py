@@ -53,16 +53,31 @@ def roster(folder: Path, day: str, people: tuple = WEEK) -> None:
     ledger.set_checked_version("dim_squad_member", tables.replace_table("dim_squad_member", members), "test")
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def first_week(tmp_path_factory):
+    """A state folder that has taken one roster in; each test works on a copy."""
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        environment(patch, folder)
+        keys.ensure()
+        publish.publish_reference()
+        roster(folder / "in", "2026-11-16")
+    return folder
+
+
+def environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
     for name in ("LAKE_ROOT", "TIYU_LEDGER_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TIYU_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TIYU_TODAY", "2026-11-20")
-    monkeypatch.setenv("TIYU_AS_OF", "2026-11-20T12:00:00+08:00")
-    keys.ensure()
-    publish.publish_reference()
-    roster(tmp_path / "in", "2026-11-16")
+        patch.delenv(name, raising=False)
+    patch.setenv("TIYU_HOME", str(folder / "home"))
+    patch.setenv("TIYU_TODAY", "2026-11-20")
+    patch.setenv("TIYU_AS_OF", "2026-11-20T12:00:00+08:00")
+
+
+@pytest.fixture
+def home(first_week, tmp_path, monkeypatch):
+    for name in ("home", "in"):
+        shutil.copytree(first_week / name, tmp_path / name)
+    environment(monkeypatch, tmp_path)
     return tmp_path
 
 

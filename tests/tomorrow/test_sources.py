@@ -1,4 +1,4 @@
-"""A sample of ``make test-tomorrow`` that costs seconds: what two days bring into ODS is what one delivery of both brings."""
+"""What two days bring into ODS is what one delivery of both brings, for every source."""
 
 from __future__ import annotations
 
