@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 EVERY = sorted(path for path in pages.FOLDER.glob("*.md") if path.name != "README.md")
 #: Carried out by `make test`; all of them by `make test-how-to` (TIYU_HOW_TO=all), because each takes half a minute.
-SAMPLE = {"new_source_in_15_minutes.md", "change_grade.md"}
+SAMPLE = {"new_source_in_15_minutes.md"}
 PAGES = [path for path in EVERY if path.name in SAMPLE or os.environ.get("TIYU_HOW_TO") == "all"]
 #: A declaration takes at most three files; this one is code.
 CODE = {"add_connector.md"}
