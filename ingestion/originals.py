@@ -8,6 +8,8 @@ are those that the lake holds, so an object that reads differently today gives n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -38,8 +40,11 @@ def originals(resource: str, column: str, by: str, persons: Sequence[str]) -> pl
         )  # fmt: skip
     where = _places(contract, value, person, persons)
     found = [pl.DataFrame(schema=SCHEMA)]
+    objects = {item["sha256"]: item for item in ledger.objects_of(contract.id)}
+    as_of = {batch["batch_id"]: batch["as_of_at"] for batch in ledger.batches(contract.id)}
     for (sha256,), wanted in where.group_by("_source_object", maintain_order=True):
-        found += _read(contract, value, person, str(sha256), wanted)
+        if (entry := objects.get(sha256)) is not None:
+            found += _read(contract, value, person, entry, as_of[entry["batch_id"]], wanted)
     return pl.concat(found)
 
 
@@ -64,15 +69,17 @@ def _places(contract: Contract, value: PropertySpec, person: PropertySpec, perso
 
 
 def _read(
-    contract: Contract, value: PropertySpec, person: PropertySpec, sha256: str, wanted: pl.DataFrame
+    contract: Contract,
+    value: PropertySpec,
+    person: PropertySpec,
+    entry: dict[str, Any],
+    as_of: datetime | None,
+    wanted: pl.DataFrame,
 ) -> Iterator[pl.DataFrame]:
-    """The values of the wanted records of one object; none of an object that cannot be read any more."""
-    entry = next((item for item in ledger.objects_of(contract.id) if item["sha256"] == sha256), None)
-    if entry is None:
-        return
-    batch = next(row for row in ledger.batches(contract.id) if row["batch_id"] == entry["batch_id"])
+    """The values of the wanted records of one object (`entry` of the ledger), corrected as they were when the batch came in;
+    none of an object that cannot be read any more."""
     try:
-        plain = [(sha256, entry["name"], archive.read_object(contract.id, sha256))]
+        plain = [(entry["sha256"], entry["name"], archive.read_object(contract.id, entry["sha256"]))]
     except TiyuError as error:
         if error.code not in archive.DAMAGED:
             raise
@@ -84,7 +91,7 @@ def _read(
             if delivered is None or delivered.num_rows == 0:
                 continue
             split.type_rows(con, contract.root, delivered)
-            corrections.apply(con, contract.root, batch["as_of_at"])
+            corrections.apply(con, contract.root, as_of)
             yield _same(con, value, person, wanted)
     finally:
         con.close()

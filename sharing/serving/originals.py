@@ -7,6 +7,7 @@ asked for is kept in a temporary table of a connection that does not spill, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
@@ -16,14 +17,15 @@ from lake.query import quote_literal, quote_name
 from sharing.serving import policy
 from sharing.serving.policy import Audience, Column
 
+if TYPE_CHECKING:
+    from sharing.serving.publish import Plan
+
 #: Source, masked column, column of the person's token, tokens → frame (token, value) of those that can be read again.
 Recall = Callable[[str, str, str, Sequence[str]], pl.DataFrame]
-#: Table of the lake, its columns shown as originals, SELECT of the rows to be written, names of its stored columns.
-Wanted = tuple[str, list[Column], str, set[str]]
 
 
 def load(
-    con: duckdb.DuckDBPyConnection, who: Audience, wanted: Sequence[Wanted], recall: Recall | None
+    con: duckdb.DuckDBPyConnection, who: Audience, sources: list[tuple[Plan, str]], recall: Recall | None
 ) -> tuple[int, int]:
     """Make the temporary table `originals` (kind, token, value) for the persons in the rows to be written; returns how many
     values could be read again and how many could not, whose masked spelling is shown.
@@ -32,13 +34,13 @@ def load(
     """
     con.execute("CREATE OR REPLACE TEMP TABLE originals (kind VARCHAR, token VARCHAR, value VARCHAR)")
     persons: dict[str, list[str]] = {}
-    for table, columns, rows, stored in wanted:
-        for kind in sorted({kind_of(column) for column in columns}):
+    for plan, rows in sources:
+        for kind in sorted({kind_of(column) for column, treatment in plan.shown if treatment == "original"}):
             by = who.originals[kind].by
-            if by not in stored:
+            if by not in plan.types:
                 raise TiyuError(
                     "TIYU-SRV-0005", "策略按某列认人，但表中没有这一列", "修改 catalog/policy 中该受众的 originals，或为该表补上这一列", EXIT_INTERNAL,
-                    table=table, column=by,
+                    table=plan.table, column=by,
                 )  # fmt: skip
             persons.setdefault(kind, []).append(f"SELECT {quote_name(by)} AS token FROM ({rows}) AS t")
     known = unknown = 0
@@ -78,4 +80,4 @@ def shown(who: Audience, column: Column, alias: str) -> tuple[str, str]:
     return join, f"coalesce({alias}.value, src.{name}) AS {name}"
 
 
-__all__ = ["Recall", "Wanted", "kind_of", "load", "shown"]
+__all__ = ["Recall", "kind_of", "load", "shown"]

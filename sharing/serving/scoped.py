@@ -139,15 +139,10 @@ def _stage(
     """Read what changed, once for all scopes; also how many of these rows belong to no declared scope, per table."""
     assert who.scope is not None
     work = [(p, change) for p in plans if (change := publish._changed_rows(p, before.get(p.table))) is not None]
-    publish._load_tokens(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
-    general.redacted = publish._load_texts(con, name, [(plan, rows) for plan, (rows, _) in work if rows])
-    if who.originals:
-        wanted = [
-            (plan.table, columns, rows, set(plan.types))
-            for plan, (rows, _) in work
-            if rows and (columns := [column for column, treatment in plan.shown if treatment == "original"])
-        ]
-        general.recalled, general.unrecalled = originals.load(con, who, wanted, recall)
+    sources = [(plan, rows) for plan, (rows, _) in work if rows]
+    publish._load_tokens(con, name, sources)
+    general.redacted = publish._load_texts(con, name, sources)
+    general.recalled, general.unrecalled = originals.load(con, who, sources, recall)
     staged, unscoped = [], {}
     for plan, (rows, deletions) in work:
         if not rows:

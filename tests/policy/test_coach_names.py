@@ -8,9 +8,11 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
-from catalog import policy, publish
+from catalog import check, policy, publish
 from catalog.policy import replaced
+from cli import main
 from ingestion import archive
 from ingestion.originals import originals
 from ingestion.run import ingest
@@ -276,6 +278,32 @@ def test_a_table_that_does_not_say_whose_name_it_is_is_refused(home):
     with pytest.raises(TiyuError) as caught:
         cut()
     assert caught.value.code == "TIYU-SRV-0005"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("source", "training.nobody", "athlete_name"),
+        ("column", "squad_code", "squad_code"),
+        ("column", "nothing", "nothing"),
+        ("by", "squad_code", "squad_code"),
+        ("by", "nothing", "nothing"),
+    ],
+)
+def test_the_catalogue_check_follows_the_policy_to_the_contract(field, value, words):
+    assert check.run(only=["policy"]).examined["policy_originals"] == 1
+    with replaced(changed((f"audiences.coach.originals.name.{field}", value))):
+        problems = check.run(only=["policy"]).problems
+    assert {problem.code for problem in problems} == {"policy_original"}
+    assert any(words in problem.message_zh for problem in problems)
+
+
+def test_the_command_says_how_many_names_could_not_be_read(home):
+    (sealed,) = (home / "home" / "archive").rglob(f"{ledger.objects_of('training.athlete')[0]['sha256']}*")
+    sealed.unlink()
+    answer = CliRunner().invoke(main.build_app(), ["serve"])
+    assert answer.exit_code == 0, answer.output
+    assert "4 个姓名未能从归档读回" in answer.output
 
 
 def test_every_audience_but_the_coach_is_asked_without_names():

@@ -285,6 +285,16 @@ def test_a_district_s_queries_show_the_district_and_the_city_only_as_comparison(
         assert {tile["city_text"] for tile in rows(connection, "kpi_card")} == {""}
 
 
+def test_only_a_dashboard_of_named_persons_has_no_cross_filters():
+    """A clicked value is kept on the server, and a name must not be."""
+    built = assets.build()
+    allowed = {
+        dashboard.slug: yaml.safe_load(built[f"dashboards/{dashboard.slug}.yaml"])["metadata"]["cross_filters_enabled"]
+        for dashboard in assets.dashboards()
+    }
+    assert allowed == {"cockpit": True, "district": True, "coach": False}
+
+
 def test_a_district_s_pages_compare_no_districts():
     titles = [chart.title for chart in cockpit.DISTRICT.charts()]
     assert not any("各区" in title for title in titles)
