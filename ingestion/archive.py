@@ -27,6 +27,9 @@ DAMAGED = ("TIYU-ARC-0001", "TIYU-ARC-0002")
 """Codes that blame one object."""
 REMEDY = envelope.REMEDY
 _HASHED_ASIDE = 256 * 1024
+_OWN_MOST = 4_096
+_own: dict[tuple[str, str], bytes] = {}
+"""How the objects begin that this process sealed itself, and therefore hashed (`envelope.seal`)."""
 _SYNCED_SINGLY = 16
 
 
@@ -96,7 +99,7 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
         keys.confirm(settings().archive_root)
         reader = _HashingReader(stream)
         with open(partial, "xb") as target:
-            envelope.seal(reader, target)  # type: ignore[arg-type]
+            beginning = envelope.seal(reader, target)  # type: ignore[arg-type]
         sha256 = reader.hexdigest()
         final = object_path(resource, sha256)
         was_present = final.exists()
@@ -107,11 +110,29 @@ def store(resource: str, stream: BinaryIO) -> StoredObject:
             if was_present:
                 os.replace(final, final.with_suffix(".damaged"))
             os.replace(partial, final)
+            _remember(resource, sha256, beginning)
         return StoredObject(sha256, reader.size, was_present)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise unwritable(error) from error
+
+
+def _remember(resource: str, sha256: str, beginning: bytes) -> None:
+    while len(_own) >= _OWN_MOST:
+        del _own[next(iter(_own))]
+    _own[resource, sha256] = beginning
+
+
+def _is_own(resource: str, sha256: str, file: BinaryIO) -> bool:
+    """Whether a stored object, open at its start, is the one that this process sealed under this name: what opens then is
+    what was hashed."""
+    beginning = _own.get((resource, sha256))
+    if beginning is None:
+        return False
+    found = file.read(len(beginning))
+    file.seek(0)
+    return found == beginning
 
 
 def unwritable(error: OSError) -> TiyuError:
@@ -201,23 +222,33 @@ def clean_partials(resource: str) -> int:
 
 def open_object(resource: str, sha256: str) -> BinaryIO:
     """The plain bytes of an object as a stream; raises TIYU-ARC-0001 (missing), TIYU-ARC-0002 (damaged) or TIYU-KEY-000x."""
-    path = object_path(resource, sha256)
+    return envelope.open_sealed(_open_file(resource, sha256), f"{resource}/{sha256}")
+
+
+def _open_file(resource: str, sha256: str) -> BinaryIO:
     require()
     keys.confirm(settings().archive_root)
     try:
-        file = open(path, "rb")  # noqa: SIM115 - the stream owns it
+        return open(object_path(resource, sha256), "rb")
     except FileNotFoundError:
         raise TiyuError(
             "TIYU-ARC-0001", "归档中找不到该对象", REMEDY, EXIT_UNAVAILABLE, resource=resource, object=sha256
         ) from None
-    return envelope.open_sealed(file, f"{resource}/{sha256}")
+
+
+def _open_verified(resource: str, sha256: str) -> tuple[BinaryIO, bool]:
+    """An object as a stream, and whether it is known already to be what its name says."""
+    file = _open_file(resource, sha256)
+    is_own = _is_own(resource, sha256, file)
+    return envelope.open_sealed(file, f"{resource}/{sha256}"), is_own
 
 
 def read_object(resource: str, sha256: str) -> bytes:
     """The plain bytes, verified against the name; raises TIYU-ARC-0001/0002."""
-    with open_object(resource, sha256) as stream:
+    stream, is_verified = _open_verified(resource, sha256)
+    with stream:
         data = stream.read()
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if not is_verified and hashlib.sha256(data).hexdigest() != sha256:
         raise other_content(resource, sha256)
     return data
 
@@ -225,11 +256,12 @@ def read_object(resource: str, sha256: str) -> bytes:
 def read_pieces(resource: str, sha256: str, piece_bytes: int) -> Iterator[bytes]:
     """The same bytes piece by piece, for an object too large to hold. That its content is what its name says is known
     only after the last piece: a caller undoes what it made of the others when this raises TIYU-ARC-0001/0002."""
-    with open_object(resource, sha256) as stream:
-        reader = _HashingReader(stream)
+    stream, is_verified = _open_verified(resource, sha256)
+    with stream:
+        reader = stream if is_verified else _HashingReader(stream)
         while piece := reader.read(piece_bytes):
             yield piece
-    if reader.hexdigest() != sha256:
+    if isinstance(reader, _HashingReader) and reader.hexdigest() != sha256:
         raise other_content(resource, sha256)
 
 

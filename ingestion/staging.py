@@ -3,7 +3,7 @@
 Rows arrive chunk by chunk with their identifiers already tokens. A small batch stays in memory. When enough rows of a date
 have gathered they are freed of duplicates and written to the date's data file, beside what the caller does, in
 ``{home}/tmp/staging/{resource}``; the commit moves the files into the table. What is kept of a written row is a hash of its
-key, in a DuckDB that may spill: a number, nothing of the row.
+key (`ingestion.key_hashes`).
 
 Which rows are duplicates is always decided by `ingestion.dedup` on the rows themselves; the hashes only tell which rows
 need not be looked at.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,6 +29,7 @@ import pyarrow.compute as pc
 from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
+from ingestion.key_hashes import KEY, RECORD_NO, SEQ, KeyHashes
 from lake import data_files, query, tables
 from lake.arrow import joined, plain
 from lake.settings import settings
@@ -41,9 +41,7 @@ GROUP_BYTES = 16 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
 MOST_OPEN = 64
 """Files that are written at once; each holds some two megabytes beside its rows."""
-KEY, SEQ = "_key", "_seq"
 _ALL = 1 << 62
-_SEEN_BYTES = 64 * 1024 * 1024
 _Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
 _ORIGIN = ("_source_object", "_record_no")
 
@@ -98,7 +96,8 @@ class Staging:
         # where the date is no part of the key, a stored row of any date of the batch may be repeated, and its dates are
         # known only when all rows are there
         held_bytes = HELD_BYTES if held_bytes is None else held_bytes
-        self._held_bytes = held_bytes if obj.part_date in obj.dedup else _ALL
+        self._by_date = obj.part_date in obj.dedup and held_bytes < _ALL
+        self._held_bytes = held_bytes if self._by_date else _ALL
         self._group_bytes = min(GROUP_BYTES, self._held_bytes) if self._held_bytes < _ALL else _ALL
         self._folder = settings().home / "tmp" / "staging" / resource / uuid.uuid4().hex
         self._pending: dict[date, list[pa.Table]] = {}
@@ -109,12 +108,11 @@ class Staging:
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
         self._con = query.connect(memory_limit="128MB", threads=1)
-        self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, _record_no bigint, part_date date)")
+        self._hashes = KeyHashes(self._con)
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
         self._looks = False
         self._stored_days: set[date] = set()
-        self._seen: OrderedDict[date | None, _Seen] = OrderedDict()
         self._repeated: list[pa.Array] = []
         self._keys = ", ".join(quote_name(name) for name in obj.dedup)
 
@@ -149,7 +147,7 @@ class Staging:
         for day, parts in list(self._pending.items()):
             self._pending[day] = [part.filter(_of_others(part, sha256)) for part in parts]
             self._pending_bytes[day] = sum(part.nbytes for part in self._pending[day])
-        self._con.execute(f"delete from keys where {SEQ} = {self._order[sha256]}")
+        self._hashes.forget_object(self._order[sha256])
         for frames in (self._verdicts.duplicates, self._verdicts.conflicts):
             frames[:] = [frame.filter(pl.col("_source_object") != sha256) for frame in frames]
         for file in [item for item in self._files if item.objects[sha256]]:
@@ -228,7 +226,7 @@ class Staging:
                 self._close(next(iter(self._open.values())))  # the one that was not written to for longest
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{uuid.uuid4().hex}.parquet"
-            file = _File(day, data_files.DataFileWriter(path, ("part_date",)))
+            file = _File(day, data_files.DataFileWriter(path, ("part_date",), ("_record_no",)))
             self._files.append(file)
         self._open[day] = file
         file.objects.update(_counts_in(rows))
@@ -284,37 +282,12 @@ class Staging:
 
     def _note_repeated(self, rows: pa.Table) -> None:
         """Put the keys of new rows to those of the batch, and remember which of them there was before."""
-        keys = rows[KEY].to_numpy()
-        again = _repeated_within(keys)
-        by_date = self._held_bytes < _ALL  # then the same key has the same date
-        for day in pc.unique(rows["part_date"]).to_pylist() if by_date else [None]:
-            own = keys if day is None else keys[pc.equal(rows["part_date"], day).to_numpy()]
-            again = np.concatenate([again, self._came_before(own, day)])
-        if len(again):
-            self._repeated.append(pa.array(again))
-        self._con.register("_incoming", rows.select([KEY, SEQ, "_record_no", "part_date"]))
-        self._con.execute("insert into keys from _incoming")
-        self._con.unregister("_incoming")
-
-    def _came_before(self, keys: npt.NDArray[np.uint64], day: date | None) -> npt.NDArray[np.uint64]:
-        """Those of the keys, all of one date, that the batch had before; from now on it has all of them."""
-        seen = self._seen.pop(day, None) or _Seen()
-        self._seen[day] = seen  # the last one
-        maybe = np.unique(keys[seen.maybe(keys)])
-        seen.add(keys)
-        while sum(item.size for item in self._seen.values()) > _SEEN_BYTES and len(self._seen) > 1:
-            oldest = next(item for item in self._seen.values() if item.size or item is seen)
-            if oldest is seen:
-                break
-            oldest.forget()
-        if not len(maybe):
-            return maybe
-        self._con.register("_maybe", pa.table({KEY: pa.array(maybe)}))
-        there = "keys" if day is None else f"(select * from keys where part_date = date {quote_literal(str(day))})"
-        found = self._con.execute(f"select distinct {KEY} from {there} as k semi join _maybe using ({KEY})")
-        repeated = found.to_arrow_table()[KEY].to_numpy()
-        self._con.unregister("_maybe")
-        return repeated
+        places = rows.select([KEY, SEQ, RECORD_NO])
+        for day in pc.unique(rows["part_date"]).to_pylist() if self._by_date else [None]:
+            own = places if day is None else places.filter(pc.equal(rows["part_date"], pa.scalar(day, pa.date32())))
+            again = self._hashes.add(day, own)
+            if len(again):
+                self._repeated.append(pa.array(again))
 
     def _suspects(self, rows: pa.Table) -> pa.Array:
         """Key hashes of rows that occur more than once in the batch so far, or in the dates of the table."""
@@ -350,17 +323,11 @@ class Staging:
 
     def _firsts(self, looked_at: pa.Table) -> list[pa.Table]:
         """The first record of each of the keys looked at, where it is not among the rows looked at but in memory or in a file."""
-        self._con.register("_looked_at", looked_at.select([KEY, SEQ, "_record_no"]))
         first, last = pc.min_max(looked_at["part_date"]).as_py().values()
-        where = "keys"
-        if first == last and self._held_bytes < _ALL:
-            where = f"(select * from keys where part_date = date {quote_literal(str(first))})"
-        there = self._con.execute(
-            f"with firsts as (select {KEY}, min(({SEQ}, _record_no)) as f from {where} as k semi join _looked_at using ({KEY}) group by {KEY})"
-            f" select {KEY}, struct_extract(f, 1), struct_extract(f, 2) from firsts"
-            f" where f not in (select ({SEQ}, _record_no) from _looked_at)"
-        ).fetchall()
-        self._con.unregister("_looked_at")
+        day = first if first == last and self._by_date else None
+        firsts = self._hashes.first_places(day, pc.unique(looked_at[KEY]))
+        mine = pl.DataFrame(looked_at.select([SEQ, RECORD_NO]))
+        there = firsts.join(mine, on=[SEQ, RECORD_NO], how="anti").rows()
         if not there:
             return []
         elsewhere = pa.array([key for key, _, _ in there], pa.uint64())
@@ -372,45 +339,6 @@ class Staging:
             rows = self._numbered(data_files.read(self._closed(file)).drop_columns(["_batch_id", "_ingested_at"]))
             found.append(rows.filter(pc.is_in(rows[KEY], elsewhere)).select(looked_at.column_names))
         return [part for part in found if part.num_rows]
-
-
-class _Seen:
-    """Which key hashes may have come before: a byte for each of many slots, in doubt yes, never a wrong no."""
-
-    _FIRST, _MOST = 1 << 16, 1 << 26
-
-    def __init__(self) -> None:
-        self._slots: npt.NDArray[np.bool_] | None = np.zeros(self._FIRST, dtype=bool)
-        self._count = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return 0 if self._slots is None else len(self._slots)
-
-    def maybe(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        if self._slots is None:
-            return np.ones(len(keys), dtype=bool)
-        return self._slots[keys & np.uint64(len(self._slots) - 1)]
-
-    def add(self, keys: npt.NDArray[np.uint64]) -> None:
-        if self._slots is None:
-            return
-        self._count += len(keys)
-        while self._count * 8 > len(self._slots) < self._MOST:
-            # what a slot says holds for both that it becomes
-            self._slots = np.concatenate([self._slots, self._slots])
-        self._slots[keys & np.uint64(len(self._slots) - 1)] = True
-
-    def forget(self) -> None:
-        """Hold nothing any more: from now on the answer is yes."""
-        self._slots = None
-
-
-def _repeated_within(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Each key that occurs more than once among these."""
-    ordered = np.sort(keys)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def _span(rows: pa.Table) -> _Span:

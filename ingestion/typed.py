@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from catalog import types
 from catalog.contracts import ObjectSpec, PropertySpec
 from ingestion import conversion
+from ingestion.decoders.numbers import folded
 
-_SAMPLE = 4_096
 _PLAIN = {"DOUBLE": pl.Float64, "INTEGER": pl.Int32, "BIGINT": pl.Int64}
 
 
@@ -85,21 +85,21 @@ def typed_columns(
         if source not in delivered.column_names:
             columns[prop.raw_name] = pa.nulls(delivered.num_rows, _arrow_type(prop))
             continue
-        if not pa.types.is_string(delivered.schema.field(source).type) and source in numbers:
+        if pa.types.is_primitive(delivered.schema.field(source).type) and source in numbers:
             columns[prop.raw_name] = delivered[source].combine_chunks()
             continue
         texts = _whole(delivered[source])
         if source not in encoded:
-            encoded[source] = _encoded(texts)
-        folded = encoded[source]
-        if folded is not None:
+            encoded[source] = texts if pa.types.is_dictionary(texts.type) else folded(texts)
+        once = encoded[source]
+        if once is not None:
             values, wrong = memo.look_up(
-                f"typed {prop.name}", folded.dictionary, partial(_converted_and_wrong, con, prop)
+                f"typed {prop.name}", once.dictionary, partial(_converted_and_wrong, con, prop)
             )
             is_text = pa.types.is_string(values.type) and not values.null_count
-            few[prop.raw_name] = pa.DictionaryArray.from_arrays(folded.indices, values)
-            columns[prop.raw_name] = few[prop.raw_name] if is_text else values.take(folded.indices)
-            where = pc.fill_null(wrong.take(folded.indices), False) if pc.any(wrong).as_py() else None
+            few[prop.raw_name] = pa.DictionaryArray.from_arrays(once.indices, values)
+            columns[prop.raw_name] = few[prop.raw_name] if is_text else values.take(once.indices)
+            where = pc.fill_null(wrong.take(once.indices), False) if pc.any(wrong).as_py() else None
         else:
             values = _read_plain(con, prop, texts)
             columns[prop.raw_name] = _converted(con, prop, texts) if values is None else values
@@ -125,15 +125,7 @@ def _arrow_type(prop: PropertySpec) -> pa.DataType:
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
-    return array.cast(pa.string()) if not pa.types.is_string(array.type) else array
-
-
-def _encoded(texts: pa.Array) -> pa.DictionaryArray | None:
-    """The texts with each distinct one once, or None where they are mostly different."""
-    sample = texts.slice(0, _SAMPLE)
-    if len(sample) > 64 and len(pc.unique(sample)) > len(sample) // 4:
-        return None
-    return texts.dictionary_encode()
+    return array if pa.types.is_string(array.type) or pa.types.is_dictionary(array.type) else array.cast(pa.string())
 
 
 def _evaluate(con: duckdb.DuckDBPyConnection, prop: PropertySpec, texts: pa.Array, sql: str) -> pa.Array:

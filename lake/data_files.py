@@ -37,11 +37,12 @@ class DataFileWriter:
     """Writes a data file part by part, each a row group; :meth:`close` gives the file.
 
     The parts are rows of one partition with the same columns; the partition columns are in the file's place, not in it.
-    A text column may be a dictionary in one part and plain in another.
+    A text column may be a dictionary in one part and plain in another. ``rising``: whole numbers that go up from row to row,
+    written as differences; all others are written as a dictionary as long as that is small.
     """
 
-    def __init__(self, path: Path, partition_by: tuple[str, ...]):
-        self._path, self._partition_by = path, partition_by
+    def __init__(self, path: Path, partition_by: tuple[str, ...], rising: tuple[str, ...] = ()):
+        self._path, self._partition_by, self._rising = path, partition_by, rising
         self._partition: dict[str, str | None] = {}
         self._writer: pq.ParquetWriter | None = None
         self._bounds = _Bounds()
@@ -55,13 +56,13 @@ class DataFileWriter:
                 raise ValueError(f"{len(values)} values of {column} in one part, or another than before")
         content = rows.drop_columns(list(self._partition_by))
         if self._writer is None:
-            texts = [f.name for f in content.schema if pa.types.is_string(f.type) or pa.types.is_dictionary(f.type)]
             self._writer = pq.ParquetWriter(
                 self._path,
                 content.schema,
                 compression="zstd",
                 compression_level=COMPRESSION_LEVEL,
-                use_dictionary=texts,
+                use_dictionary=[name for name in content.column_names if name not in self._rising],
+                column_encoding=dict.fromkeys(self._rising, "DELTA_BINARY_PACKED"),
                 store_schema=False,
             )
         self._bounds.add(content)

@@ -53,7 +53,7 @@ from ingestion.decoders.lines import (
     undecodable,
 )
 from ingestion.decoders.ndjson import with_origin
-from ingestion.decoders.numbers import ARROW, as_text, is_finite
+from ingestion.decoders.numbers import ARROW, is_finite, together
 from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
 
@@ -255,9 +255,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
 
     counts = np.bincount(records.object_no[data], minlength=len(objects))
     root_counts = {sha: int(counts[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
-    if len({str(table.schema) for table in tables}) > 1:  # some of them could not be read with numbers as numbers
-        tables = [as_text(table, (RECORD_NO, SOURCE_OBJECT)) for table in tables]
-    rows = pa.concat_tables(tables) if tables else empty_table(layout.fields)
+    rows = together(tables, (RECORD_NO, SOURCE_OBJECT)) if tables else empty_table(layout.fields)
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
 

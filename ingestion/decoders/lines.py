@@ -158,7 +158,9 @@ def _places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
 
 def count_lines(content: bytes) -> int:
     """Line ends; where they are many, faster than to look for each."""
-    return int(np.count_nonzero(np.frombuffer(content, dtype=np.uint8) == 10))
+    data = np.frombuffer(content, dtype=np.uint8)
+    blocks = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
+    return sum(int(np.count_nonzero(block == 10)) for block in blocks)
 
 
 def _last_end(piece: bytes, quote: bytes | None, before: int, anywhere: bool) -> int:

@@ -7,7 +7,9 @@ value of the chunk is one that both understand alike. A decoder that sees any ot
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ import pyarrow.compute as pc
 
 ARROW = {"DOUBLE": pa.float64(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
 _IN_VAIN = 4
+_SAMPLE = 4_096
+Places: TypeAlias = npt.NDArray[np.int64]
 _NUMBER_LIKE = r"^(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:-?nan|-?inf|-?infinity))$"
 """How a JSON number, or what a lenient reader takes for one, looks when it has become a text."""
 
@@ -45,36 +49,67 @@ class Values:
     texts: int
 
 
-_BLOCK, _AHEAD = 128 * 1024, 3
+_BLOCK = 128 * 1024
 _QUOTE, _COLON, _COMMA, _CLOSE = b'":,}'
 _MINUS, _ZERO, _NULL, _TRUE, _FALSE = b"-0ntf"
 
 
-def count_values(raw: bytes) -> Values | None:
-    """Count the values of flat JSON objects; None where their form leaves a doubt: a backslash, anything nested, a blank
-    before a colon, several behind one, a comma or blank before a closing bracket."""
+def count_values(raw: bytes, ends: npt.NDArray[np.int64]) -> Values | None:
+    """Count the values of flat JSON objects, each a line that ends before one of ``ends``; None where their form leaves a
+    doubt: a backslash, anything nested, a blank before a colon, several behind one, a comma or blank before the last bracket.
+
+    What stands in texts may be counted, too, never the other way round.
+    """
     if not raw or b"\\" in raw:
         return None
     data = np.frombuffer(raw, dtype=np.uint8)
+    if not _close_well(data, ends):
+        return None
+    has_blanks = any(blank in raw for blank in (b" ", b"\t", b"\r"))
     members = in_texts = 0
-    for start in range(0, len(data), _BLOCK):  # blocks that fit into the processor's cache, each with its surroundings
-        block = data[max(0, start - 1) : start + _BLOCK + _AHEAD]
-        before, here = block[:-1], block[1:]
-        is_colon, is_blank = here == _COLON, before <= 32
-        if (is_blank & is_colon).any() or ((is_blank | (before == _COMMA)) & (here == _CLOSE)).any():
-            return None
-        own = min(_BLOCK, len(data) - start) - (start == 0)  # what is behind belongs to the next block
-        at = np.flatnonzero(((before == _QUOTE) & is_colon)[:own]) + 2
-        value = block[np.minimum(at, len(block) - 1)]
-        if (value == 32).any():
-            value = np.where(value == 32, block[np.minimum(at + 1, len(block) - 1)], value)
-        is_text = (value == _QUOTE) | (value == _TRUE) | (value == _FALSE)
-        is_number = ((value - _ZERO) <= 9) | (value == _MINUS) | (value == _NULL)
-        if not (is_text | is_number).all():
-            return None
-        members += len(at)
-        in_texts += int(np.count_nonzero(is_text))
+    for start in range(0, len(data), _BLOCK):  # blocks that fit into the processor's cache
+        own = min(_BLOCK, len(data) - start)
+        block = data[start : start + own + 1]
+        is_quote, is_colon = block == _QUOTE, block == _COLON
+        members += int(np.count_nonzero(is_quote[:-1] & is_colon[1:]))
+        in_texts += int(np.count_nonzero(is_colon[:-1] & is_quote[1:]))
+        words = is_colon[:-1] & (block >= 64)[1:]
+        if words.any():
+            at = start + np.flatnonzero(words)
+            found = _texts_among(data, at, at + 1)
+            if found is None:
+                return None
+            in_texts += found
+        if has_blanks:
+            is_blank = block <= 32
+            if (is_blank[:-1] & is_colon[1:]).any():
+                return None
+            at = start + np.flatnonzero(is_colon[:-1] & is_blank[1:])
+            found = _texts_among(data, at, at + 2)
+            if found is None:
+                return None
+            in_texts += found
     return Values(members, in_texts)
+
+
+def _close_well(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> bool:
+    """Whether each line ends with a closing bracket, and no comma or blank before it."""
+    last = ends - 2  # before the line feed
+    if len(last) and last.min() < 2:
+        return False
+    last = last - (data[last] == 13)
+    before = data[last - 1]
+    return bool(((data[last] == _CLOSE) & (before != _COMMA) & (before > 32)).all())
+
+
+def _texts_among(data: npt.NDArray[np.uint8], colons: Places, values: Places) -> int | None:
+    """How many of the values behind colons are a text, true or false; None where one is neither that nor a number nor null. A
+    colon without a quote before it stands in a text."""
+    of_member = data[np.maximum(colons - 1, 0)] == _QUOTE
+    value = data[np.minimum(values[of_member], len(data) - 1)]
+    is_text = (value == _QUOTE) | (value == _TRUE) | (value == _FALSE)
+    is_number = ((value - _ZERO) <= 9) | (value == _MINUS) | (value == _NULL)
+    return int(np.count_nonzero(is_text)) if (is_text | is_number).all() else None
 
 
 def whole(values: pa.ChunkedArray, kind: str) -> pa.Array | None:
@@ -99,13 +134,18 @@ def is_finite(column: pa.ChunkedArray) -> bool:
     return pc.all(pc.is_finite(column)).as_py() is not False
 
 
-def look_like_numbers(column: pa.ChunkedArray) -> bool:
-    """Whether any text of a column could have been a number in JSON."""
-    array = column.combine_chunks()
-    sample = array.slice(0, 4_096)
+def folded(array: pa.Array) -> pa.DictionaryArray | None:
+    """Texts with each distinct one once; None where they are mostly different."""
+    sample = array.slice(0, _SAMPLE)
     if len(sample) > 64 and len(pc.unique(sample)) > len(sample) // 4:
-        return bool(pc.any(pc.match_substring_regex(array, _NUMBER_LIKE)).as_py())
-    return bool(pc.any(pc.match_substring_regex(pc.unique(array), _NUMBER_LIKE)).as_py())
+        return None
+    return array.dictionary_encode()
+
+
+def look_like_numbers(texts: pa.Array) -> bool:
+    """Whether any of the texts could have been a number in JSON."""
+    distinct = texts.dictionary if pa.types.is_dictionary(texts.type) else texts
+    return bool(pc.any(pc.match_substring_regex(distinct, _NUMBER_LIKE)).as_py())
 
 
 def as_text(rows: pa.Table, own: tuple[str, ...]) -> pa.Table:
@@ -115,3 +155,10 @@ def as_text(rows: pa.Table, own: tuple[str, ...]) -> pa.Table:
         for name, column in zip(rows.column_names, rows.columns, strict=True)
     ]
     return pa.table(columns, names=rows.column_names)
+
+
+def together(parts: Sequence[pa.Table], own: tuple[str, ...]) -> pa.Table:
+    """Rows of several readings as one table: as text, where some of them could not be read with numbers as numbers."""
+    if any(part.schema != parts[0].schema for part in parts):
+        parts = [as_text(part, own) for part in parts]
+    return pa.concat_tables(parts)

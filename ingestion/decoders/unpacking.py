@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders.base import RECORD_NO, Decoded, DecodeIssue, refusal
+from ingestion.decoders.base import ITEM_NO, RECORD_NO, SOURCE_OBJECT, Decoded, DecodeIssue, refusal
 from ingestion.decoders.container import Entry, is_gzip, is_zip, unpack
+from ingestion.decoders.numbers import together
 from lake.errors import TiyuError
 
 ENTRY_STRIDE = 1_000_000_000
@@ -123,5 +124,5 @@ def _together(parts: list[Decoded]) -> Decoded:
         refusals.update(part.refusals)
     issues = [issue for part in parts for issue in part.issues]
     unknown = {name: columns for part in parts for name, columns in part.unknown.items()}
-    joined = {name: pa.concat_tables(found) for name, found in tables.items()}
+    joined = {name: together(found, (RECORD_NO, SOURCE_OBJECT, ITEM_NO)) for name, found in tables.items()}
     return Decoded(joined, issues, sum(counts.values()), counts, refusals, unknown)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -61,7 +63,7 @@ def ended(con, kind: str, content: bytes, wanted: dict[str, str]) -> tuple[objec
     refused = {sha: error.code for sha, error in found.refusals.items()}
     if table is None or not table.num_rows:
         return ([], [], issues, refused, found.root_counts), 0
-    as_numbers = sum(not pa.types.is_string(table.schema.field(name).type) for name in KINDS)
+    as_numbers = sum(pa.types.is_primitive(table.schema.field(name).type) for name in KINDS)
     typed = typed_columns(con, CONTRACT.root, table)
     columns = {name: list(map(repr, column.to_pylist())) for name, column in typed.columns.items()}
     columns["no"] = list(map(repr, table["_record_no"].to_pylist()))
@@ -129,22 +131,29 @@ def test_plain_json_does_come_as_numbers(con):
 def test_blocks_do_not_hide_what_stands_across_them(monkeypatch, block):
     record = b'{"n":1,"t":"two","b":false}\n'
     monkeypatch.setattr(numbers, "_BLOCK", block)
-    assert numbers.count_values(record * 9) == numbers.Values(27, 18)
+    assert counted(record * 9) == numbers.Values(27, 18)
+    assert counted(record.replace(b":", b": ") * 9) == numbers.Values(27, 18)
+    assert counted(record.replace(b"two", "二：a:b".encode()) * 9) == numbers.Values(27, 18)
     for odd in (b'{"n":1,}', b'{"n" :1}', b'{"n":  1}', b'{"n":{}}', b'{"n":[]}', b'{"n":Infinity}', b'{"n":1 }'):
         for filler in range(12):
             raw = record * 3 + b'{"t":"' + b"x" * filler + b'"}\n' + odd + b"\n" + record
-            assert numbers.count_values(raw) is None, odd
+            assert counted(raw) is None, odd
+            assert counted(raw.replace(b"\n", b"\r\n")) is None, odd
+
+
+def counted(raw: bytes) -> numbers.Values | None:
+    return numbers.count_values(raw, np.flatnonzero(np.frombuffer(raw, np.uint8) == 10) + 1)
 
 
 def test_a_source_whose_numbers_are_not_plain_is_not_tried_for_ever(con, monkeypatch):
     tried: list[int] = []
     real = numbers.count_values
 
-    def counted(raw: bytes) -> object:
+    def noted(raw: bytes, *more: object) -> object:
         tried.append(len(raw))
-        return real(raw)
+        return real(raw, *more)
 
-    monkeypatch.setattr("ingestion.decoders.json_rows.count_values", counted)
+    monkeypatch.setattr("ingestion.decoders.json_rows.count_values", noted)
     objects = [(f"{n:064x}", f"f{n}", lines([[("n", '"1"')]])) for n in range(20)]
     found = list(decoders.decode_many({"kind": "ndjson"}, objects, CONTRACT, numbers=WANTED, chunk_bytes=1))
     assert len(found) == 20
@@ -192,6 +201,21 @@ def test_groups_of_a_chunk_are_all_numbers_or_all_text(con):
     assert typed.columns["n"].to_pylist() == [1, 1]
     assert typed.columns["x"].to_pylist() == [2.5, 2.5]
     assert json.dumps(sorted(found.refusals)) == "[]"
+
+
+def test_entries_of_a_package_are_all_numbers_or_all_text(con):
+    """A plain number in one entry, in the next one that is none: one table all the same."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as target:
+        for number, value in enumerate(("1", "1.5", "2")):
+            target.writestr(f"{number}.ndjson", f'{{"n":{value},"x":2.5,"t":"a"}}\n')
+    objects = [("1" * 64, "a.zip", packed.getvalue()), ("2" * 64, "b.ndjson", b'{"n":3,"x":0.5,"t":"b"}\n')]
+    options = {"kind": "ndjson", "container": "auto"}
+    (found,) = decoders.decode_many(options, objects, CONTRACT, numbers=WANTED)
+    typed = typed_columns(con, CONTRACT.root, found.tables[CONTRACT.root.table])
+    assert typed.columns["n"].to_pylist() == [1, None, 2, 3]
+    assert typed.columns["x"].to_pylist() == [2.5, 2.5, 2.5, 0.5]
+    assert typed.type_errors["n"].to_pylist() == [False, True, False, False]
 
 
 def _optional() -> contracts.Contract:

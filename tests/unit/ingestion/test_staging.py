@@ -21,7 +21,8 @@ from catalog.contracts.behaviour import Dedup
 from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
 from ingestion.dedup import deduplicate
-from ingestion.staging import Settled, Staging, _repeated_within, _Seen, clean
+from ingestion.key_hashes import Seen, repeated_within
+from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
 from lake.data_files import DataFileWriter
 from lake.errors import TiyuError
@@ -153,13 +154,13 @@ def test_the_verdicts_are_those_over_all_rows_at_once(tmp_path, monkeypatch, sto
 
 def test_no_key_that_came_before_is_overlooked():
     chance = np.random.default_rng(3)
-    seen, before = _Seen(), set()
+    seen, before = Seen(), set()
     for size in (10, 100_000, 200_000, 1):
         keys = chance.integers(0, 1 << 18, size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         maybe = seen.maybe(keys)
         assert all(maybe[place] for place, key in enumerate(keys.tolist()) if key in before)
         once, counts = np.unique(keys, return_counts=True)
-        assert sorted(_repeated_within(keys)) == once[counts > 1].tolist()
+        assert sorted(repeated_within(keys)) == once[counts > 1].tolist()
         seen.add(keys)
         before.update(keys.tolist())
     assert seen.size <= 1 << 26
@@ -174,10 +175,11 @@ def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
     rows = [(number, "V1", day) for day in (1, 2, 3) for number in range(1, 40)]
     chunks = [entries(rows, "a" * 64), entries(rows[:50], "b" * 64), entries(rows, "b" * 64, 51)]
     usual, _ = settled(chunks, 1)
-    monkeypatch.setattr("ingestion.staging._SEEN_BYTES", 1)
-    careful, kept = settled(chunks, 1)
-    assert kept.height == len(rows)
-    assert careful.duplicate == usual.duplicate == {"b" * 64: 50 + len(rows)}
+    for name in ("SEEN_BYTES", "HELD_BYTES"):
+        monkeypatch.setattr(f"ingestion.key_hashes.{name}", 1)
+        careful, kept = settled(chunks, 1)
+        assert kept.height == len(rows)
+        assert careful.duplicate == usual.duplicate == {"b" * 64: 50 + len(rows)}
 
 
 def test_files_become_rows_of_the_table_once(home):

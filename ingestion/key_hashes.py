@@ -1,0 +1,161 @@
+"""Hashes of the keys of a batch's rows: which key came before, and where its first record stands.
+
+A hash is a number, nothing of the row. Those that came last are held in memory, the others in a DuckDB that may spill, so
+memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from datetime import date
+from typing import TypeAlias
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.sql import quote_literal
+
+KEY, SEQ, RECORD_NO = "_key", "_seq", "_record_no"
+Hashes: TypeAlias = npt.NDArray[np.uint64]
+HELD_BYTES = 64 * 1024 * 1024
+SEEN_BYTES = 64 * 1024 * 1024
+_PLACE = [KEY, SEQ, RECORD_NO]
+
+
+class KeyHashes:
+    """Key hashes with the place of their record: that of its object in the batch (`SEQ`) and its number (`RECORD_NO`).
+
+    A day is given where rows of the same key have the same date: then only those of the day are looked at. None: all.
+    """
+
+    def __init__(self, database: duckdb.DuckDBPyConnection):
+        self._con = database
+        self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, {RECORD_NO} bigint, part_date date)")
+        self._held: deque[tuple[date | None, pa.Table]] = deque()
+        self._held_bytes = 0
+        self._stored: set[date | None] = set()
+        self._seen: OrderedDict[date | None, Seen] = OrderedDict()
+
+    def add(self, day: date | None, rows: pa.Table) -> Hashes:
+        """Take the hashes of new rows (columns `KEY`, `SEQ`, `RECORD_NO`); returns those that are repeated among them or came
+        before."""
+        keys = rows[KEY].to_numpy()
+        repeated = np.concatenate([repeated_within(keys), self._came_before(day, keys)])
+        self._held.append((day, rows.select(_PLACE)))
+        self._held_bytes += rows.num_rows * 20
+        while self._held_bytes > HELD_BYTES:
+            self._put_away(*self._held.popleft())
+        return repeated
+
+    def forget_object(self, seq: int) -> None:
+        """Take the hashes of an object's rows away."""
+        self._con.execute(f"delete from keys where {SEQ} = {seq}")
+        others = [(day, rows.filter(pc.not_equal(rows[SEQ], pa.scalar(seq, pa.int32())))) for day, rows in self._held]
+        self._held = deque(others)
+        self._held_bytes = sum(rows.num_rows * 20 for _, rows in self._held)
+
+    def first_places(self, day: date | None, keys: pa.Array) -> pl.DataFrame:
+        """Where the first record of each of these hashes stands: `KEY`, `SEQ`, `RECORD_NO`."""
+        found = [rows.filter(pc.is_in(rows[KEY], keys)) for rows in self._held_of(day)]
+        if self._is_stored(day):
+            found.append(self._among_stored(day, keys, ", ".join(_PLACE)))
+        if not found:
+            return pl.DataFrame(schema={KEY: pl.UInt64, SEQ: pl.Int32, RECORD_NO: pl.Int64})
+        places: pl.DataFrame = pl.from_arrow(pa.concat_tables(found))  # type: ignore[assignment]
+        return places.sort(SEQ, RECORD_NO).unique(KEY, keep="first", maintain_order=True)
+
+    def _came_before(self, day: date | None, keys: Hashes) -> Hashes:
+        """Those of the hashes that there were before; from now on there are all of them."""
+        seen = self._seen.pop(day, None) or Seen()
+        self._seen[day] = seen  # the last one
+        maybe = np.unique(keys[seen.maybe(keys)])
+        seen.add(keys)
+        while sum(item.size for item in self._seen.values()) > SEEN_BYTES and len(self._seen) > 1:
+            oldest = next(item for item in self._seen.values() if item.size or item is seen)
+            if oldest is seen:
+                break
+            oldest.forget()
+        if not len(maybe):
+            return maybe
+        asked = pa.array(maybe)
+        found = [rows[KEY].filter(pc.is_in(rows[KEY], asked)) for rows in self._held_of(day)]
+        if self._is_stored(day):
+            found.append(self._among_stored(day, asked, KEY)[KEY])
+        return np.unique(np.concatenate([maybe[:0], *(keys.to_numpy() for keys in found)]))
+
+    def _held_of(self, day: date | None) -> list[pa.Table]:
+        return [rows for own, rows in self._held if day is None or own == day]
+
+    def _is_stored(self, day: date | None) -> bool:
+        return day in self._stored or (day is None and bool(self._stored))
+
+    def _put_away(self, day: date | None, rows: pa.Table) -> None:
+        self._held_bytes -= rows.num_rows * 20
+        self._stored.add(day)
+        self._con.register("_incoming", rows)
+        at = "null" if day is None else f"date {quote_literal(str(day))}"
+        self._con.execute(f"insert into keys select *, {at} from _incoming")
+        self._con.unregister("_incoming")
+
+    def _among_stored(self, day: date | None, keys: pa.Array, columns: str) -> pa.Table:
+        self._con.register("_asked", pa.table({KEY: keys}))
+        there = "keys" if day is None else f"(select * from keys where part_date = date {quote_literal(str(day))})"
+        try:
+            query = f"select {columns} from {there} as k semi join _asked using ({KEY})"
+            return self._con.execute(query).to_arrow_table()
+        finally:
+            self._con.unregister("_asked")
+
+
+class Seen:
+    """Which key hashes may have come before: two bytes for each among many slots; in doubt yes, never a wrong no."""
+
+    _FIRST, _MOST = 1 << 16, 1 << 26
+
+    def __init__(self) -> None:
+        self._slots: npt.NDArray[np.bool_] | None = np.zeros(self._FIRST, dtype=bool)
+        self._count = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return 0 if self._slots is None else len(self._slots)
+
+    def maybe(self, keys: Hashes) -> npt.NDArray[np.bool_]:
+        """Which of the hashes may have been added before."""
+        if self._slots is None:
+            return np.ones(len(keys), dtype=bool)
+        first, second = self._places(keys)
+        found: npt.NDArray[np.bool_] = self._slots[first]
+        at = np.flatnonzero(found)
+        found[at] = self._slots[second[at]]
+        return found
+
+    def add(self, keys: Hashes) -> None:
+        """Take hashes."""
+        if self._slots is None:
+            return
+        self._count += len(keys)
+        while self._count * 8 > len(self._slots) < self._MOST:
+            # what a slot says holds for both that it becomes
+            self._slots = np.concatenate([self._slots, self._slots])
+        for places in self._places(keys):
+            self._slots[places] = True
+
+    def forget(self) -> None:
+        """Hold nothing any more: from now on the answer is yes."""
+        self._slots = None
+
+    def _places(self, keys: Hashes) -> tuple[Hashes, Hashes]:
+        mask = np.uint64(self.size - 1)
+        return keys & mask, (keys >> np.uint64(32)) & mask
+
+
+def repeated_within(keys: Hashes) -> Hashes:
+    """Each hash that occurs more than once among these."""
+    ordered = np.sort(keys)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
