@@ -22,7 +22,7 @@ from catalog.contracts import Contract, ObjectSpec
 from catalog.contracts.batch_rules import BatchRuleSpec
 from ingestion import archive
 from lake import clock, ledger, query, tables
-from lake.sql import quote_literal, quote_name
+from lake.sql import quote_literal, quote_whole
 
 SCHEMA = {
     "rule_id": pl.String,
@@ -106,31 +106,31 @@ def collect(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) -> p
 def _whole(obj: ObjectSpec, column: str) -> str:
     """A date or whole number as a whole number."""
     is_date = column == "part_date" or obj.by_name[column].type == "DATE"
-    name = quote_name(column)
+    name = quote_whole(column)
     return f"date_diff('day', date '1970-01-01', {name})" if is_date else f"cast({name} as bigint)"
 
 
 def _facts_sql(obj: ObjectSpec, rule: BatchRuleSpec, relation: str) -> str | None:
     params = rule.params
     if rule.kind == "required_values":
-        return f"select distinct cast({quote_name(params['column'])} as varchar) as text from {relation}"
+        return f"select distinct cast({quote_whole(params['column'])} as varchar) as text from {relation}"
     if rule.kind == "continuity":
         value, group = _whole(obj, params["column"]), _group(params["by"])
         # runs without a gap: within one, value minus rank stays the same
         return (
             f"select grp, min(v) as low, max(v) as high from (select grp, v, v - row_number() over (partition by grp order by v) as run"
-            f" from (select distinct {group} as grp, {value} as v from {relation} where {quote_name(params['column'])} is not null) as d) as r"
+            f" from (select distinct {group} as grp, {value} as v from {relation} where {quote_whole(params['column'])} is not null) as d) as r"
             " group by grp, run"
         )
     if rule.kind == "total":
-        of = "count(*)" if params["of"] == "rows" else f"sum({quote_name(params['of'])})"
-        said = quote_name(params["column"]) if "column" in params else "null::double"
+        of = "count(*)" if params["of"] == "rows" else f"sum({quote_whole(params['of'])})"
+        said = quote_whole(params["column"]) if "column" in params else "null::double"
         return (
             f"select _source_object as object, cast({of} as double) as number, cast(max({said}) as double) as declared,"
             f" count(distinct {said}) as several from {relation} group by _source_object"
         )
     if rule.kind == "freshness":
-        name = quote_name(params["column"])
+        name = quote_whole(params["column"])
         is_date = params["column"] == "part_date" or obj.by_name[params["column"]].type == "DATE"
         moment = (
             f"timezone('Asia/Shanghai', cast(max({name}) as timestamp) + interval 1 day)" if is_date else f"max({name})"
@@ -140,7 +140,7 @@ def _facts_sql(obj: ObjectSpec, rule: BatchRuleSpec, relation: str) -> str | Non
 
 
 def _group(by: Sequence[str]) -> str:
-    return f"to_json([{', '.join(f'cast({quote_name(name)} as varchar)' for name in by)}])" if by else "'[]'"
+    return f"to_json([{', '.join(f'cast({quote_whole(name)} as varchar)' for name in by)}])" if by else "'[]'"
 
 
 # ------------------------------------------------------------------------------------------------ judging

@@ -13,7 +13,7 @@ from fractions import Fraction
 from catalog import units, vocabularies
 from catalog.contracts import ObjectSpec, PropertySpec
 from catalog.contracts.value_options import DEFAULT_ZONE, NUMBERED_FORMATS
-from lake.sql import quote_literal, quote_name, quote_whole
+from lake.sql import quote_literal, quote_whole
 
 #: Prefix of delivered text columns, so that they never clash with the typed columns.
 SOURCE = "s::"
@@ -210,21 +210,21 @@ def _sane(moment: str, kind: str) -> str:
 def part_date_expression(obj: ObjectSpec) -> str:
     """SQL of ``part_date``: the Asia/Shanghai calendar date of the business event, of an element of a list that of its record."""
     if obj.items is not None:
-        return quote_name(PARENT_DATE)
+        return quote_whole(PARENT_DATE)
     prop = obj.by_name[str(obj.part_date)]
-    name = quote_name(prop.name)
+    name = quote_whole(prop.name)
     return f"cast(timezone('Asia/Shanghai', {name}) as DATE)" if prop.type == "TIMESTAMPTZ" else f"cast({name} as DATE)"
 
 
 def is_shanghai_date(obj: ObjectSpec) -> bool:
     """Whether ``part_date`` is nothing but the Shanghai date of a timestamp (`ingestion.split` knows a faster way to it)."""
-    name = quote_name(str(obj.part_date))
+    name = quote_whole(str(obj.part_date))
     return part_date_expression(obj) == f"cast(timezone('Asia/Shanghai', {name}) as DATE)"
 
 
 def type_predicate(prop: PropertySpec) -> str:
     """TRUE when the delivered text was empty or could be converted."""
-    return f"({text_of(prop)} is null or {quote_name(prop.name)} is not null)"
+    return f"({text_of(prop)} is null or {quote_whole(prop.name)} is not null)"
 
 
 _KIND_ZH = {
@@ -252,7 +252,7 @@ def typed_select(obj: ObjectSpec, relation: str) -> str:
     Technical columns ``_record_no`` and ``_source_object`` and the delivered text (for the type rules) pass through.
     """
     columns = {
-        prop.raw_name: f"{expression(prop)} as {quote_name(prop.raw_name)}"
+        prop.raw_name: f"{expression(prop)} as {quote_whole(prop.raw_name)}"
         for prop in obj.properties
         if prop.source_name is not None and prop.derive is None
     }

@@ -14,7 +14,7 @@ import polars as pl
 from catalog.contracts import ObjectSpec
 from ingestion import conversion
 from lake import clock
-from lake.sql import quote_literal, quote_name
+from lake.sql import quote_literal, quote_whole
 
 SCHEMA = {"_source_object": pl.String, "_record_no": pl.Int64, "correction_id": pl.String}
 
@@ -40,18 +40,18 @@ def apply(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, as_of: datetime | Non
         delivered = conversion.SOURCE + str(prop.source_name)
         if item.expires < today or not {delivered, prop.name} & present:
             continue
-        text = conversion.text_of(prop) if delivered in present else f"cast({quote_name(prop.name)} as varchar)"
+        text = conversion.text_of(prop) if delivered in present else f"cast({quote_whole(prop.name)} as varchar)"
         said = "null" if item.from_value is None else quote_literal(item.from_value)
         meant = "null::varchar" if item.to is None else quote_literal(item.to)
         which = f"({text} is not distinct from {said}) and coalesce(({item.where}), false)"
         found = con.execute(f"select _source_object, _record_no from batch where {which}").pl()
         if found.is_empty():
             continue
-        column = conversion.source_column(str(prop.source_name)) if delivered in present else quote_name(prop.name)
+        column = conversion.source_column(str(prop.source_name)) if delivered in present else quote_whole(prop.name)
         value = meant if delivered in present else f"try_cast({meant} as {prop.type})"
         mended = f"(select * replace (case when {which} then {value} else {column} end as {column}), ({which}) as _hit from batch)"
         again = (
-            f" replace (case when _hit then {conversion.expression(prop)} else {quote_name(prop.raw_name)} end as {quote_name(prop.raw_name)})"
+            f" replace (case when _hit then {conversion.expression(prop)} else {quote_whole(prop.raw_name)} end as {quote_whole(prop.raw_name)})"
             if delivered in present
             else ""
         )

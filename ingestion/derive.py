@@ -12,7 +12,7 @@ from catalog.contracts import ObjectSpec, PropertySpec
 from catalog.contracts.model import OF_LISTS
 from lake import clock
 from lake.errors import EXIT_INTERNAL, TiyuError
-from lake.query import quote_name
+from lake.sql import quote_whole
 
 #: Birth date inside an 18-character resident identity number (GB 11643): characters 7 to 14.
 _BIRTH_DATE = "try_cast(try_strptime(case when length({id}) = 18 then substr({id}, 7, 8) end, '%Y%m%d') as DATE)"
@@ -20,13 +20,13 @@ _ADULT_YEARS = 18
 
 
 def _birth_year(inputs: list[str]) -> str:
-    return f"cast(year({_BIRTH_DATE.format(id=quote_name(inputs[0]))}) as INTEGER)"
+    return f"cast(year({_BIRTH_DATE.format(id=quote_whole(inputs[0]))}) as INTEGER)"
 
 
 def _is_minor(inputs: list[str]) -> str:
     """Under 18 on the Shanghai date of the event, never on the date of loading (domain reference §4.9)."""
-    birth = _BIRTH_DATE.format(id=quote_name(inputs[0]))
-    event = f"cast(timezone('Asia/Shanghai', {quote_name(inputs[1])}) as DATE)"
+    birth = _BIRTH_DATE.format(id=quote_whole(inputs[0]))
+    event = f"cast(timezone('Asia/Shanghai', {quote_whole(inputs[1])}) as DATE)"
     return f"{event} < cast({birth} + INTERVAL {_ADULT_YEARS} YEAR as DATE)"
 
 
@@ -47,7 +47,7 @@ def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str, 
             prop.derive is None or prop.derive.function in OF_LISTS
         ):  # those came with the elements (`split.split_items`)
             continue
-        name = quote_name(prop.name)
+        name = quote_whole(prop.name)
         con.execute(f"alter table {relation} add column {name} {prop.type}")
         if prop.derive.function in _SQL:
             con.execute(f"update {relation} set {name} = {_SQL[prop.derive.function](prop.derive.inputs)}")
@@ -69,12 +69,12 @@ def add_derived(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str, 
 def _point_in_district(con: duckdb.DuckDBPyConnection, prop: PropertySpec, relation: str) -> None:
     assert prop.derive is not None
     names = ("lng", "lat", "district_code", "crs")
-    columns = dict(zip(names, map(quote_name, prop.derive.inputs), strict=True))
+    columns = dict(zip(names, map(quote_whole, prop.derive.inputs), strict=True))
     selected = ", ".join(f"{column} as {name}" for name, column in columns.items())
     present = " and ".join(f"{columns[name]} is not null" for name in names[:3])
     points = con.execute(f"select distinct {selected} from {relation} where {present}").pl()
     inside = geo.point_in_district(*(points[name] for name in names))
     con.register("_points", points.with_columns(pl.Series("inside", inside, dtype=pl.Boolean)).to_arrow())
     same = " and ".join(f"{relation}.{column} is not distinct from p.{name}" for name, column in columns.items())
-    con.execute(f"update {relation} set {quote_name(prop.name)} = p.inside from _points p where {same}")
+    con.execute(f"update {relation} set {quote_whole(prop.name)} = p.inside from _points p where {same}")
     con.unregister("_points")

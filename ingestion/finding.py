@@ -18,7 +18,7 @@ from catalog.contracts import Contract, ObjectSpec, PropertySpec
 from ingestion import archive, conversion, decoders, naming, pipeline
 from lake import ledger, query, tables
 from lake.errors import EXIT_USAGE, TiyuError
-from lake.query import quote_name
+from lake.sql import quote_whole
 from protection import tokens
 from protection.masking import ID_NO, MOBILE
 from quality import row_events
@@ -187,7 +187,7 @@ def _look_in_table(contract: Contract, obj: ObjectSpec, wanted: list[_Wanted], s
     if any(item.prop.name not in names for item in wanted):
         return
     where = " and ".join(
-        f"{quote_name(item.prop.name)} = {'?' if item.is_token else f'try_cast(? as {item.prop.type})'}"
+        f"{quote_whole(item.prop.name)} = {'?' if item.is_token else f'try_cast(? as {item.prop.type})'}"
         for item in wanted
     )
     con = query.connect()
@@ -238,7 +238,7 @@ def _matching(con: Any, contract: Contract, obj: ObjectSpec, wanted: list[_Wante
         typed, columns = "delivered", {p.name: p.name for p in obj.properties if p.name in present}
     else:
         sources = [s for s in obj.source_columns if s in present]
-        renamed = ", ".join(f"{quote_name(s)} as {conversion.source_column(s)}" for s in sources)
+        renamed = ", ".join(f"{quote_whole(s)} as {conversion.source_column(s)}" for s in sources)
         lacking = "".join(
             f", null::varchar as {conversion.source_column(s)}" for s in obj.source_columns if s not in present
         )
@@ -249,8 +249,8 @@ def _matching(con: Any, contract: Contract, obj: ObjectSpec, wanted: list[_Wante
         return iter(())
     plain = [item for item in wanted if not item.is_token]
     hidden = [item for item in wanted if item.is_token]
-    where = " and ".join(f"{quote_name(columns[item.prop.name])} = try_cast(? as {item.prop.type})" for item in plain)
-    taken = ", ".join(["_record_no", *(quote_name(columns[item.prop.name]) for item in hidden)])
+    where = " and ".join(f"{quote_whole(columns[item.prop.name])} = try_cast(? as {item.prop.type})" for item in plain)
+    taken = ", ".join(["_record_no", *(quote_whole(columns[item.prop.name]) for item in hidden)])
     rows: pl.DataFrame = con.execute(
         f"select {taken} from {typed} as t {'where ' + where if where else ''}", [_typed(item) for item in plain]
     ).pl()

@@ -21,7 +21,7 @@ from catalog.contracts import ObjectSpec
 from catalog.detectors import content, names
 from ingestion.typed import Memo
 from lake.errors import TiyuError
-from lake.sql import quote_name, quote_whole
+from lake.sql import quote_whole
 from protection import freetext
 
 _REASON_KEY = "编号中出现电话号码或电子邮箱，不能作为主键入库"
@@ -220,7 +220,7 @@ def look(
     columns = [name for name in free_columns(obj) if name in present]
     if not columns:
         return Found()
-    asked = ", ".join(f"count({name}), coalesce(max(length({name})), 0)" for name in map(quote_name, columns))
+    asked = ", ".join(f"count({name}), coalesce(max(length({name})), 0)" for name in map(quote_whole, columns))
     row = con.execute(f"select {asked} from {relation} as t").fetchone() or ()
     counted = dict(zip(columns, map(int, row[::2]), strict=True))
     shortest = content.shortest(content.STOPPING)
@@ -228,7 +228,7 @@ def look(
     sample = f"(select * from {relation} as t limit {SAMPLE_ROWS})"
     sampled = columns
     if memo is not None:
-        rows = con.execute(f"select {', '.join(map(quote_name, columns))} from {sample} as s").to_arrow_table()
+        rows = con.execute(f"select {', '.join(map(quote_whole, columns))} from {sample} as s").to_arrow_table()
         sampled = [name for name in columns if not _known_clean(con, rows[name], as_of, memo)]
     return _looked(con, relation, sample, obj, scanned, sampled, counted, as_of)
 

@@ -18,7 +18,8 @@ from catalog.contracts import Contract, PropertySpec
 from ingestion import archive, corrections, decoders, sources, split
 from lake import ledger, query
 from lake.errors import EXIT_INTERNAL, TiyuError
-from lake.query import quote_name, scan_sql
+from lake.query import scan_sql
+from lake.sql import quote_whole
 from protection import masking, tokens
 
 SCHEMA = {"token": pl.String, "value": pl.String}
@@ -56,7 +57,7 @@ def _places(contract: Contract, value: PropertySpec, person: PropertySpec, perso
     con = query.connect()
     try:
         con.register("wanted", pl.DataFrame({"token": persons}).unique().to_arrow())
-        token, masked = quote_name(person.name), quote_name(value.name)
+        token, masked = quote_whole(person.name), quote_whole(value.name)
         return con.execute(
             f"SELECT {token} AS token, {masked} AS masked, _source_object, _record_no"
             f" FROM {scan_sql(contract.root.table, version)} SEMI JOIN wanted ON token = {token}"
@@ -102,7 +103,7 @@ def _same(
 ) -> pl.DataFrame:
     """Of the typed rows in `batch` those that are wanted and whose person and mask are the stored ones."""
     rows = con.execute(
-        f"SELECT _record_no, {quote_name(person.raw_name)} AS person, {quote_name(value.raw_name)} AS value FROM batch"
+        f"SELECT _record_no, {quote_whole(person.raw_name)} AS person, {quote_whole(value.raw_name)} AS value FROM batch"
     ).pl()
     rows = rows.join(wanted, on="_record_no", how="inner")
     made = tokens.tokenise(str(person.identifier_kind), rows["person"])

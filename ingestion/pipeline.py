@@ -523,7 +523,7 @@ def require_layout(contract: Contract) -> None:
             raise TiyuError(
                 "TIYU-ING-0013",
                 "契约的列与已入库的表不一致，暂不汇聚",
-                f"提高契约版本号后运行 tiyu reread {contract.id}，从归档按新契约重读历史",
+                f"改对了：提高契约版本号后运行 tiyu reread {contract.id}，从归档按新契约重读历史；误改了：把契约改回去",
                 table=obj.table,
                 columns="、".join(differs),
             )

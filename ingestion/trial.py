@@ -23,7 +23,7 @@ from ingestion.leaks import BatchStopped
 from lake import clock, ledger
 from lake.errors import EXIT_USAGE, TiyuError
 from lake.settings import settings
-from lake.sql import quote_name
+from lake.sql import quote_literal, quote_whole
 from protection import keys
 
 SHOWN = 5
@@ -32,10 +32,14 @@ _ENOUGH = 20
 MAX_BYTES = 256 << 20
 
 
+_GROUPED = r"[-+]?[0-9]{1,3}(,[0-9]{3})+([.][0-9]+)?"
+
+
 @dataclass
 class ColumnTrial:
     """One column of the contract: rows in which the source filled it, in which the value was understood, and how many
-    different values there are. A column that the sample lacks is filled nowhere."""
+    different values there are; in how many a number was not understood that is one once commas between thousands are left out.
+    A column that the sample lacks is filled nowhere."""
 
     column: str
     source: str
@@ -45,6 +49,7 @@ class ColumnTrial:
     filled: int
     parsed: int
     distinct: int
+    grouped: int = 0
 
 
 @dataclass
@@ -298,15 +303,19 @@ def _delivered(contract: Contract) -> dict[str, tuple[ObjectSpec, PropertySpec]]
 
 
 def _add(con: duckdb.DuckDBPyConnection, column: ColumnTrial, prop: PropertySpec, present: set[str]) -> None:
-    typed = quote_name(prop.raw_name) if prop.raw_name in present else "null"
+    typed = quote_whole(prop.raw_name) if prop.raw_name in present else "null"
     delivered = conversion.SOURCE + str(prop.source_name)
     text = conversion.text_of(prop) if delivered in present else typed
-    found = con.execute(f"select count(*), count({text}), count({typed}), count(distinct {text}) from batch").fetchone()
+    grouped = f"count(*) filter ({typed} is null and regexp_full_match(trim({text}), {quote_literal(_GROUPED)}))"
+    found = con.execute(
+        f"select count(*), count({text}), count({typed}), count(distinct {text}), {grouped} from batch"
+    ).fetchone()
     assert found is not None
     column.rows += found[0]
     column.filled += found[1]
     column.parsed += found[2]
     column.distinct = max(column.distinct, found[3])
+    column.grouped += found[4]
 
 
 def _suggest(trial: Trial, contract: Contract, conflicts: int) -> None:
@@ -320,17 +329,26 @@ def _suggest(trial: Trial, contract: Contract, conflicts: int) -> None:
         said.append(f"来源的列“{name}”契约不认识：{ignored}")
     if conflicts:
         said.append(f"{conflicts} 条记录主键相同而内容不同：核对 dedup 的 key，或声明 onChanged（newest、version）")
+    never_empty: list[str] = []
     for column in trial.columns:
         owner, prop = _delivered(contract)[column.column]
         named = f"{column.title_zh}（{column.source}）"
+        unread = column.filled - column.parsed
         if column.rows and not column.filled:
             said.append(f"{named}在样本中全空：核对 physicalName 是否与来源一致")
-        elif column.filled and column.parsed * 2 < column.filled:
-            said.append(f"{named}过半的值读不成 {column.type}：核对类型、日期写法、空值写法与小数点")
+        elif column.grouped:
+            said.append(f'{named}有 {column.grouped} 个值带千分位逗号：在该列写 read: {{thousands: ","}}')
+        elif unread:
+            many = "过半的值" if unread * 2 > column.filled else f"有 {unread} 个值"
+            said.append(
+                f"{named}{many}读不成 {column.type}：核对类型，以及该列的 read（dateFormats、nullTokens、decimalMark、thousands）"
+            )
         elif column.rows >= _ENOUGH and column.filled == column.rows and not prop.required:
-            said.append(f"{named}在样本中从不为空：若来源保证，可声明 required")
+            never_empty.append(named)
         if _could_be_codes(column, prop, owner):
             said.append(f"{named}只有 {column.distinct} 种取值：若是代码，可声明 codeList 或 in_list 规则")
+    if never_empty:
+        said.append(f"样本中从不为空：{'、'.join(never_empty)}；来源保证的可声明 required")
     for rule in trial.open_references:
         said.append(f"规则 {rule} 引用的表在此处没有已检数据，未检查")
 

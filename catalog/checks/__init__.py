@@ -19,6 +19,7 @@ from catalog.checks import (
     policy,
     row_rules,
     sharing_terms,
+    unsettled,
 )
 from catalog.checks.base import Check, CheckReport, Context, Findings, Probe, Problem, Seen
 
@@ -27,6 +28,7 @@ __all__ = ["CHECKS", "Check", "CheckReport", "Context", "Findings", "Probe", "Pr
 CHECKS: tuple[Check, ...] = (
     # what is declared
     contract_files.CHECK,
+    unsettled.CHECK,
     columns.CHECK,
     row_rules.CHECK,
     behaviour.CHECK,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from catalog.checks.base import Check, Context, Findings
 from catalog.entries import collection, declared
 
+_WHERE = "在 catalog/entries/collection.yaml 写明来源与理由"
+
 
 def run(context: Context, found: Findings) -> None:
     """Items collected by more than one source, against the declared reasons; reasons that no longer apply."""
@@ -21,10 +23,12 @@ def run(context: Context, found: Findings) -> None:
         where = "、".join(f"{column.source}.{column.name}" for column in item.columns)
         reason = reasons.get(name)
         if reason is None:
-            found.add("duplicate_collection", name, f"几个来源采集同一数据项且没有说明理由：{where}")
+            found.add("duplicate_collection", name, f"几个来源采集同一数据项且没有说明理由：{where}；{_WHERE}")
         elif reason.sources != ["*"] and set(reason.sources) != set(item.sources):
             more = sorted(set(item.sources) - set(reason.sources)) or sorted(set(reason.sources) - set(item.sources))
-            found.add("duplicate_collection", name, f"采集同一数据项的来源变了，理由须重新确认：{'、'.join(more)}")
+            found.add(
+                "duplicate_collection", name, f"采集同一数据项的来源变了，理由须重新确认：{'、'.join(more)}；{_WHERE}"
+            )
         elif reason.sources == ["*"] and item.personal:
             found.add("collection_reason", name, "个人信息的重复采集不能笼统说明，须逐个列出来源")
     for name in sorted(set(reasons) - set(repeated)):

@@ -38,7 +38,7 @@ def share_condition(entry: Entry) -> str | None:
 def share_basis(entry: Entry) -> str | None:
     """9: what is not shared names the law or policy, because sharing is the rule (art. 38)."""
     missing = entry.share.type == "denied" and not _LAW.search(entry.share.basis or "")
-    return "不予共享没有法律、法规或政策依据" if missing else None
+    return "不予共享没有法律、法规或政策依据（契约的 share.basis 写明哪部法规第几条）" if missing else None
 
 
 def share_method(entry: Entry) -> str | None:
@@ -59,7 +59,11 @@ def open_scope(entry: Entry) -> str | None:
 
 def open_basis(entry: Entry) -> str | None:
     """Art. 41: what is not opened says why."""
-    return "非开放没有理由" if entry.open.type == "closed" and not (entry.open.basis or "").strip() else None
+    return (
+        "非开放没有理由（契约的 open.basis）"
+        if entry.open.type == "closed" and not (entry.open.basis or "").strip()
+        else None
+    )
 
 
 def open_above_share(entry: Entry) -> str | None:

@@ -47,6 +47,7 @@ from lake.errors import TiyuError
 
 __all__ = [
     "CYCLE_HOURS",
+    "UNSETTLED",
     "Contract",
     "ObjectSpec",
     "PropertySpec",
@@ -61,6 +62,8 @@ __all__ = [
 
 FOLDER = Path(__file__).resolve().parent
 DOMAINS = ("venue", "event", "training", "fitness", "supervision", "reference")
+UNSETTLED = "待确认"
+"""What a drafted contract says where a person must decide."""
 SEVERAL_ROOTS = frozenset(("activity",))
 """Decoders whose objects hold root records of several kinds (a device sends activities and wellness records alike)."""
 

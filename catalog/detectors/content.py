@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from catalog.rules import check_digit_gb11643, check_digit_gb32100
 from lake import clock
-from lake.sql import quote_literal, quote_name, quote_whole
+from lake.sql import quote_literal, quote_whole
 
 STOPPING = ("id_no",)
 """Kinds whose appearance in a column declared free of them stops a batch: sure enough (check character and real date)."""
@@ -232,7 +232,7 @@ def scan_numbers(con: duckdb.DuckDBPyConnection, relation: str, columns: Iterabl
     """
     found = []
     for column in columns:
-        name = quote_name(column)
+        name = quote_whole(column)
         row = con.execute(
             f"SELECT count({name}), "
             f"count(*) FILTER (WHERE {name} BETWEEN 13000000000 AND 19999999999 AND {name} = floor({name})), "

@@ -1,4 +1,5 @@
-"""What JSON records hold inside: objects become columns with paths, lists of objects tables of their own, where all records agree.
+"""What JSON records hold inside: objects become columns with paths, lists of objects tables of their own, where all records agree,
+or all but a few of many (which are refused then).
 
 An object whose members are names of things (one per meter, per day) is no set of columns, and a list of anything but
 objects no table: both stay JSON text.
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.contracts import pointer
+from ingestion.drafting.most import is_most
 
 MAX_DEPTH = 6
 _SPARSE = 2.0
@@ -45,11 +47,13 @@ def _expand(shape: Shape, objects: list[dict[str, Any]], above: str, depth: int,
     for member in dict.fromkeys(name for item in objects for name in item):
         place = above + pointer.to_member(member)
         values = [item[member] for item in objects if item.get(member) is not None]
-        if values and depth < MAX_DEPTH and all(isinstance(value, dict) for value in values) and _regular(values):
-            _expand(shape, values, place, depth + 1, with_lists=with_lists)
+        dicts = [value for value in values if isinstance(value, dict)]
+        if depth < MAX_DEPTH and _mostly(dicts, values) and _regular(dicts):
+            _expand(shape, dicts, place, depth + 1, with_lists=with_lists)
             continue
-        if with_lists and values and all(isinstance(value, list) for value in values):
-            elements = [element for value in values for element in value]
+        lists = [value for value in values if isinstance(value, list)]
+        if with_lists and _mostly(lists, values):
+            elements = [element for value in lists for element in value]
             if elements and all(isinstance(element, dict) for element in elements) and _regular(elements):
                 inner = Shape()
                 _expand(inner, elements, "", depth + 1, with_lists=False)
@@ -63,6 +67,11 @@ def _expand(shape: Shape, objects: list[dict[str, Any]], above: str, depth: int,
         shape.fields[name] = place if above else None
         if any(isinstance(value, dict | list) for value in values):
             shape.kept.append(name)
+
+
+def _mostly(some: list[Any], values: list[Any]) -> bool:
+    """Whether the values at a place are of one kind: all of them, or all but a few of many."""
+    return bool(some) and (len(some) == len(values) or is_most(len(some) / len(values), len(values)))
 
 
 def _called(place: str) -> str:

@@ -1,13 +1,14 @@
 """What the columns of a recognised object hold: type, way of writing, key, date, and how sensitive they look.
 
-A suggestion is made only when every value of the column agrees; anything else stays a text. What two readings of the same texts
-would turn into two different values (03/04/2026, 1.204) is left as a text and noted, unless another column of the same file settles
-which of them the file means.
+A suggestion is made when every value of the column agrees, or all but a few of many (`is_most`): those few are named by their records, since
+they would be refused. Anything else stays a text. What two readings of the same texts would turn into two different values (03/04/2026,
+1.204) is left as a text and noted, unless another column of the same file settles which of them the file means.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,6 +17,7 @@ import polars as pl
 
 from catalog.detectors import content, names
 from catalog.grading import declarations
+from ingestion.drafting.most import is_most
 from ingestion.drafting.recognise import Recognised
 
 NULL_TOKENS = ("--", "-", "—", "——", "/", "\\", "N/A", "n/a", "NA", "NULL", "null", "None", "NaN", "\\N", "无", "#N/A")
@@ -44,6 +46,10 @@ _NUMBERS = {  # decimal mark, thousands separator → how a whole number and a d
         r"^[+-]?(\d{1,3}([ \u00a0\u202f]\d{3})+|\d+)(,\d+)?$",
     ),
 }
+_NUMBER_LIKE = r"^[+-]?[\d.,' \u00a0\u202f]*\d[\d.,' \u00a0\u202f]*%?$"
+_DATE_LIKE = r"^\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}日?([T ].*)?$|^\d{8}(\d{6})?$"
+_NAMED_RECORDS = 5
+_MONEY = re.compile(r"(金额|费用|费$|价格|单价|总价|余额|收入|amount|fee|price|cost|balance|revenue)", re.IGNORECASE)
 _IDENTIFIERS = {"person_name": "name", "phone": "phone", "id_no": "id_no", "uscc": "uscc", "athlete_no": "athlete_no"}
 _CODE_NAME = re.compile(r"(编号|编码|代码|号码|证号|单号|code|_no|_id|^id$|^no$)$", re.IGNORECASE)
 
@@ -53,12 +59,13 @@ class Column:
     """One source field: its suggested type and protection.
 
     type: as a contract writes it. date_formats, decimal_mark, thousands, suffix, true/false tokens: the settings its texts need beyond
-    the usual spellings. filled: share of records with a value. level, mark, identifier_kind: of the detectors' strongest finding.
+    the usual spellings. rows: records. filled: share of them with a value. level, mark, identifier_kind: of the detectors' strongest finding.
     evidence: why. notes: what a person should look at.
     """
 
     source_name: str
     type: str = "VARCHAR"
+    rows: int = 0
     filled: float = 1.0
     distinct: int = 0
     null_tokens: tuple[str, ...] = ()
@@ -76,22 +83,79 @@ class Column:
     @property
     def is_date(self) -> bool:
         """Whether a record can be filed under this column's date."""
-        return self.type in ("DATE", "TIMESTAMPTZ") and self.filled == 1.0
+        return self.type in ("DATE", "TIMESTAMPTZ") and self.is_filled
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether every record has a value, or all but a few of many."""
+        return self.filled == 1.0 or is_most(self.filled, self.rows)
+
+    @property
+    def is_of_a_person(self) -> bool:
+        """Whether the column holds what a person is reached or called by, which tells no records apart."""
+        return self.identifier_kind in ("phone", "name")
 
 
 def columns_of(found: Recognised) -> list[Column]:
     """One profile a field, in order."""
-    texts = {name: _texts(found.rows[name]) for name in found.fields}
+    told = {name: _told(found.rows[name]) for name in found.fields}
+    texts = {name: column.drop_nulls().unique(maintain_order=True) for name, column in told.items()}
     convention = _convention(texts.values())
-    columns = [_column(name, texts[name], found.rows.height, convention) for name in found.fields]
+    columns = [_column(name, texts[name], convention) for name in found.fields]
+    for column in columns:
+        if column.type == "VARCHAR" and not column.notes and not is_code(column.source_name):
+            _type_of_most(column, told[column.source_name], convention, found.numbers)
     _protect(found.rows, columns)
+    for column in columns:
+        if column.type == "DOUBLE" and _MONEY.search(column.source_name):
+            column.notes.append(f"列“{column.source_name}”像金额；要一分不差请把类型改为 DECIMAL(12,2)")
+        if column.type == "BIGINT" and is_code(column.source_name):
+            column.notes.append(f"列“{column.source_name}”像编号，样本中都是整数；编号可能以 0 开头时请改为 VARCHAR")
     return columns
 
 
-def _texts(column: pl.Series) -> pl.Series:
-    """Distinct texts with a value, trimmed."""
+def _told(column: pl.Series) -> pl.Series:
+    """The texts of all records, trimmed; null where there is none."""
     trimmed = column.cast(pl.String).str.strip_chars()
-    return trimmed.filter(trimmed.is_not_null() & (trimmed != "")).unique(maintain_order=True)
+    return trimmed.replace("", None)
+
+
+def _type_of_most(
+    column: Column, told: pl.Series, convention: tuple[str, str | None] | None, numbers: list[int]
+) -> None:
+    """The type of a column whose values agree but for a few, which are named by their records."""
+    values, tokens = _without_nulls(told.drop_nulls().unique(maintain_order=True))
+    said = told.drop_nulls().filter(~told.drop_nulls().is_in(list(tokens))) if tokens else told.drop_nulls()
+    for word, fitting in _ways(values):
+        if not len(fitting) or not is_most(float(said.is_in(fitting).sum()) / len(said), len(said)):
+            continue
+        trial = Column(column.source_name)
+        _type(trial, fitting, convention or _convention([fitting]))
+        if trial.type == "VARCHAR":
+            continue
+        odd = (told.is_not_null() & ~told.is_in([*fitting.to_list(), *tokens])).arg_true().to_list()
+        named = "、".join(str(numbers[place] if numbers else place + 1) for place in odd[:_NAMED_RECORDS])
+        more = " 等" if len(odd) > _NAMED_RECORDS else ""
+        trial.notes.append(
+            f"列“{column.source_name}”有 {len(odd)} 条不是{word}（第 {named} 条{more}），其余都是；按 {trial.type} 处理，这些记录会进隔离区"
+        )
+        trial.distinct, trial.null_tokens = column.distinct, tokens
+        vars(column).update(vars(trial))
+        return
+
+
+def _ways(values: pl.Series) -> Iterator[tuple[str, pl.Series]]:
+    """What the values of a column may be, and those of them that are."""
+    yield "数", values.filter(values.str.contains(_NUMBER_LIKE))
+    dated = values.filter(values.str.contains(_DATE_LIKE))
+    if len(dated) < len(values) // 2:
+        return
+    zoned = dated.filter(dated.str.contains(_OFFSET.pattern) & dated.str.contains(r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"))
+    read = [
+        dated.filter(pl.Series([_moment(text, layout) is not None for text in dated.to_list()], dtype=pl.Boolean))
+        for layout in (*_USUAL_DATES, *_OTHER_DATES, *_USUAL_TIMES, *_OTHER_TIMES)
+    ]
+    yield "日期或时间", max([zoned, *read], key=len)
 
 
 def _all(texts: pl.Series, pattern: str) -> bool:
@@ -119,7 +183,7 @@ def _convention(columns: object) -> tuple[str, str | None] | None:
     return None
 
 
-def _column(name: str, texts: pl.Series, count: int, convention: tuple[str, str | None] | None) -> Column:
+def _column(name: str, texts: pl.Series, convention: tuple[str, str | None] | None) -> Column:
     values, tokens = _without_nulls(texts)
     column = Column(name, distinct=len(texts))
     if not len(values):
@@ -221,14 +285,16 @@ def _reads(values: pl.Series, layout: str) -> bool:
     """Whether a way of writing reads every value as a moment between 1900 and 2100."""
     if layout in ("%Y%m%d", "%Y%m%d%H%M%S") and not values.str.contains(r"^\d{8}(\d{6})?$").all():
         return False
-    for text in values.head(10_000).to_list():
-        try:
-            moment = datetime.strptime(text, layout)  # noqa: DTZ007 - only its shape is asked
-        except ValueError:
-            return False
-        if not 1900 <= moment.year <= 2100:
-            return False
-    return True
+    return all(_moment(text, layout) is not None for text in values.head(10_000).to_list())
+
+
+def _moment(text: str, layout: str) -> datetime | None:
+    """The moment between 1900 and 2100 that a text written in this way says."""
+    try:
+        moment = datetime.strptime(text, layout)  # noqa: DTZ007 - only its shape is asked
+    except ValueError:
+        return None
+    return moment if 1900 <= moment.year <= 2100 else None
 
 
 def _same(values: pl.Series, layouts: list[str]) -> bool:
@@ -267,6 +333,7 @@ def _protect(rows: pl.DataFrame, columns: list[Column]) -> None:
         filled = rows[column.source_name].cast(pl.String).str.strip_chars()
         there = filled.is_not_null() & (filled != "") & ~filled.is_in(list(column.null_tokens) or [""])
         column.filled = float(there.sum()) / rows.height if rows.height else 0.0
+        column.rows = rows.height
 
 
 def is_code(name: str) -> bool:

@@ -19,7 +19,9 @@ from lxml import etree
 from catalog import units
 from ingestion import decoders
 from ingestion.decoders import container, workbook
+from ingestion.decoders.base import RECORD_NO
 from ingestion.drafting import inside
+from ingestion.drafting.most import is_most
 from lake.errors import EXIT_USAGE, TiyuError
 
 SAMPLE_BYTES = 4 << 20
@@ -37,7 +39,7 @@ class Recognised:
     """A recognised object.
 
     decoder: the contract's decoder settings as they are written (camelCase, with ``kind``). fields: source fields in order.
-    rows: the records as texts, one column a field. refused: unreadable records, (record number, reason in Chinese). notes: what a
+    rows: the records as texts, one column a field; numbers: their record numbers. refused: unreadable records, (record number, reason in Chinese). notes: what a
     person should look at. paths: fields that stand inside a record → where. lists: lists inside records, with their rows.
     """
 
@@ -48,6 +50,7 @@ class Recognised:
     notes: list[str] = field(default_factory=list)
     paths: dict[str, str] = field(default_factory=dict)
     lists: list[RecognisedList] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -84,7 +87,7 @@ def recognise(name: str, content: bytes, *, with_lists: bool = True) -> Recognis
         raise _nothing(name)
     if kind:
         settings["container"] = kind
-    rows, refused, lists = read(settings, fields, name, content, shape)
+    rows, numbers, refused, lists = read(settings, fields, name, content, shape)
     paths = {item: path for item, path in shape.fields.items() if path is not None}
     notes += [f"“{item}”取自记录内部，按路径 {path} 成列" for item, path in paths.items()]
     notes += [f"记录内的列表 {item.items} 拆成子表，一项一行；任何一项不合规则，整条记录拒收" for item in lists]
@@ -93,13 +96,14 @@ def recognise(name: str, content: bytes, *, with_lists: bool = True) -> Recognis
         for item in shape.kept
     ]
     notes += [f"第 {number} 条记录无法读取：{reason}" for number, reason in refused[:10]]
-    return Recognised(settings, fields, rows, refused, notes, paths, lists)
+    return Recognised(settings, fields, rows, refused, notes, paths, lists, numbers)
 
 
 def read(
     settings: dict[str, Any], fields: tuple[str, ...], name: str, content: bytes, shape: inside.Shape
-) -> tuple[pl.DataFrame, list[tuple[int, str]], list[RecognisedList]]:
-    """The records of an object as the decoder of a contract with these settings would give them, and the lists inside them."""
+) -> tuple[pl.DataFrame, list[int], list[tuple[int, str]], list[RecognisedList]]:
+    """The records of an object as the decoder of a contract with these settings would give them, their numbers, the
+    unreadable ones, and the lists inside them."""
 
     def declared(table: str, columns: dict[str, str | None], items: str | None = None) -> SimpleNamespace:
         properties = [SimpleNamespace(source_name=name, derive=None, path=path) for name, path in columns.items()]
@@ -119,7 +123,8 @@ def read(
         RecognisedList(item.items, item.paths, pl.DataFrame(result.tables[item.items]).select(list(item.paths)))
         for item in shape.lists
     ]
-    return frame.select(fields), [(issue.record_no, issue.reason_zh) for issue in result.issues], lists
+    numbers = table[RECORD_NO].to_pylist() if table is not None else []
+    return frame.select(fields), numbers, [(issue.record_no, issue.reason_zh) for issue in result.issues], lists
 
 
 def _unpacked(name: str, content: bytes) -> tuple[str, str, bytes]:
@@ -279,7 +284,9 @@ def _unit_row(row: list[str], below: list[list[str]], names: list[str]) -> dict[
         if not cell:
             continue
         values = [line[place].strip() for line in below if place < len(line) and line[place].strip()]
-        if not values or not all(_NUMBER.match(value) for value in values) or _NUMBER.match(cell):
+        numbers = sum(bool(_NUMBER.match(value)) for value in values)
+        agree = numbers == len(values) or is_most(numbers / len(values), len(values))
+        if not values or not agree or _NUMBER.match(cell):
             return {}
         if not units.is_known(cell) and len(cell) > 8:
             return {}

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import polars as pl
+
 from catalog import contracts
 from catalog.contracts import pointer
+from ingestion.drafting.most import is_most
 from ingestion.drafting.profile import Column, is_code
 from ingestion.drafting.recognise import Recognised, RecognisedList
 from lake.errors import EXIT_USAGE, TiyuError
 
-TODO = "待确认"
+TODO = contracts.UNSETTLED
 _YAML_WORDS = ("true", "false", "yes", "no", "null", "y", "n", "on", "off")
 """Words that are no text in YAML unless they are quoted."""
 DELIVERED = "delivered_on"
@@ -32,6 +35,11 @@ _WORDS = (
     ("名称", "name"), ("类型", "type"), ("类别", "category"), ("编号", "no"), ("编码", "code"), ("代码", "code"), ("日期", "date"), ("时间", "time"),
     ("数量", "count"), ("人数", "person_count"), ("人次", "visit_count"), ("面积", "area"), ("金额", "amount"), ("价格", "price"), ("备注", "remark"),
     ("状态", "status"), ("地址", "address"), ("电话", "phone"), ("姓名", "name"), ("性别", "gender"), ("年龄", "age"), ("更新", "updated"),
+    ("单号", "no"), ("报修人", "reporter"), ("联系人", "contact"), ("修复", "repaired"), ("来电", "call"), ("分钟", "minutes"), ("次数", "times"),
+    ("预约", "booking"), ("社区", "community"), ("场地", "court"), ("开始", "start"), ("结束", "end"), ("时长", "duration"), ("费用", "fee"),
+    ("联系", "contact"), ("报修", "repair"), ("维修", "repair"), ("器材", "equipment"), ("处理", "handling"), ("完成", "done"), ("地点", "place"),
+    ("活动", "activity"), ("课程", "course"), ("教练", "coach"), ("报名", "entry"), ("成绩", "result"), ("检查", "inspection"), ("结果", "result"),
+    ("说明", "note"), ("来源", "source"), ("负责", "responsible"), ("订单", "order"), ("支付", "payment"), ("退款", "refund"), ("开放", "opening"),
     ("安装", "install"), ("投入使用", "opened"), ("额定功率", "rated_power"), ("参与", "participant"), ("室内", "indoor"), ("室外", "outdoor"),
 )  # fmt: skip
 
@@ -49,14 +57,14 @@ def contract_text(
         )  # fmt: skip
     names = _names(columns)
     key = key_of(columns, found)
-    date = next((column for column in columns if column.is_date), None)
+    dates = sorted((column for column in columns if column.is_date), key=lambda column: -column.filled)
+    date = dates[0] if dates else None
     notes = [
         note for profiles in (columns, *(inner for _, inner in listed)) for column in profiles for note in column.notes
     ]
     if date is None:
         notes.append(f"没有一列能作业务日期，暂用接收日期（{DELIVERED}）；有更合适的日期请改 partDate")
-    if len(key) == len(columns):
-        notes.append("没有找到能区分记录的列，暂以全部列为主键；请改 dedup")
+    notes += _key_notes(key, columns, found)
     notes.append("名称、责任单位、共享与开放、法律依据、保存期限、更新周期都待确认；级别是建议，由编目人员定")
     part_date = names[date.source_name] if date else DELIVERED
     dedup = [names[column.source_name] for column in key] + ([] if date else [DELIVERED])
@@ -109,7 +117,9 @@ def contract_text(
         "          rules: []",
         "    properties:",
     ]
-    required = {column.source_name for column in key} | ({date.source_name} if date else set())
+    required = {column.source_name for column in key if len(key) < len(columns)} | (
+        {date.source_name} if date else set()
+    )
     shared = {} if listed else _shared(columns)
     for column in columns:
         name = names[column.source_name]
@@ -256,21 +266,66 @@ def _source_values(columns: list[Column]) -> list[str]:
 
 
 def key_of(columns: list[Column], found: Recognised) -> list[Column]:
-    """The fewest columns that tell records apart: one that is a code by its name first, then any, then pairs."""
-    rows = found.rows
-    filled = [column for column in columns if column.filled == 1.0 and column.type != "DOUBLE"]
+    """The fewest columns that tell records apart: one that is a code by its name first, then any, then pairs. A code that
+    does so for all but a few of many records comes before anything else does for all; records sent twice are one.
+
+    What a person is reached or called by is no key: two bookings of one person are two."""
+    rows = _once(found.rows.select(column.source_name for column in columns))
+    filled = [
+        column for column in columns if column.is_filled and column.type != "DOUBLE" and not column.is_of_a_person
+    ]
     if not rows.height or not filled:
         return columns
-    single = [column for column in filled if rows[column.source_name].n_unique() == rows.height]
-    for wanted in (lambda column: is_code(column.source_name), lambda column: not column.is_date, lambda _: True):
-        for column in single:
-            if wanted(column):
-                return [column]
-    for number, first in enumerate(filled):
-        for second in filled[number + 1 :]:
-            if rows.select(first.source_name, second.source_name).n_unique() == rows.height:
+    single = [column for column in filled if _tells_apart(rows, [column])]
+    codes = [column for column in filled if is_code(column.source_name)]
+    nearly = [column for column in codes if column not in single and _nearly_tells_apart(rows, column)]
+    wholly = [column for column in single if column.filled == 1.0]
+    for group in (
+        [column for column in single if column in codes],
+        nearly,
+        [column for column in wholly if not column.is_date],
+        wholly,
+    ):
+        if group:
+            return group[:1]
+    exact = [column for column in filled if column.filled == 1.0]
+    for number, first in enumerate(exact):
+        for second in exact[number + 1 :]:
+            if _tells_apart(rows, [first, second]):
                 return [first, second]
     return columns
+
+
+def _once(rows: pl.DataFrame) -> pl.DataFrame:
+    """The records, those that a few times were sent twice once."""
+    distinct = rows.unique(maintain_order=True)
+    return distinct if rows.height and is_most(distinct.height / rows.height, rows.height) else rows
+
+
+def _tells_apart(rows: pl.DataFrame, key: list[Column]) -> bool:
+    there = rows.select(column.source_name for column in key).drop_nulls()
+    return bool(there.n_unique() == there.height)
+
+
+def _nearly_tells_apart(rows: pl.DataFrame, column: Column) -> bool:
+    there = rows[column.source_name].drop_nulls()
+    return is_most(there.n_unique() / rows.height, rows.height)
+
+
+def _key_notes(key: list[Column], columns: list[Column], found: Recognised) -> list[str]:
+    """What a person must know of the key."""
+    if len(key) == len(columns):
+        return ["没有找到能区分记录的列，暂以全部列为主键；请改 dedup"]
+    notes = []
+    for column in key if len(key) == 1 else []:
+        texts = _once(found.rows)[column.source_name].cast(pl.String).str.strip_chars().replace("", None)
+        missing, again = texts.null_count(), len(texts.drop_nulls()) - texts.drop_nulls().n_unique()
+        said = [f"{missing} 条没有值" if missing else "", f"{again} 条与别的记录编号相同而内容不同" if again else ""]
+        if any(said):
+            notes.append(
+                f"以“{column.source_name}”为主键：{'，'.join(filter(None, said))}，会进隔离区；请与数据源单位核对"
+            )
+    return notes
 
 
 # ------------------------------------------------------------------ names and YAML
@@ -281,9 +336,9 @@ def _known_titles() -> dict[str, str]:
     for contract in contracts.load_all("source").values():
         for item in contract.objects:
             for prop in item.properties:
-                found.setdefault(prop.title_zh, prop.name)
-                if prop.source_name:
-                    found.setdefault(prop.source_name, prop.name)
+                for title in (prop.title_zh, prop.source_name):
+                    if title and not title.isascii():  # `name` is a venue's there and a part's here
+                        found.setdefault(title, prop.name)
     return found
 
 

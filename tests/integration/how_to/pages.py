@@ -86,12 +86,13 @@ def patch(folder: Path, text: str) -> list[str]:
 
 
 class Workshop:
-    """A copy of the repository with a copy of a filled installation; pages are carried out in it."""
+    """A copy of the repository with a copy of an installation (None: none yet); pages are carried out in it."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path | None) -> None:
         self.repo, self.home, self.drops = folder / "repo", folder / "var", folder / "drops"
         shutil.copytree(ROOT, self.repo, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        shutil.copytree(home, self.home)
+        if home is not None:
+            shutil.copytree(home, self.home)
         self.drops.mkdir()
         programs = folder / "bin"
         programs.mkdir()

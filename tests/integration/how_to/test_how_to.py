@@ -20,6 +20,8 @@ EVERY = sorted(path for path in pages.FOLDER.glob("*.md") if path.name != "READM
 #: Carried out by `make test`; all of them by `make test-how-to` (TIYU_HOW_TO=all), because each takes half a minute.
 SAMPLE = {"new_source_in_15_minutes.md"}
 PAGES = [path for path in EVERY if path.name in SAMPLE or os.environ.get("TIYU_HOW_TO") == "all"]
+#: Begin without any state, as a newcomer does.
+WITHOUT_STATE = {"new_source_in_15_minutes.md"}
 #: A declaration takes at most three files; this one is code.
 CODE = {"add_connector.md"}
 
@@ -60,8 +62,9 @@ def filled(tmp_path_factory):
 
 
 @pytest.fixture
-def workshop(filled, tmp_path):
-    return pages.Workshop(tmp_path, filled)
+def workshop(path, request, tmp_path):
+    home = None if path.name in WITHOUT_STATE else request.getfixturevalue("filled")
+    return pages.Workshop(tmp_path, home)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ from catalog.checks.base import CheckReport
 
 #: The checks tried here; grading, policy and lineage are slower and have their own planted defects beside their tests.
 CHECKS = (
-    "contracts", "columns", "row_rules", "behaviour", "outputs", "declarations", "elements", "codes", "sharing_terms", "bindings",
+    "contracts", "unsettled", "columns", "row_rules", "behaviour", "outputs", "declarations", "elements", "codes", "sharing_terms", "bindings",
     "collection",
 )  # fmt: skip
 
@@ -191,6 +191,8 @@ DEFECTS: dict[str, tuple[Callable[[Copy], None], set[str]]] = {
         edit(REGISTERED, r"^withdrawn: \[\]", 'withdrawn:\n  - {code: "099/0001", withdrawn_on: "2026-11-01", reason_zh: 从来没有}'),
         {"code_unknown"},
     ),
+    # what a draft left to a person
+    "a purpose that nobody has settled": (edit(BOOKING, 'purpose: ".*"', 'purpose: "待确认"'), {"unsettled"}),
     # sharing and opening (the rules themselves: test_terms.py)
     "conditional sharing of a table without condition": (catalog_meta("{share: {type: conditional, method: 平台}, open: {type: closed, basis: 内部}}"), {"share_condition"}),
     "a table that is not shared without basis": (catalog_meta("{share: {type: denied}, open: {type: closed, basis: 内部}}"), {"share_basis"}),

@@ -97,10 +97,20 @@ def test_what_could_be_declared_is_suggested_without_showing_a_value():
     lines = [f"M{n},2026-11-18,{n},1,{'secret' if n % 2 else 'hidden'},,,x" for n in range(40)]
     done = trial.run(meters.contract(), sample(*lines))
     said = "\n".join(done.suggestions)
-    assert "列seq_no（seq_no）在样本中从不为空" in said
+    assert "样本中从不为空：列seq_no（seq_no）" in said
     assert "列state（state）只有 2 种取值" in said
     assert "列declared（declared）过半的值读不成 BIGINT" in said
     assert "secret" not in said
+
+
+def test_commas_between_thousands_are_recognised():
+    lines = [
+        f"M{n},2026-11-18,{n},{amount},a,,,x" for n, amount in enumerate(["1", '"1,250"', '"12,250.5"', "x", '"1,25"'])
+    ]
+    done = trial.run(meters.contract(), sample(*lines))
+    said = "\n".join(done.suggestions)
+    assert '有 2 个值带千分位逗号：在该列写 read: {thousands: ","}' in said
+    assert "1,250" not in said
 
 
 def test_a_reference_that_cannot_be_looked_up_is_said_to_be_open():
