@@ -166,7 +166,7 @@ def show(only: Filter, *, limit: int = 5) -> list[RefusedDetail]:
         RefusedDetail(
             resource, batch_id, batches[batch_id]["status"], batches[batch_id]["contract_version"], sha256,
             name and redaction.redact(name, SURFACE), number, first, last, rule_id, reason, preview, at,
-            remedy(resource, batch_id, rule_id, batches[batch_id]["status"]),
+            remedy(resource, batch_id, rule_id, batches[batch_id]["status"], f"{sha256[:12]}#{number}"),
         )
         for resource, batch_id, sha256, name, number, first, last, rule_id, reason, preview, at in rows
     ]  # fmt: skip
@@ -182,15 +182,18 @@ def _nothing_meant(only: Filter) -> TiyuError:
     )
 
 
-def remedy(resource: str, batch_id: str, rule_id: str, batch_status: str) -> str:
-    """What can be done about a record that a rule refused, in Chinese."""
+def remedy(resource: str, batch_id: str, rule_id: str, batch_status: str, record: str) -> str:
+    """What can be done about a record (``object#number``) that a rule refused, in Chinese."""
     again = f"tiyu quarantine replay {resource}"
     if batch_status == "held":
         return f"整批被批次规则扣下：核实无误用 {again} --batch {batch_id} 放行，否则请来源更正后重报"
     if rule_id == RULE_ID or batch_status == "withdrawn":
         return f"整批被撤回：查明原因、修好后用 {again} --batch {batch_id} 指名重放，再 tiyu gate {resource}"
     if rule_id.endswith(".dedup.conflict"):
-        return "同一主键来过两种内容，先到的已入库：与来源核实哪条为准；后到的为准时请来源带新的更新时间重报，否则放弃这一条"
+        return (
+            f"同一主键来过两种内容，先到的已入库（tiyu row {record} 说明是哪一条）：与来源核实哪条为准；"
+            "后到的为准时请来源带新的更新时间重报，否则放弃这一条"
+        )
     if rule_id.startswith("TIYU-ARC"):
         return archive.REMEDY
     if rule_id.startswith("TIYU-"):

@@ -220,7 +220,7 @@ def test_refused_records_are_shown_one_by_one_with_what_to_do(world):
         run("quarantine", "list", RESOURCE, "--rule", "venue.trial_meter.amount.range", "--json").stdout
     )
     assert listed["records"] == 1
-    texts = {remedy(RESOURCE, "b", rule, "partial") for rule in ("QG-01", "a.dedup.conflict", "TIYU-ARC-0002", "TIYU-ING-0210", "decode.csv", "a.b.reference", "a.b.type", "a.b")}  # fmt: skip
+    texts = {remedy(RESOURCE, "b", rule, "partial", "o#1") for rule in ("QG-01", "a.dedup.conflict", "TIYU-ARC-0002", "TIYU-ING-0210", "decode.csv", "a.b.reference", "a.b.type", "a.b")}  # fmt: skip
     assert len(texts) == 8
 
 
