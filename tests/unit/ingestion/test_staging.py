@@ -9,6 +9,7 @@ import uuid
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
@@ -287,6 +288,25 @@ def test_stats_leave_out_what_would_mislead(home, tmp_path):
     assert said["nullCount"] == {"f": 0, "s": 0, "d": 1, "b": 0}
     with pytest.raises(ValueError, match="2 values"):
         DataFileWriter(tmp_path / "g.parquet", ("s",)).write(rows)
+
+
+def test_numbers_that_go_up_are_written_as_differences(tmp_path):
+    """Any reader gives the same rows, those of a part whose numbers do not go up too."""
+    numbers = [*range(1, 2_000), 7, 1 << 40, 8]
+    rows = pa.table(
+        {"n": pa.array(numbers, pa.int64()), "x": [number / 8 for number in numbers], "p": pa.array([dt.date(2026, 1, 1)] * len(numbers), pa.date32())}
+    )  # fmt: skip
+    writer = DataFileWriter(tmp_path / "f.parquet", ("p",), ("n",))
+    writer.write(rows)
+    file = writer.close()
+    group = pq.ParquetFile(file.path).metadata.row_group(0)
+    encodings = {group.column(place).path_in_schema: set(group.column(place).encodings) for place in range(2)}
+    assert "DELTA_BINARY_PACKED" in encodings["n"]
+    assert "RLE_DICTIONARY" in encodings["x"]
+    assert data_files.read(file)["n"].to_pylist() == numbers
+    assert pl.read_parquet(file.path)["n"].to_list() == numbers
+    with query.connect() as con:
+        assert [n for (n,) in con.execute(f"select n from read_parquet('{file.path}')").fetchall()] == numbers
 
 
 def test_no_more_files_are_open_than_may_be(home, monkeypatch):
