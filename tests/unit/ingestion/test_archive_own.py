@@ -13,7 +13,9 @@ from lake.errors import TiyuError
 from protection import keys
 
 RESOURCE = "venue.booking"
-ONE, OTHER = b"one\n" * 300_000, b"another\n" * 300_000
+ONE, OTHER = (
+    b"".join(f"{n * 7919 % 1_000_003} {word}\n".encode() for n in range(200_000)) for word in ("one", "other")
+)
 
 
 @pytest.fixture(autouse=True)
