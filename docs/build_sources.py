@@ -31,7 +31,7 @@ SHARE = {"unconditional": "无条件", "conditional": "有条件", "denied": "�
 OPEN = {"unconditional": "无条件", "conditional": "有条件", "closed": "非开放"}
 MARKS = {"N": "无", "P": "有", "S": "敏感"}
 CONNECTORS = {"file_drop": "文件投放", "rest": "接口", "rest_cursor": "接口（游标）", "database": "数据库", "s3": "对象存储", "sftp": "SFTP", "mqtt": "消息（MQTT）"}  # fmt: skip
-DECODERS = {"csv": "CSV", "ndjson": "NDJSON", "json_items": "JSON", "xlsx": "XLSX", "activity": "FIT、TCX、GPX"}
+DECODERS = {"csv": "CSV", "ndjson": "NDJSON", "json_items": "JSON", "xlsx": "XLSX", "xml": "XML", "parquet": "Parquet", "activity": "FIT、TCX、GPX"}  # fmt: skip
 
 
 def volumes() -> dict[str, dict[str, int]]:

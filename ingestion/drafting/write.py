@@ -113,7 +113,7 @@ def contract_text(
         f"          partDate: {part_date}",
         f"          dedup: [{', '.join(dedup)}]",
         "          late: {expectedDays: 2}",
-        "          drift: {unknownColumn: refuse, missingColumn: refuse}",
+        "          drift: {unknownColumn: stop, missingColumn: stop}",
         "          rules: []",
         "    properties:",
     ]

@@ -21,7 +21,8 @@ HISTORY_DAYS = 13
 
 @dataclass(frozen=True)
 class Form:
-    """How a delivery is written. kind: csv, ndjson, xlsx or api; stem: first part of the file's name."""
+    """How a delivery is written. kind: csv, ndjson, xlsx, xml, parquet or api; stem: first part of the file's name, and in XML
+    what a record is called. inside: member of a JSON record → the columns that stand in it."""
 
     kind: str
     stem: str
@@ -31,6 +32,7 @@ class Form:
     api: str = ""
     api_id: str = ""
     api_time: str = ""
+    inside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def extension(self) -> str:

@@ -177,7 +177,7 @@ HOLIDAY = Feed(
 )  # fmt: skip
 WARNINGS = Feed(
     "reference.weather_warning", ("warning_id", "district", "type", "level", "issued_at", "lifted_at"),
-    Form("ndjson", "warning"), daily, warnings, "warning_id",
+    Form("xml", "warning"), daily, warnings, "warning_id",
     {"unknown_type": {"type": "sandstorm", "level": "blue"}, "unknown_district": {"district": "310199"}, "none_with_level": {"type": "none", "level": "red"}},
 )  # fmt: skip
 PEOPLE = Feed(

@@ -186,7 +186,7 @@ SESSIONS = Feed(
 )  # fmt: skip
 KINEMATICS = Feed(
     "training.kinematics", ("采集编号", "点号", "运动员编号", "项目", "采集时间", "相对秒", "关节", "角度", "速度", "帧率", "标定编号"),
-    Form("csv", "运动学"), daily, kinematics, "采集编号",
+    Form("parquet", "运动学"), daily, kinematics, "采集编号",
     {"unknown_joint": {"关节": "颈"}, "impossible_angle": {"角度": 400.0}, "text_in_number": {"速度": "很快"}},
 )  # fmt: skip
 BODY_TESTS = Feed(

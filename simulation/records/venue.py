@@ -178,7 +178,7 @@ PAYMENTS = Feed(
 HEARTBEATS = Feed(
     "venue.heartbeat",
     ("device_id", "device_kind", "venue_id", "reported_at", "is_online", "battery_pct", "delay_s"),
-    Form("ndjson", "heartbeat"), daily, heartbeats, "device_id",
+    Form("ndjson", "heartbeat", inside={"state": ("is_online", "battery_pct", "delay_s")}), daily, heartbeats, "device_id",
     {"unknown_kind": {"device_kind": "robot"}, "impossible_battery": {"battery_pct": 180.0}, "unknown_venue": {"venue_id": NO_VENUE}},
 )  # fmt: skip
 SAFETY_EVENTS = Feed(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
@@ -72,7 +73,11 @@ def _spoiled(feed: Feed, city: City, day: date, rows: list[Row], sources: Source
 def encode(form: Form, columns: Sequence[str], rows: Sequence[Row], day: date) -> bytes:
     """Rows as the bytes of one file; they depend on nothing but the arguments."""
     if form.kind == "ndjson":
-        return "".join(_line(row) + "\n" for row in rows).encode()
+        return "".join(_line(_nested(form, row)) + "\n" for row in rows).encode()
+    if form.kind == "xml":
+        return _markup(form, columns, rows)
+    if form.kind == "parquet":
+        return _columnar(columns, rows)
     if form.kind == "csv":
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\r\n" if form.encoding == "gb18030" else "\n")
@@ -80,6 +85,44 @@ def encode(form: Form, columns: Sequence[str], rows: Sequence[Row], day: date) -
         writer.writerows([row[name] for name in columns] for row in rows)
         return out.getvalue().encode(form.encoding)
     return _workbook(form, columns, rows, day)
+
+
+def _nested(form: Form, row: Row) -> Row:
+    """The record with the columns of `Form.inside` in objects of their own, where the first of them stood."""
+    owner = {column: member for member, columns in form.inside.items() for column in columns}
+    made: Row = {}
+    for name, value in row.items():
+        if name in owner:
+            made.setdefault(owner[name], {})[name] = value
+        else:
+            made[name] = value
+    return made
+
+
+def _markup(form: Form, columns: Sequence[str], rows: Sequence[Row]) -> bytes:
+    """One element a record, one element a column; an empty one where there is no value."""
+    root = ElementTree.Element(f"{form.stem}s")
+    for row in rows:
+        record = ElementTree.SubElement(root, form.stem)
+        for name in columns:
+            value = row[name]
+            ElementTree.SubElement(record, name).text = None if value is None else str(value)
+    ElementTree.indent(root, " ")
+    content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
+
+
+def _columnar(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
+    """Typed columns; one in which a number was written in words is a column of texts, as its program would have it."""
+    made = {}
+    for name in columns:
+        values = [row[name] for row in rows]
+        kinds = {type(value) for value in values if value is not None}
+        mixed = len(kinds) > 1 and str in kinds
+        made[name] = [None if value is None else str(value) for value in values] if mixed else values
+    buffer = io.BytesIO()
+    pl.DataFrame(made, strict=False).write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def _workbook(form: Form, columns: Sequence[str], rows: Sequence[Row], day: date) -> bytes:
