@@ -64,13 +64,16 @@ def words_of(name: str) -> str:
 
 
 def _english(patterns: list[str], words: str) -> str | None:
-    tokens = words.split()
-    for pattern in sorted(patterns, key=len, reverse=True):
+    """The longest pattern that stands in the words, or runs together with another word in one of them."""
+    tokens: list[str] | None = None
+    found = [pattern for pattern in patterns if f" {pattern} " in words]
+    for pattern in patterns:
         joined = pattern.replace(" ", "")
-        run_together = len(joined) >= _MIN_RUN_TOGETHER and any(joined in token for token in tokens)
-        if f" {pattern} " in words or run_together:
-            return pattern
-    return None
+        if len(joined) >= _MIN_RUN_TOGETHER and joined in words:
+            tokens = words.split() if tokens is None else tokens
+            if any(joined in token for token in tokens):
+                found.append(pattern)
+    return max(found, key=len, default=None)
 
 
 def _chinese(patterns: list[str], text: str) -> str | None:
@@ -79,11 +82,17 @@ def _chinese(patterns: list[str], text: str) -> str | None:
 
 def detect(*names: str | None) -> list[NameHit]:
     """Kinds suggested by the spellings of one column (its name, its source name, its Chinese title), at most one per group."""
+    return list(_detect(names, yamlfile.fingerprint(FILE.parent, FILE.name)))
+
+
+@lru_cache(maxsize=16_384)
+def _detect(names: tuple[str | None, ...], key: tuple[tuple[str, int, int], ...]) -> tuple[NameHit, ...]:
+    """The same columns are asked about by every check and every command that shows them."""
     texts = [unicodedata.normalize("NFKC", name) for name in names if name]
     words = [words_of(text) for text in texts]
     hits: list[NameHit] = []
     taken: set[str] = set()
-    for kind in kinds():
+    for kind in _load(key):
         if kind.group in taken:
             continue
         for text, split in zip(texts, words, strict=True):
@@ -94,4 +103,4 @@ def detect(*names: str | None) -> list[NameHit]:
                 hits.append(NameHit(kind.kind, evidence))
                 taken.add(kind.group)
                 break
-    return hits
+    return tuple(hits)
