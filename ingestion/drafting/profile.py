@@ -102,9 +102,7 @@ def columns_of(found: Recognised) -> list[Column]:
     texts = {name: column.drop_nulls().unique(maintain_order=True) for name, column in told.items()}
     convention = _convention(texts.values())
     columns = [_column(name, texts[name], convention) for name in found.fields]
-    for column in columns:
-        if column.type == "VARCHAR" and not column.notes and not is_code(column.source_name):
-            _type_of_most(column, told[column.source_name], convention, found.numbers)
+    columns = [_of_most(column, told[column.source_name], convention, found.numbers) for column in columns]
     _protect(found.rows, columns)
     for column in columns:
         if column.type == "DOUBLE" and _MONEY.search(column.source_name):
@@ -120,28 +118,29 @@ def _told(column: pl.Series) -> pl.Series:
     return trimmed.replace("", None)
 
 
-def _type_of_most(
-    column: Column, told: pl.Series, convention: tuple[str, str | None] | None, numbers: list[int]
-) -> None:
-    """The type of a column whose values agree but for a few, which are named by their records."""
+def _of_most(column: Column, told: pl.Series, convention: tuple[str, str | None] | None, numbers: list[int]) -> Column:
+    """The column as most of its values say it is, where all of them together say only that it is text; the others are named by
+    their records."""
+    if column.type != "VARCHAR" or column.notes or is_code(column.source_name):
+        return column
     values, tokens = _without_nulls(told.drop_nulls().unique(maintain_order=True))
-    said = told.drop_nulls().filter(~told.drop_nulls().is_in(list(tokens))) if tokens else told.drop_nulls()
+    said = told.drop_nulls()
+    said = said.filter(~said.is_in(list(tokens))) if tokens else said
     for word, fitting in _ways(values):
         if not len(fitting) or not is_most(float(said.is_in(fitting).sum()) / len(said), len(said)):
             continue
-        trial = Column(column.source_name)
-        _type(trial, fitting, convention or _convention([fitting]))
-        if trial.type == "VARCHAR":
+        found = Column(column.source_name, distinct=column.distinct, null_tokens=tokens)
+        _type(found, fitting, convention or _convention([fitting]))
+        if found.type == "VARCHAR":
             continue
         odd = (told.is_not_null() & ~told.is_in([*fitting.to_list(), *tokens])).arg_true().to_list()
         named = "、".join(str(numbers[place] if numbers else place + 1) for place in odd[:_NAMED_RECORDS])
         more = " 等" if len(odd) > _NAMED_RECORDS else ""
-        trial.notes.append(
-            f"列“{column.source_name}”有 {len(odd)} 条不是{word}（第 {named} 条{more}），其余都是；按 {trial.type} 处理，这些记录会进隔离区"
+        found.notes.append(
+            f"列“{column.source_name}”有 {len(odd)} 条不是{word}（第 {named} 条{more}），其余都是；按 {found.type} 处理，这些记录会进隔离区"
         )
-        trial.distinct, trial.null_tokens = column.distinct, tokens
-        vars(column).update(vars(trial))
-        return
+        return found
+    return column
 
 
 def _ways(values: pl.Series) -> Iterator[tuple[str, pl.Series]]:
