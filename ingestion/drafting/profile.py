@@ -8,7 +8,7 @@ they would be refused. Anything else stays a text. What two readings of the same
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -166,19 +166,20 @@ def _without_nulls(texts: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
     return texts.filter(~texts.is_in(tokens)) if tokens else texts, tokens
 
 
-def _convention(columns: object) -> tuple[str, str | None] | None:
+def _convention(columns: Iterable[pl.Series]) -> tuple[str, str | None] | None:
     """How this file writes numbers, where one of its columns can be read in one way only; None where none tells."""
-    for texts in columns:  # type: ignore[attr-defined]
+    for texts in columns:
         values, _ = _without_nulls(texts)
+        written = values.filter(values.str.contains(_NUMBER_LIKE))
+        if len(values) and is_most(len(written) / len(values), len(values)):
+            values = written
         if not len(values) or _all(values, _DECIMAL) or _all(values, _INTEGER):
             continue
         fitting = [key for key, (_, decimal) in _NUMBERS.items() if key != (".", None) and _all(values, decimal)]
         # 12,50 is no group of three: only a decimal comma reads it; 1,204,300.50 only a point with commas between thousands
-        if fitting:
-            certain = [
-                key for key in fitting if values.str.contains(r"\d[,.]\d{1,2}$|\d[,.]\d{4,}$|[,.  ]\d{3}[,.]").any()
-            ]
-            return (certain or fitting)[0] if len(fitting) == 1 or certain else None
+        certain = values.str.contains(r"\d[,.]\d{1,2}$|\d[,.]\d{4,}$|[,.  ]\d{3}[,.]").any()
+        if fitting and (len(fitting) == 1 or certain):
+            return fitting[0]
     return None
 
 

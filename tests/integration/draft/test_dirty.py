@@ -21,7 +21,14 @@ CHANGED = 7
 
 def rows(count: int = 40) -> list[list[str]]:
     return [
-        [f"B-{n:04d}", f"2026/11/{n % 28 + 1}", f"{1000 + n}.50", str(n), f"199{n:08d}", "无" if n % 3 else ""]
+        [
+            f"B-{n:04d}",
+            f"2026/11/{n % 28 + 1}",
+            f"{1000 + n}.50",
+            str(n) if n % 9 else '"1,201"',
+            f"199{n:08d}",
+            "无" if n % 3 else "",
+        ]
         for n in range(1, count + 1)
     ]
 
