@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from pathlib import Path
@@ -27,6 +28,10 @@ from ingestion.run import ingest
 from lake import ledger, tables
 from quality import gate, quarantine, row_events
 from quality.ops import publish_ops
+from simulation.city import build_city
+from simulation.records import reference
+from simulation.records.write import encode
+from simulation.sizes import SIZES
 
 pytestmark = pytest.mark.integration
 
@@ -220,3 +225,18 @@ def test_a_contract_is_tried_on_the_newest_batch_of_the_archive(declare, deliver
     assert (done.ok, done.accepted, done.quarantined) == (False, 1, 1)
     assert {table: tables.version(table) for table in tables.all_tables()} == before
     assert len(ledger.batches(METER)) == 1
+
+
+@pytest.mark.parametrize(("left_out", "effect"), [(None, None), ("310151", "整批扣下")])
+def test_a_population_list_without_a_district_is_held(left_out, effect):
+    """The one declared source whose deliveries must be complete, with its own form."""
+    feed = reference.PEOPLE
+    day = dt.date(2026, 11, 20)
+    rows = [
+        row for row in reference.population(build_city(SIZES["tiny"], 1), day, None) if row["行政区划代码"] != left_out
+    ]
+    assert len(rows) == (16 if left_out is None else 15)
+    done = trial.run(contracts.load(feed.resource), {"a.xlsx": encode(feed.form, feed.columns, rows, day)})
+    found = {rule.rule_id: rule.effect for rule in done.rules if ".batch." in rule.rule_id}
+    assert list(found.values()) == ([effect] if effect else [])
+    assert done.ok == (effect is None)
