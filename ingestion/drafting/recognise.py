@@ -173,7 +173,7 @@ def _delimited(name: str, content: bytes) -> tuple[dict[str, Any], tuple[str, ..
     body = [row for row in rows[header + 1 :] if any(cell.strip() for cell in row)]
     if body and (found := _unit_row(body[0], body[1:], names)):
         settings["unitRow"] = found
-        notes.append("表头下一行是计量单位，不是数据；请在各列写明 unit")
+        notes.append(_unit_note(found))
         body = body[1:]
     if body and _TOTAL.match(next((cell for cell in body[-1] if cell.strip()), "")):
         settings["footerPattern"] = FOOTER
@@ -292,6 +292,12 @@ def _unit_row(row: list[str], below: list[list[str]], names: list[str]) -> dict[
             return {}
         found[name] = cell
     return found
+
+
+def _unit_note(found: dict[str, str]) -> str:
+    strange = "、".join(name for name, unit in found.items() if not units.is_known(unit))
+    rest = f"；单位不在单位表内的列：{strange}，请换成表内的写法" if strange else ""
+    return f"表头下一行是计量单位，不是数据；已写入各列的 unit，请核对{rest}"
 
 
 # ------------------------------------------------------------------ nested formats
@@ -439,6 +445,7 @@ def _workbook(name: str, content: bytes) -> tuple[dict[str, Any], tuple[str, ...
     rows = [line for line in _cells(book, first)[row + levels - 1 :] if any(line)]
     if rows and (units_found := _unit_row(rows[0], rows[1:], list(fields))):
         settings["unitRow"] = units_found
+        notes.append(_unit_note(units_found))
     if rows and _TOTAL.match(next((cell for cell in rows[-1] if cell.strip()), "")):
         settings["footerPattern"] = FOOTER
         notes.append("末尾的合计行不作为数据")

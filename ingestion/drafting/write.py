@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from catalog import contracts
+from catalog import contracts, units
 from catalog.contracts import pointer
 from ingestion.drafting.most import is_most
 from ingestion.drafting.profile import Column, is_code
@@ -123,7 +123,10 @@ def contract_text(
     shared = {} if listed else _shared(columns)
     for column in columns:
         name = names[column.source_name]
-        lines += _property(column, name, column.source_name in required, shared, found.paths.get(column.source_name))
+        unit = found.decoder.get("unitRow", {}).get(column.source_name)
+        lines += _property(
+            column, name, column.source_name in required, shared, found.paths.get(column.source_name), unit
+        )
     if date is None:
         lines += _derived(
             DELIVERED, "接收日期", "记录随文件到达的日期（上海时间）", "DATE", "L1", {"piMark": "N"}, DELIVERED
@@ -208,8 +211,12 @@ def _protection(column: Column) -> tuple[dict[str, Any], str]:
     return tiyu, level
 
 
-def _property(column: Column, name: str, required: bool, shared: dict[str, Any], path: str | None = None) -> list[str]:
+def _property(
+    column: Column, name: str, required: bool, shared: dict[str, Any], path: str | None = None, unit: str | None = None
+) -> list[str]:
     tiyu, level = _protection(column)
+    if unit and units.is_known(unit) and column.type in ("BIGINT", "DOUBLE"):
+        tiyu["unit"] = units.code_of(unit)
     if path is not None:
         tiyu["path"] = path
     own = {key: value for key, value in _settings(column).items() if shared.get(key) != value}

@@ -79,6 +79,7 @@ def test_one_dirty_record_changes_nothing_but_a_note(home, tmp_path, name):
     assert 'thousands: ","' in clean.text
     assert 'unitRow: {"费用": "元", "人数": "人"}' in clean.text
     assert "dedup: [booking_no]" in clean.text
+    assert "unit: CNY" in clean.text
     lines = rows()
     spoil(lines)
     dirty = draft("venue.sample", "a.csv", csv_of(lines))
