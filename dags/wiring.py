@@ -133,6 +133,7 @@ def pools() -> dict[str, str]:
     named["writer_serving"] = "one writer of the serving files"
     named["writer_exchange"] = "one writer of the delivery outbox"
     named["writer_maintenance"] = "one upkeep of the tables at a time"
+    named["reader_archive"] = "one reading of the whole archive at a time"
     named["writer_open"] = "one writer of the open datasets"
     return named
 

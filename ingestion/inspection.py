@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from catalog import contracts
 from ingestion import archive, batch_list
 from lake import ledger
-from lake.errors import TiyuError
+from lake.errors import EXIT_UNAVAILABLE, TiyuError
 
 
 @dataclass
@@ -49,6 +49,23 @@ def inspect(
     return [_resource(name, progress or (lambda *_: None)) for name in wanted]
 
 
+def require_whole() -> list[Inspected]:
+    """`inspect` of all sources, for a schedule: raises TIYU-ARC-0011 when anything is missing or damaged, or nothing is there."""
+    found = inspect()
+    bad = {item.resource: len(item.damaged) for item in found if not item.ok}
+    examined = sum(item.objects for item in found)
+    if bad or not examined:
+        raise TiyuError(
+            "TIYU-ARC-0011",
+            "归档中有对象缺失或损坏，或一个对象也没有",
+            "运行 tiyu archive check 看是哪些对象、各自怎样处理；趁备份或来源还在时补回",
+            EXIT_UNAVAILABLE,
+            damaged="、".join(f"{resource} {count}" for resource, count in bad.items()),
+            examined=examined,
+        )
+    return found
+
+
 def _resource(resource: str, progress: Callable[[str, int, int], None]) -> Inspected:
     found = Inspected(resource)
     stored = list(archive.stored(resource))
@@ -72,4 +89,4 @@ def _resource(resource: str, progress: Callable[[str, int, int], None]) -> Inspe
     return found
 
 
-__all__ = ["Inspected", "inspect"]
+__all__ = ["Inspected", "inspect", "require_whole"]

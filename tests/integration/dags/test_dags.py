@@ -32,6 +32,7 @@ TASKS = {
     "compaction": ["compact"],
     "cleaning": ["compact"],
     "catch_up": ["ingest"],
+    "archive_check": ["check"],
 }
 #: Started by a person, never by a clock.
 BY_HAND = {"backfill", "catch_up"}
@@ -55,7 +56,7 @@ def bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_exactly_the_expected_dags(bag: Any) -> None:
     assert not bag.import_errors
     assert set(bag.dags) == set(TASKS)
-    assert len(bag.dags) == len(RESOURCES) + 9
+    assert len(bag.dags) == len(RESOURCES) + 10
 
 
 def test_every_source_contract_has_its_dag(bag: Any) -> None:
@@ -99,7 +100,7 @@ def test_every_task_has_owner_timeout_retries_and_a_single_writer_pool(bag: Any)
     assert examined == sum(map(len, TASKS.values()))
     # one writer per table: no two sources share a pool
     assert len({wiring_source.pool for wiring_source in wiring.sources()}) == len(RESOURCES)
-    assert len(pools) == len(RESOURCES) + 7
+    assert len(pools) == len(RESOURCES) + 8
 
 
 def test_a_task_may_wait_for_the_longest_others_and_still_begin(bag: Any, tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_schedules(bag: Any) -> None:
     for dag_id in TASKS.keys() - BY_HAND:
         wanted = (
             "CronTriggerTimetable"
-            if dag_id.startswith("ingest_") or dag_id in {"exchange_answers", "compaction", "cleaning"}
+            if dag_id.startswith("ingest_") or dag_id in {"exchange_answers", "compaction", "cleaning", "archive_check"}
             else "AssetOrTimeSchedule"
         )
         assert kinds[dag_id] == wanted, dag_id

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from catalog import contracts
 from cli import main
 from ingestion import archive, batch_list
-from ingestion.inspection import inspect
+from ingestion.inspection import inspect, require_whole
 from ingestion.rebuild import rebuild
 from lake import ledger
 from lake.errors import TiyuError
@@ -92,8 +92,21 @@ def test_a_damaged_list_of_a_batch_is_found_and_stops_a_rebuild(filled, content)
         rebuild()
 
 
+def test_a_schedule_is_told_of_damage(filled):
+    """What the DAG `archive_check` runs."""
+    assert sum(item.objects for item in require_whole()) == len(filled)
+    for sha256 in filled[:2]:
+        archive.object_path(REGISTER, sha256).unlink()
+    with pytest.raises(TiyuError) as told:
+        require_whole()
+    assert told.value.code == "TIYU-ARC-0011"
+    assert told.value.context["damaged"] == f"{REGISTER} 2"
+
+
 def test_an_archive_without_objects_is_not_called_whole(home):
     settings().archive_root.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(TiyuError, match="TIYU-ARC-0011"):
+        require_whole()
     code, answer = checked()
     assert (code, answer["ok"], answer["objects"]) == (1, False, 0)
 

@@ -171,5 +171,5 @@ def test_dockerfile_rules_refuse(tmp_path: Path, line: str, problem: str) -> Non
 def test_schema_of_pools_matches_airflow(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-m", "dags.pools"], cwd=ROOT, capture_output=True, text=True, check=True)
     pools = json.loads(result.stdout)
-    assert len(pools) == len(contracts.fetched()) + 7
+    assert len(pools) == len(contracts.fetched()) + 8
     assert all(pool["slots"] == 1 and pool["description"] for pool in pools.values())
