@@ -9,7 +9,7 @@ BIN := .venv/bin
 SIZE ?= small
 SEED ?= 20260101
 PYTEST_ARGS ?=
-# Two test workers: the suite starts real servers and databases, more of them only wait for each other.
+# Three test workers on two processors: the suite starts real servers and databases and often waits for them.
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help setup setup-dev demo demo-tomorrow test test-unit check test-browser test-fresh test-faults test-canary test-tomorrow compose-check clean clean-all test-lineage test-how-to bench-stream bench-ingest test-replay
@@ -30,7 +30,7 @@ demo-tomorrow: setup ## one more day, with a demo up or not: make demo-tomorrow 
 	@exec $(BIN)/python -m deploy.tomorrow --size $(SIZE) --seed $(SEED) $(if $(filter-out 0,$(HEADLESS)),--headless)
 
 test: setup-dev ## unit, integration, data and policy tests
-	@$(PYTEST) tests/unit tests/integration tests/data tests/policy tests/replay -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(PYTEST) tests/unit tests/integration tests/data tests/policy tests/replay -n 3 --dist loadfile $(PYTEST_ARGS)
 
 test-unit: setup-dev ## unit tests only (seconds, no network)
 	@$(PYTEST) tests/unit $(PYTEST_ARGS)
