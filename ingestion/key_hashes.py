@@ -17,13 +17,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.decoders.base import RECORD_NO
 from lake.sql import quote_literal
 
-KEY, SEQ, RECORD_NO = "_key", "_seq", "_record_no"
+KEY, SEQ = "_key", "_seq"
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 HELD_BYTES = 64 * 1024 * 1024
 SEEN_BYTES = 64 * 1024 * 1024
 _PLACE = [KEY, SEQ, RECORD_NO]
+_ROW_BYTES = 8 + 4 + 8
 
 
 class KeyHashes:
@@ -46,7 +48,7 @@ class KeyHashes:
         keys = rows[KEY].to_numpy()
         repeated = np.concatenate([repeated_within(keys), self._came_before(day, keys)])
         self._held.append((day, rows.select(_PLACE)))
-        self._held_bytes += rows.num_rows * 20
+        self._held_bytes += rows.num_rows * _ROW_BYTES
         while self._held_bytes > HELD_BYTES:
             self._put_away(*self._held.popleft())
         return repeated
@@ -56,7 +58,7 @@ class KeyHashes:
         self._con.execute(f"delete from keys where {SEQ} = {seq}")
         others = [(day, rows.filter(pc.not_equal(rows[SEQ], pa.scalar(seq, pa.int32())))) for day, rows in self._held]
         self._held = deque(others)
-        self._held_bytes = sum(rows.num_rows * 20 for _, rows in self._held)
+        self._held_bytes = sum(rows.num_rows * _ROW_BYTES for _, rows in self._held)
 
     def first_places(self, day: date | None, keys: pa.Array) -> pl.DataFrame:
         """Where the first record of each of these hashes stands: `KEY`, `SEQ`, `RECORD_NO`."""
@@ -94,7 +96,7 @@ class KeyHashes:
         return day in self._stored or (day is None and bool(self._stored))
 
     def _put_away(self, day: date | None, rows: pa.Table) -> None:
-        self._held_bytes -= rows.num_rows * 20
+        self._held_bytes -= rows.num_rows * _ROW_BYTES
         self._stored.add(day)
         self._con.register("_incoming", rows)
         at = "null" if day is None else f"date {quote_literal(str(day))}"

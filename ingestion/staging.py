@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
-from ingestion.key_hashes import KEY, RECORD_NO, SEQ, KeyHashes
+from ingestion.decoders.base import RECORD_NO
+from ingestion.key_hashes import KEY, SEQ, KeyHashes
 from lake import data_files, query, tables
 from lake.arrow import joined, plain
 from lake.settings import settings
@@ -226,7 +227,7 @@ class Staging:
                 self._close(next(iter(self._open.values())))  # the one that was not written to for longest
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{uuid.uuid4().hex}.parquet"
-            file = _File(day, data_files.DataFileWriter(path, ("part_date",), ("_record_no",)))
+            file = _File(day, data_files.DataFileWriter(path, ("part_date",), (RECORD_NO,)))
             self._files.append(file)
         self._open[day] = file
         file.objects.update(_counts_in(rows))

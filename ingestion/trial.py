@@ -306,7 +306,9 @@ def _add(con: duckdb.DuckDBPyConnection, column: ColumnTrial, prop: PropertySpec
     typed = quote_whole(prop.raw_name) if prop.raw_name in present else "null"
     delivered = conversion.SOURCE + str(prop.source_name)
     text = conversion.text_of(prop) if delivered in present else typed
-    grouped = f"count(*) filter ({typed} is null and regexp_full_match(trim({text}), {quote_literal(_GROUPED)}))"
+    grouped = "0"
+    if delivered in present:  # a decoder of device files gives no texts
+        grouped = f"count(*) filter ({typed} is null and regexp_full_match(trim({text}), {quote_literal(_GROUPED)}))"
     found = con.execute(
         f"select count(*), count({text}), count({typed}), count(distinct {text}), {grouped} from batch"
     ).fetchone()

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from catalog import types
 from catalog.contracts import ObjectSpec, PropertySpec
 from ingestion import conversion
-from ingestion.decoders.numbers import folded
+from lake.arrow import folded
 
 _PLAIN = {"DOUBLE": pl.Float64, "INTEGER": pl.Int32, "BIGINT": pl.Int64}
 

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Container, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+_SAMPLE = 4_096
 
 
 def plain(rows: pa.Table, columns: Container[str] | None = None) -> pa.Table:
@@ -32,3 +35,11 @@ def joined(parts: Sequence[pa.Table]) -> pa.Table:
     folded = Counter(f.name for part in parts for f in part.schema if _is_folded(f))
     mixed = {name for name, count in folded.items() if count < len(parts)}
     return pa.concat_tables([plain(part, mixed) if mixed else part for part in parts], promote_options="permissive")
+
+
+def folded(array: pa.Array) -> pa.DictionaryArray | None:
+    """Values with each distinct one once; None where they are mostly different (as its first ones say)."""
+    sample = array.slice(0, _SAMPLE)
+    if len(sample) > 64 and len(pc.unique(sample)) > len(sample) // 4:
+        return None
+    return array.dictionary_encode()

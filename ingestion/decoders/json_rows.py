@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders.numbers import Numbers, count_values, folded, look_like_numbers, whole
+from ingestion.decoders.numbers import Numbers, count_values, look_like_numbers, whole
+from lake.arrow import folded
 from lake.sql import quote_literal
 
 _LOCAL = threading.local()

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 ARROW = {"DOUBLE": pa.float64(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
 _IN_VAIN = 4
-_SAMPLE = 4_096
 Places: TypeAlias = npt.NDArray[np.int64]
 _NUMBER_LIKE = r"^(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:-?nan|-?inf|-?infinity))$"
 """How a JSON number, or what a lenient reader takes for one, looks when it has become a text."""
@@ -132,14 +131,6 @@ def whole(values: pa.ChunkedArray, kind: str) -> pa.Array | None:
 def is_finite(column: pa.ChunkedArray) -> bool:
     """Whether all numbers of a column are finite."""
     return pc.all(pc.is_finite(column)).as_py() is not False
-
-
-def folded(array: pa.Array) -> pa.DictionaryArray | None:
-    """Texts with each distinct one once; None where they are mostly different."""
-    sample = array.slice(0, _SAMPLE)
-    if len(sample) > 64 and len(pc.unique(sample)) > len(sample) // 4:
-        return None
-    return array.dictionary_encode()
 
 
 def look_like_numbers(texts: pa.Array) -> bool:

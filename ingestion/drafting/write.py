@@ -12,13 +12,12 @@ from typing import Any
 import polars as pl
 
 from catalog import contracts, units
-from catalog.contracts import pointer
+from catalog.contracts import UNSETTLED, pointer
 from ingestion.drafting.most import is_most
 from ingestion.drafting.profile import Column, is_code
 from ingestion.drafting.recognise import Recognised, RecognisedList
 from lake.errors import EXIT_USAGE, TiyuError
 
-TODO = contracts.UNSETTLED
 _YAML_WORDS = ("true", "false", "yes", "no", "null", "y", "n", "on", "off")
 """Words that are no text in YAML unless they are quoted."""
 DELIVERED = "delivered_on"
@@ -72,29 +71,29 @@ def contract_text(
         "apiVersion: v3.2.0",
         "kind: DataContract",
         f"id: {resource}",
-        f"name: {TODO}",
+        f"name: {UNSETTLED}",
         "version: 0.1.0",
         "status: draft",
         f"domain: {domain}",
         "description:",
-        f'  purpose: "{TODO}"',
-        f'  usage: "{TODO}"',
-        f'  limitations: "{TODO}"',
+        f'  purpose: "{UNSETTLED}"',
+        f'  usage: "{UNSETTLED}"',
+        f'  limitations: "{UNSETTLED}"',
         "team:",
-        f"  name: {TODO}",
+        f"  name: {UNSETTLED}",
         "customProperties:",
         "  - property: tiyu",
         "    value:",
         "      kind: source",
-        f'      share: {{type: denied, basis: "{TODO}"}}',
-        f'      open: {{type: closed, basis: "{TODO}"}}',
+        f'      share: {{type: denied, basis: "{UNSETTLED}"}}',
+        f'      open: {{type: closed, basis: "{UNSETTLED}"}}',
         "      updateCycle: {cycle: daily, graceHours: 6}",
-        f'      legalBasis: "{TODO}"',
-        f'      retention: "{TODO}"',
+        f'      legalBasis: "{UNSETTLED}"',
+        f'      retention: "{UNSETTLED}"',
         "servers:",
         "  - server: drop",
         "    type: custom",
-        f'    description: "{TODO}"',
+        f'    description: "{UNSETTLED}"',
         "    customProperties:",
         "      - property: tiyu",
         "        value:",
@@ -103,9 +102,9 @@ def contract_text(
         *([] if listed else _source_values(columns)),
         "schema:",
         f"  - name: {noun}",
-        f"    businessName: {TODO}",
-        f'    description: "{TODO}"',
-        f'    dataGranularityDescription: "{TODO}"',
+        f"    businessName: {UNSETTLED}",
+        f'    description: "{UNSETTLED}"',
+        f'    dataGranularityDescription: "{UNSETTLED}"',
         "    logicalType: object",
         "    customProperties:",
         "      - property: tiyu",
@@ -156,9 +155,9 @@ def _list(
     names = _names(columns, {*parent, number})
     lines = [
         f"  - name: {table}",
-        f"    businessName: {_text(f'{TODO}（{last}）')}",
-        f'    description: "{TODO}"',
-        f'    dataGranularityDescription: "{TODO}"',
+        f"    businessName: {_text(f'{UNSETTLED}（{last}）')}",
+        f'    description: "{UNSETTLED}"',
+        f'    dataGranularityDescription: "{UNSETTLED}"',
         "    logicalType: object",
         "    customProperties:",
         "      - property: tiyu",
@@ -171,9 +170,9 @@ def _list(
     ]
     for column, name in key:
         tiyu, level = _protection(column)
-        lines += _derived(name, _title(column.source_name), TODO, column.type, level, tiyu, "from_parent")
+        lines += _derived(name, _title(column.source_name), UNSETTLED, column.type, level, tiyu, "from_parent")
     if by_delivery:
-        lines += _derived(DELIVERED, "接收日期", TODO, "DATE", "L1", {"piMark": "N"}, "from_parent")
+        lines += _derived(DELIVERED, "接收日期", UNSETTLED, "DATE", "L1", {"piMark": "N"}, "from_parent")
     lines += _derived(number, "序号", "在列表中的位置，从 1 起", "INTEGER", "L1", {"piMark": "N"}, "item_number")
     for column in columns:
         path = item.paths[column.source_name]
@@ -226,7 +225,7 @@ def _property(
         f"      - name: {name}",
         f"        physicalName: {_text(column.source_name)}",
         f"        businessName: {_text(_title(column.source_name))}",
-        f'        description: "{TODO}"',
+        f'        description: "{UNSETTLED}"',
         f"        logicalType: {_LOGICAL[column.type]}",
         f"        physicalType: {column.type}",
     ]
@@ -403,7 +402,7 @@ def _translated(title: str) -> str:
 
 
 def _title(source_name: str) -> str:
-    return source_name if not source_name.isascii() else f"{TODO}（{source_name}）"
+    return source_name if not source_name.isascii() else f"{UNSETTLED}（{source_name}）"
 
 
 def _text(value: str) -> str:

@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import meters
 
+from benchmarks.ingest.data import fit_activity
+from catalog import contracts
 from cli.main import build_app
 from ingestion import trial
 from lake.errors import TiyuError
@@ -111,6 +113,15 @@ def test_commas_between_thousands_are_recognised():
     said = "\n".join(done.suggestions)
     assert '有 2 个值带千分位逗号：在该列写 read: {thousands: ","}' in said
     assert "1,250" not in said
+
+
+def test_a_device_file_is_tried_though_it_holds_no_texts():
+    done = trial.run(
+        contracts.load("training.activity"), {"athlete_no_k1_aaaaaaaaaaaaaaaaaaaaaaaaaa/a.fit": fit_activity(1)}
+    )
+    assert (done.decoded, done.accepted) == (1, 1)
+    started = next(column for column in done.columns if column.column == "started_at")
+    assert (started.rows, started.filled, started.parsed, started.grouped) == (1, 1, 1, 0)
 
 
 def test_a_reference_that_cannot_be_looked_up_is_said_to_be_open():
