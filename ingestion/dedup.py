@@ -117,6 +117,7 @@ def _register_stored(
     head = tables.version(obj.table)
     if head is None:
         return False
+    query.add_delta(con)
     if contract:
         days: Any = dates or (rows["part_date"].min(), rows["part_date"].max())
         elements.register_stored(con, contract, head, "stored", days)

@@ -22,10 +22,12 @@ from lake.sql import quote_literal
 
 KEY, SEQ = "_key", "_seq"
 Hashes: TypeAlias = npt.NDArray[np.uint64]
+Places: TypeAlias = npt.NDArray[np.int64]
 HELD_BYTES = 64 * 1024 * 1024
 SEEN_BYTES = 64 * 1024 * 1024
 _PLACE = [KEY, SEQ, RECORD_NO]
 _ROW_BYTES = 8 + 4 + 8
+_TOGETHER_ROWS = 256 * 1024
 
 
 class KeyHashes:
@@ -45,13 +47,20 @@ class KeyHashes:
     def add(self, day: date | None, rows: pa.Table) -> Hashes:
         """Take the hashes of new rows (columns `KEY`, `SEQ`, `RECORD_NO`); returns those that are repeated among them or came
         before."""
-        keys = rows[KEY].to_numpy()
+        keys = np.sort(rows[KEY].to_numpy())
         repeated = np.concatenate([repeated_within(keys), self._came_before(day, keys)])
-        self._held.append((day, rows.select(_PLACE)))
-        self._held_bytes += rows.num_rows * _ROW_BYTES
+        self._hold(day, rows.select(_PLACE))
         while self._held_bytes > HELD_BYTES:
             self._put_away(*self._held.popleft())
         return repeated
+
+    def _hold(self, day: date | None, rows: pa.Table) -> None:
+        """Keep rows in memory, a few of them with those before, so that looking through all does not take longer the smaller
+        the chunks are in which they came."""
+        self._held_bytes += rows.num_rows * _ROW_BYTES
+        while self._held and self._held[-1][0] == day and len(self._held[-1][1]) <= min(len(rows), _TOGETHER_ROWS):
+            rows = pa.concat_tables([self._held.pop()[1], rows]).combine_chunks()
+        self._held.append((day, rows))
 
     def forget_object(self, seq: int) -> None:
         """Take the hashes of an object's rows away."""
@@ -62,7 +71,8 @@ class KeyHashes:
 
     def first_places(self, day: date | None, keys: pa.Array) -> pl.DataFrame:
         """Where the first record of each of these hashes stands: `KEY`, `SEQ`, `RECORD_NO`."""
-        found = [rows.filter(pc.is_in(rows[KEY], keys)) for rows in self._held_of(day)]
+        wanted = keys.to_numpy()
+        found = [rows.take(pa.array(positions(rows[KEY].to_numpy(), wanted))) for rows in self._held_of(day)]
         if self._is_stored(day):
             found.append(self._among_stored(day, keys, ", ".join(_PLACE)))
         if not found:
@@ -71,7 +81,7 @@ class KeyHashes:
         return places.sort(SEQ, RECORD_NO).unique(KEY, keep="first", maintain_order=True)
 
     def _came_before(self, day: date | None, keys: Hashes) -> Hashes:
-        """Those of the hashes that there were before; from now on there are all of them."""
+        """Those of the hashes (in ascending order) that there were before; from now on there are all of them."""
         seen = self._seen.pop(day, None) or Seen()
         self._seen[day] = seen  # the last one
         maybe = np.unique(keys[seen.maybe(keys)])
@@ -83,11 +93,13 @@ class KeyHashes:
             oldest.forget()
         if not len(maybe):
             return maybe
-        asked = pa.array(maybe)
-        found = [rows[KEY].filter(pc.is_in(rows[KEY], asked)) for rows in self._held_of(day)]
+        found = [maybe[:0]]
+        for rows in self._held_of(day):
+            held = rows[KEY].to_numpy()
+            found.append(held[positions(held, maybe)])
         if self._is_stored(day):
-            found.append(self._among_stored(day, asked, KEY)[KEY])
-        return np.unique(np.concatenate([maybe[:0], *(keys.to_numpy() for keys in found)]))
+            found.append(self._among_stored(day, pa.array(maybe), KEY)[KEY].to_numpy())
+        return np.unique(np.concatenate(found))
 
     def _held_of(self, day: date | None) -> list[pa.Table]:
         return [rows for own, rows in self._held if day is None or own == day]
@@ -114,12 +126,16 @@ class KeyHashes:
 
 
 class Seen:
-    """Which key hashes may have come before: two bytes for each among many slots; in doubt yes, never a wrong no."""
+    """Which key hashes may have come before: two bytes for each among many slots; in doubt yes, never a wrong no.
 
-    _FIRST, _MOST = 1 << 16, 1 << 26
+    Hashes are given in ascending order: their first slots lie in that order, too, and are read from the processor's cache.
+    """
+
+    _FIRST_BITS, _MOST_BITS = 16, 26
 
     def __init__(self) -> None:
-        self._slots: npt.NDArray[np.bool_] | None = np.zeros(self._FIRST, dtype=bool)
+        self._bits = self._FIRST_BITS
+        self._slots: npt.NDArray[np.bool_] | None = np.zeros(1 << self._bits, dtype=bool)
         self._count = 0
 
     @property
@@ -142,9 +158,10 @@ class Seen:
         if self._slots is None:
             return
         self._count += len(keys)
-        while self._count * 8 > len(self._slots) < self._MOST:
+        while self._count * 8 > len(self._slots) and self._bits < self._MOST_BITS:
             # what a slot says holds for both that it becomes
-            self._slots = np.concatenate([self._slots, self._slots])
+            self._slots = np.repeat(self._slots, 2)
+            self._bits += 1
         for places in self._places(keys):
             self._slots[places] = True
 
@@ -152,12 +169,24 @@ class Seen:
         """Hold nothing any more: from now on the answer is yes."""
         self._slots = None
 
-    def _places(self, keys: Hashes) -> tuple[Hashes, Hashes]:
-        mask = np.uint64(self.size - 1)
-        return keys & mask, (keys >> np.uint64(32)) & mask
+    def _places(self, keys: Hashes) -> tuple[Places, Places]:
+        """Slots by the first bits of a hash and by the others turned round, so that both split alike when slots double."""
+        # looked up twice as fast by signed numbers
+        first = (keys >> np.uint64(64 - self._bits)).view(np.int64)
+        second = ((keys << np.uint64(32)) >> np.uint64(64 - self._bits)).view(np.int64)
+        return first, second
 
 
-def repeated_within(keys: Hashes) -> Hashes:
-    """Each hash that occurs more than once among these."""
-    ordered = np.sort(keys)
+def positions(keys: Hashes, wanted: Hashes) -> Places:
+    """Where any of a few hashes stands among many: a table of their last bits tells nearly all of the others apart."""
+    size = 1 << max(16, (16 * len(wanted)).bit_length())
+    last_bits = np.uint64(size - 1)
+    marked = np.zeros(size, dtype=bool)
+    marked[(wanted & last_bits).view(np.int64)] = True
+    at = np.flatnonzero(marked[(keys & last_bits).view(np.int64)])
+    return at[np.isin(keys[at], wanted)]
+
+
+def repeated_within(ordered: Hashes) -> Hashes:
+    """Each hash that occurs more than once among these, which are in ascending order."""
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

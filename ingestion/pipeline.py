@@ -150,6 +150,7 @@ def judge(
     leaked: list[leaks.Leak] = []
     con = split.connect_for(contract)
     memo = Memo()
+    later = split.Refusals(con, contract.root)
     readable = [item for item in objects if item["sha256"] not in poison]
     numbers = {} if is_activity(contract) else split.numbers_of(contract)
     chunks = decoders.decode_many(
@@ -165,6 +166,7 @@ def judge(
         for sha256, error in chunk.refusals.items():
             # the unreadable object is one quarantined record covering all its bytes, whatever was read of it before
             if decoded_counts.pop(sha256, 0):
+                refused.append(_issue_frame(later.shown()))
                 for taken in target.values():
                     taken.drop_object(sha256)
                 refused, corrected = (
@@ -185,7 +187,7 @@ def judge(
                     part = split.split_typed(con, obj, _with_athlete(obj, root, names), as_of, memo)
                     child_rules.judge(con, contract, obj, part, chunk.tables, as_of)
                 else:
-                    part = split.split_text(con, contract, root, as_of, memo)
+                    part = split.split_text(con, contract, root, as_of, memo, later)
             if contract.lists:
                 with steps.step("rules"):
                     for table, rows in elements.judge(con, contract, part, chunk.tables, as_of).items():
@@ -205,6 +207,7 @@ def judge(
             for table in children:
                 if table in chunk.tables and chunk.tables[table].num_rows:
                     children[table].append(_folded(chunk.tables[table]))
+    refused.append(_issue_frame(later.shown()))
     con.close()
     if leaked:
         raise leaks.stop(contract.id, batch["batch_id"], leaked, names)

@@ -38,6 +38,7 @@ from protection import freetext, masking, tokens
 
 _REASON_DATE = "没有有效的业务日期，无法归入分区"
 _REASON_ITEM = "同一记录的列表中有主键相同的项"
+_RULE_ID, _REASON = "_rule_id", "_reason"  # a contract may have a column of the plain name
 _ONE_ZONE = datetime(1992, 1, 1, tzinfo=UTC)
 
 
@@ -73,11 +74,13 @@ def connect_for(contract: Contract) -> duckdb.DuckDBPyConnection:
     Reference tables are read at their checked version (only checked data is seen); raises TIYU-ING-0005 when one has
     none yet.
     """
-    con = query.connect(spill=False, threads=1)  # the next chunk is being decoded beside it
+    con = query.connect(spill=False, threads=1, delta=False)  # the next chunk is being decoded beside it
     wanted: dict[str, set[str]] = {}
     for rule in (rule for obj in (contract.root, *contract.lists) for rule in obj.rules):
         if rule.kind == "reference":
             wanted.setdefault(rule.params["table"], set()).add(rule.params.get("target_column") or rule.columns[0])
+    if wanted:
+        query.add_delta(con)
     for table, columns in wanted.items():
         if query.register(con, table, "checked") is None:
             raise TiyuError(
@@ -102,10 +105,12 @@ def split_text(
     delivered: pa.Table,
     as_of: datetime | None = None,
     memo: Memo | None = None,
+    later: Refusals | None = None,
 ) -> Split:
     """Split a chunk of text rows (row formats): type it, derive, judge as of an instant (default now), protect.
 
-    ``memo`` carries what is known of single values from one chunk of a batch to the next.
+    ``memo`` carries what is known of single values from one chunk of a batch to the next. ``later`` takes the refused rows,
+    where that is possible: then they are not in the result.
     """
     obj = contract.root
     if _by_columns(obj):
@@ -115,7 +120,7 @@ def split_text(
         except duckdb.BinderException:  # an expression over several delivered columns: rows are put together, then
             typed = None
         if typed is not None and not leaks.name_columns(obj, set(typed.columns)):
-            return _split_columns(con, contract, delivered, typed, as_of, memo)
+            return _split_columns(con, contract, delivered, typed, as_of, memo, later)
     type_rows(con, obj, renames.resolved(delivered, obj))
     type_rules = [
         (obj.type_rule_id(prop.name), conversion.type_predicate(prop), conversion.type_reason(prop))
@@ -180,6 +185,7 @@ def _split_columns(
     typed: Typed,
     as_of: datetime | None,
     memo: Memo,
+    later: Refusals | None,
 ) -> Split:
     """The same as `_split` for rows without derived columns and names, column by column: only refused rows are ever put
     together, and a rule over one column of few values sees each of them once."""
@@ -235,13 +241,44 @@ def _split_columns(
         examined |= item.examined
         warned |= item.warned
     accepted = _protect_columns(passed, obj, memo)
-    if all_pass:
-        refused = _no_refused()
-    else:
-        _fill_judged(con, obj, delivered, rows, dates, ~passes, verdict)
-        refused = _refused(con, obj, hard)
-        con.execute("drop table judged")
-    return Split(accepted, refused, examined, warned, looked.leaks)
+    wanted = later or Refusals(con, obj)
+    if not all_pass:
+        wanted.add(_refused_rows(obj, delivered, rows, dates, ~passes, verdict, hard))
+    return Split(accepted, _no_refused() if later else wanted.shown(), examined, warned, looked.leaks)
+
+
+class Refusals:
+    """Refused rows of several chunks, raw and in memory, until they are shown (masked) together: what it takes to prepare that
+    is more than a chunk's few rows take."""
+
+    _MOST_ROWS = 20_000
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, obj: ObjectSpec):
+        self._con, self._obj = con, obj
+        self._rows: list[pa.Table] = []
+        self._shown: list[pl.DataFrame] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows as `_refused` shows them."""
+        self._rows.append(rows)
+        if sum(part.num_rows for part in self._rows) > self._MOST_ROWS:
+            self._show()
+
+    def shown(self) -> pl.DataFrame:
+        """All rows taken since the last call, as in `Split.refused`."""
+        self._show()
+        shown, self._shown = self._shown, []
+        return pl.concat([_no_refused(), *shown], how="vertical_relaxed")
+
+    def _show(self) -> None:
+        if not self._rows:
+            return
+        self._con.register("_judged", pa.concat_tables(self._rows, promote_options="permissive"))
+        self._rows = []
+        try:
+            self._shown.append(_refused(self._con, self._obj, "_judged"))
+        finally:
+            self._con.unregister("_judged")
 
 
 @dataclass(frozen=True)
@@ -359,16 +396,16 @@ def _dates_of(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, values: pa.Array)
     return dates.combine_chunks().cast(pa.date32())
 
 
-def _fill_judged(
-    con: duckdb.DuckDBPyConnection,
+def _refused_rows(
     obj: ObjectSpec,
     delivered: pa.Table,
     rows: pa.Table,
     dates: pa.Array,
     refused: npt.NDArray[np.bool_],
     verdict: npt.NDArray[np.int32],
-) -> None:
-    """The refused rows as `_split` would have them in its table ``judged``."""
+    hard: list[tuple[str, str, str]],
+) -> pa.Table:
+    """The refused rows as `_split` would have them in its table ``judged``, with the rule that refuses them."""
     mask = pa.array(refused)  # not by position: that would put the chunks of every column together first
     texts = _prefixed(delivered.filter(mask))
     columns = dict(zip(texts.column_names, texts.columns, strict=True))
@@ -377,10 +414,10 @@ def _fill_judged(
     typed = plain(rows.filter(mask))
     columns |= {name: typed[name] for name in typed.column_names}
     columns["part_date"] = dates.filter(mask)
-    columns["_rule"] = pa.array(verdict[refused])
-    con.register("_judged", pa.table(columns))
-    con.execute("create or replace temp table judged as from _judged")
-    con.unregister("_judged")
+    rule = pa.array(verdict[refused])
+    columns[_RULE_ID] = pa.array([rule_id for rule_id, _, _ in hard], pa.string()).take(rule)
+    columns[_REASON] = pa.array([reason for _, _, reason in hard], pa.string()).take(rule)
+    return pa.table(columns)
 
 
 def _protect_columns(rows: pa.Table, obj: ObjectSpec, memo: Memo) -> pa.Table:
@@ -497,7 +534,15 @@ def _split(
     examined |= hidden.examined
     warned |= hidden.warned
     accepted = _protect(passed, obj).to_arrow()
-    refused = _refused(con, obj, hard)
+    labels = ", ".join(
+        f"({n}, {quote_literal(rule_id)}, {quote_literal(reason)})" for n, (rule_id, _, reason) in enumerate(hard)
+    )
+    refused = _refused(
+        con,
+        obj,
+        f"(select j.*, r.{_RULE_ID}, r.{_REASON} from judged as j"
+        f" join (values {labels}) as r(n, {_RULE_ID}, {_REASON}) on r.n = j._rule)",
+    )
     con.execute("drop table judged")
     for correction_id in (item.id for item in obj.corrections):
         examined[corrections.rule_id(obj, correction_id)] = total
@@ -558,11 +603,10 @@ def _no_refused() -> pl.DataFrame:
     return pl.DataFrame(schema={name: texts.get(name, pl.Int64()) for name in names})
 
 
-def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[str, str, str]]) -> pl.DataFrame:
-    labels = ", ".join(
-        f"({n}, {quote_literal(rule_id)}, {quote_literal(reason)})" for n, (rule_id, _, reason) in enumerate(hard)
-    )
-    stored = {row[0]: row[1] for row in con.execute("describe judged").fetchall()}
+def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, relation: str) -> pl.DataFrame:
+    """What is shown of refused rows: ``relation`` has their columns as delivered and typed, and the rule that
+    refuses them."""
+    stored = {row[0]: row[1] for row in con.execute(f"describe select * from {relation} as j").fetchall()}
     treatments = preview_treatments(obj)
     columns: dict[str, str] = {}  # property → where its value is: as delivered, or as a decoder typed it
     for prop in obj.properties:
@@ -578,8 +622,7 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         if names and stored[column] == "VARCHAR"
     )
     rows = con.execute(
-        f"select {f'j.* replace ({texts})' if texts else 'j.*'}, r.rule_id, r.reason from judged j "
-        f"join (values {labels}) r(n, rule_id, reason) on r.n = j._rule order by _source_object, _record_no"
+        f"select {f'* replace ({texts})' if texts else '*'} from {relation} as j order by _source_object, _record_no"
     ).pl()
     # a person's number in a field that is shown plain says that the fields are shifted: then none of them is shown
     shifted = pl.any_horizontal(pl.lit(False), *(masking.has_personal_number(pl.col(column)) for column in plain))
@@ -597,8 +640,8 @@ def _refused(con: duckdb.DuckDBPyConnection, obj: ObjectSpec, hard: list[tuple[s
         pl.col("_source_object"),
         pl.col("_record_no").cast(pl.Int64),
         *([ITEM_NO] if ITEM_NO in rows.columns else []),
-        pl.col("rule_id"),
-        pl.col("reason"),
+        pl.col(_RULE_ID).alias("rule_id"),
+        pl.col(_REASON).alias("reason"),
         pl.when(pl.col("_shifted"))
         .then(pl.lit(None, pl.String))
         .otherwise(pl.struct(previews).struct.json_encode() if previews else pl.lit(None, pl.String))

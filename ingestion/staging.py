@@ -30,7 +30,7 @@ from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
 from ingestion.decoders.base import RECORD_NO
-from ingestion.key_hashes import KEY, SEQ, KeyHashes
+from ingestion.key_hashes import KEY, SEQ, Hashes, KeyHashes, positions
 from lake import data_files, query, tables
 from lake.arrow import joined, plain
 from lake.settings import settings
@@ -108,7 +108,7 @@ class Staging:
         self._writing: Future[Any] | None = None
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
-        self._con = query.connect(memory_limit="128MB", threads=1)
+        self._con = query.connect(memory_limit="128MB", threads=1, delta=False)
         self._hashes = KeyHashes(self._con)
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
@@ -256,7 +256,7 @@ class Staging:
         suspects = self._suspects(rows)
         if not len(suspects):
             return rows
-        at = np.flatnonzero(pc.is_in(rows[KEY], suspects).to_numpy(zero_copy_only=False))
+        at = positions(rows[KEY].to_numpy(), suspects.to_numpy())
         if not len(at):
             return rows
         looked_at = rows.take(pa.array(at))
@@ -318,6 +318,7 @@ class Staging:
             return f"select null::date as part_date, null::ubigint as {KEY} where false"
         if not self._looks:
             self._looks = True
+            query.add_delta(self._con)
             query.register(self._con, self._obj.table, self._head, view="stored")
         window = f"part_date >= date {quote_literal(str(first))} and part_date <= date {quote_literal(str(last))}"
         return f"select part_date, hash({self._keys}) as {KEY} from stored where {window}"
@@ -331,15 +332,20 @@ class Staging:
         there = firsts.join(mine, on=[SEQ, RECORD_NO], how="anti").rows()
         if not there:
             return []
-        elsewhere = pa.array([key for key, _, _ in there], pa.uint64())
+        elsewhere = np.array([key for key, _, _ in there], np.uint64)
         places = [(seq, record) for _, seq, record in there]
-        found = [part.filter(pc.is_in(part[KEY], elsewhere)) for parts in self._pending.values() for part in parts]
+        found = [_with_keys(part, elsewhere) for parts in self._pending.values() for part in parts]
         for file in self._files:
             if file.span is None or not any(file.span[0] <= place <= file.span[1] for place in places):
                 continue
             rows = self._numbered(data_files.read(self._closed(file)).drop_columns(["_batch_id", "_ingested_at"]))
-            found.append(rows.filter(pc.is_in(rows[KEY], elsewhere)).select(looked_at.column_names))
+            found.append(_with_keys(rows, elsewhere).select(looked_at.column_names))
         return [part for part in found if part.num_rows]
+
+
+def _with_keys(rows: pa.Table, keys: Hashes) -> pa.Table:
+    """The rows with any of a few key hashes."""
+    return rows.take(pa.array(positions(rows[KEY].to_numpy(), keys)))
 
 
 def _span(rows: pa.Table) -> _Span:

@@ -40,11 +40,19 @@ def load_delta(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(f"LOAD '{_delta_extension()}'")
 
 
-def connect(*, memory_limit: str = "2GB", threads: int = 2, spill: bool = True) -> duckdb.DuckDBPyConnection:
+def add_delta(con: duckdb.DuckDBPyConnection) -> None:
+    """Let a connection made by :func:`connect` without Delta read the lake; a second time nothing happens."""
+    con.execute(f"LOAD '{_verified_extension()}'")
+
+
+def connect(
+    *, memory_limit: str = "2GB", threads: int = 2, spill: bool = True, delta: bool = True
+) -> duckdb.DuckDBPyConnection:
     """A private in-memory DuckDB with the Delta extension.
 
     spill=False forbids temporary files: required wherever raw personal values are in memory, because nothing raw
-    may reach the disk outside the archive.
+    may reach the disk outside the archive. delta=False leaves the extension out, for one that may never read the lake
+    (:func:`add_delta`).
     """
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
@@ -59,9 +67,9 @@ def connect(*, memory_limit: str = "2GB", threads: int = 2, spill: bool = True) 
     else:
         config["temp_directory"] = ""
         config["max_temp_directory_size"] = "0B"
-    extension = _verified_extension()
     con = duckdb.connect(":memory:", config=config)
-    con.execute(f"LOAD '{extension}'")
+    if delta:
+        add_delta(con)
     con.execute("SET TimeZone = 'UTC'")
     con.execute("SET enable_progress_bar = false")  # it would go to standard output, into a report or a task's log
     return con

@@ -56,6 +56,7 @@ from ingestion.decoders.ndjson import with_origin
 from ingestion.decoders.numbers import ARROW, is_finite, together
 from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
+from lake.memory import joined
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "encoding": str,
@@ -146,11 +147,11 @@ def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iter
     for parts in cut_at_lines(content, b'"', size):
         size_of = sum(map(len, parts))
         if head:
-            part = b"".join([head, *parts])
+            part = joined([head, *parts])
             line -= head.count(b"\n")
             yield Piece(part, position - len(head), line)
         else:
-            part = begun = b"".join([begun, *parts])
+            part = begun = joined([begun, *parts])
             head = _head(begun)
             if not head:
                 continue

@@ -13,7 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.decoders.numbers import Numbers, count_values, look_like_numbers, whole
+from ingestion.decoders.numbers import (
+    Numbers,
+    count_values,
+    count_words,
+    look_like_no_texts,
+    look_like_numbers,
+    may_be_flags,
+    whole,
+)
 from lake.arrow import folded
 from lake.sql import quote_literal
 
@@ -98,7 +106,8 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
     """The same as `extract`, with numbers as numbers; None unless it is certain that nothing else than plain numbers stands
     where numbers should, no name that is not asked for, and nothing in ``raw``, the bytes of the texts, that `json_strict` would have to mend.
 
-    Every value that is a text, true or false must have gone into a column of text, and none in there may be a number.
+    Every value that is a text, true or false must have gone into a column of text, and none in there may be a number. Where
+    every member became a value, those that are true or false need not be counted, unless a value may have been one.
     """
     ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[1 : len(texts) + 1]
     counted = count_values(raw, ends)
@@ -112,11 +121,22 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
         shape = quote_literal(json.dumps(structure, ensure_ascii=False))
         table = con.execute(f"SELECT unnest(json_transform(text, {shape})) FROM _texts").to_arrow_table()
         written = {name: table[name].combine_chunks() for name in fields if name not in kinds}
-        if counted.texts != sum(len(column) - column.null_count for column in written.values()):
+        in_text = sum(len(column) - column.null_count for column in written.values())
+        if counted.texts > in_text:
             return None
         written = {name: folded(texts_of) or texts_of for name, texts_of in written.items()}
         if any(look_like_numbers(texts_of) for texts_of in written.values()):
             return None
+        all_are_values = counted.members == sum(len(texts) - column.null_count for column in table.columns)
+        if (
+            counted.texts != in_text
+            or not all_are_values
+            or any(look_like_no_texts(texts_of) for texts_of in written.values())
+            or any(may_be_flags(table[name]) for name in kinds)
+        ):
+            words = count_words(raw)
+            if words is None or counted.texts + words != in_text:
+                return None
         for name, texts_of in written.items():
             table = table.set_column(table.schema.get_field_index(name), name, texts_of)
         for name, kind in kinds.items():
@@ -261,13 +281,29 @@ def _long_number(numeric: npt.NDArray[np.bool_]) -> bool:
     return bool((sixteen[:-2] & two[16:]).any()) if len(numeric) >= 18 else False
 
 
+_ALL_BYTES = 0x01010101
+_TO_SIGN, _POINT, _SIGNS = (np.uint32(byte * _ALL_BYTES) for byte in (0x80 - ord("9") - 1, ord("."), 0x80))
+
+
 def long_number(data: npt.NDArray[np.uint8]) -> bool:
-    """Whether eighteen digits or points stand in a row: then three of the bytes looked at, each sixth, lie in such a row."""
-    for start in range(0, len(data), _BLOCK):
-        block = data[start : start + _BLOCK + 17]
-        maybe = (block[::6] - 46) <= 11  # from the point to the nine, a slash among them
-        if (maybe[:-2] & maybe[1:-1] & maybe[2:]).any() and _long_number(((block - 48) <= 9) | (block == 46)):
-            return True
+    """Whether eighteen digits or points stand in a row: then three of the words of four bytes that lie in it are all digits or
+    points (or slashes, between the two). A byte of a word is none where one of its sums has the sign bit."""
+    words = data[: len(data) & ~3].view(np.uint32)
+    step = _BLOCK // 4
+    above, below = np.empty(step + 2, np.uint32), np.empty(step + 2, np.uint32)
+    for start in range(0, len(words), step):
+        word = words[start : start + step + 2]
+        odd, low = above[: len(word)], below[: len(word)]
+        np.add(word, _TO_SIGN, out=odd)
+        np.subtract(word, _POINT, out=low)
+        np.bitwise_or(odd, low, out=odd)
+        np.bitwise_or(odd, word, out=odd)
+        np.bitwise_and(odd, _SIGNS, out=odd)
+        is_numeric = odd == 0
+        if (is_numeric[:-2] & is_numeric[1:-1] & is_numeric[2:]).any():
+            block = data[max(0, start * 4 - 18) : (start + step + 2) * 4 + 18]
+            if _long_number(((block - 48) <= 9) | (block == 46)):
+                return True
     return False
 
 

@@ -30,6 +30,7 @@ from ingestion.decoders.json_rows import (
 )
 from ingestion.decoders.lines import Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
+from lake.memory import joined
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
 
@@ -55,7 +56,7 @@ def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iter
     """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
     position = line = 0
     for parts in cut_at_lines(content, size=size):
-        part = b"".join(parts)
+        part = joined(parts)
         lines = count_lines(part)
         yield Piece(part, position, line, lines)
         position += len(part)

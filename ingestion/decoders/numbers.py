@@ -7,7 +7,7 @@ value of the chunk is one that both understand alike. A decoder that sees any ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -21,6 +21,8 @@ _IN_VAIN = 4
 Places: TypeAlias = npt.NDArray[np.int64]
 _NUMBER_LIKE = r"^(-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?|(?i:-?nan|-?inf|-?infinity))$"
 """How a JSON number, or what a lenient reader takes for one, looks when it has become a text."""
+_NO_TEXT_LIKE = r"^(true|false|[\[{].*)$"
+"""How any other JSON value that is no text looks then."""
 
 
 @dataclass
@@ -40,24 +42,25 @@ class Numbers:
 class Values:
     """What stands behind the colons of flat JSON objects, counted in their bytes.
 
-    members: names of members, or more (a text that begins with a colon looks like one). texts: those whose value is a text, or
-    true or false; the others are numbers, null, or words that only a lenient reader takes for numbers.
+    members: names of members, or more (a text that begins with a colon looks like one). texts: those whose value is a text;
+    the others are numbers, null, or words (`count_words`).
     """
 
     members: int
     texts: int
 
 
-_BLOCK = 128 * 1024
+_BLOCK = 256 * 1024
 _QUOTE, _COLON, _COMMA, _CLOSE = b'":,}'
 _MINUS, _ZERO, _NULL, _TRUE, _FALSE = b"-0ntf"
 
 
 def count_values(raw: bytes, ends: npt.NDArray[np.int64]) -> Values | None:
     """Count the values of flat JSON objects, each a line that ends before one of ``ends``; None where their form leaves a
-    doubt: a backslash, anything nested, a blank before a colon, several behind one, a comma or blank before the last bracket.
+    doubt: a backslash, a blank before a colon, several behind one, a comma or blank before the last bracket.
 
-    What stands in texts may be counted, too, never the other way round.
+    What stands in texts may be counted, too, never the other way round. Of a value behind a colon and a blank, true and false
+    count as texts.
     """
     if not raw or b"\\" in raw:
         return None
@@ -66,19 +69,10 @@ def count_values(raw: bytes, ends: npt.NDArray[np.int64]) -> Values | None:
         return None
     has_blanks = any(blank in raw for blank in (b" ", b"\t", b"\r"))
     members = in_texts = 0
-    for start in range(0, len(data), _BLOCK):  # blocks that fit into the processor's cache
-        own = min(_BLOCK, len(data) - start)
-        block = data[start : start + own + 1]
+    for start, block in _blocks(data):
         is_quote, is_colon = block == _QUOTE, block == _COLON
         members += int(np.count_nonzero(is_quote[:-1] & is_colon[1:]))
         in_texts += int(np.count_nonzero(is_colon[:-1] & is_quote[1:]))
-        words = is_colon[:-1] & (block >= 64)[1:]
-        if words.any():
-            at = start + np.flatnonzero(words)
-            found = _texts_among(data, at, at + 1)
-            if found is None:
-                return None
-            in_texts += found
         if has_blanks:
             is_blank = block <= 32
             if (is_blank[:-1] & is_colon[1:]).any():
@@ -89,6 +83,28 @@ def count_values(raw: bytes, ends: npt.NDArray[np.int64]) -> Values | None:
                 return None
             in_texts += found
     return Values(members, in_texts)
+
+
+def count_words(raw: bytes) -> int | None:
+    """Count the values of the same objects that are true or false, right behind their colon; None where one is another word or
+    nested."""
+    data = np.frombuffer(raw, dtype=np.uint8)
+    total = 0
+    for start, block in _blocks(data):
+        words = (block == _COLON)[:-1] & (block >= 64)[1:]
+        if words.any():
+            at = start + np.flatnonzero(words)
+            found = _texts_among(data, at, at + 1)
+            if found is None:
+                return None
+            total += found
+    return total
+
+
+def _blocks(data: npt.NDArray[np.uint8]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Blocks that fit into the processor's cache, each with the byte behind it, and where they begin."""
+    for start in range(0, len(data), _BLOCK):
+        yield start, data[start : start + min(_BLOCK, len(data) - start) + 1]
 
 
 def _close_well(data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> bool:
@@ -135,8 +151,22 @@ def is_finite(column: pa.ChunkedArray) -> bool:
 
 def look_like_numbers(texts: pa.Array) -> bool:
     """Whether any of the texts could have been a number in JSON."""
+    return _any_like(texts, _NUMBER_LIKE)
+
+
+def look_like_no_texts(texts: pa.Array) -> bool:
+    """Whether any of the texts could have been true, false, a list or an object in JSON."""
+    return _any_like(texts, _NO_TEXT_LIKE)
+
+
+def _any_like(texts: pa.Array, pattern: str) -> bool:
     distinct = texts.dictionary if pa.types.is_dictionary(texts.type) else texts
-    return bool(pc.any(pc.match_substring_regex(distinct, _NUMBER_LIKE)).as_py())
+    return bool(pc.any(pc.match_substring_regex(distinct, pattern)).as_py())
+
+
+def may_be_flags(values: pa.ChunkedArray) -> bool:
+    """Whether any of the numbers could have been true or false in JSON."""
+    return bool(pc.any(pc.or_(pc.equal(values, 0), pc.equal(values, 1))).as_py())
 
 
 def as_text(rows: pa.Table, own: tuple[str, ...]) -> pa.Table:

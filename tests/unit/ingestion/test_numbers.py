@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 
 import duckdb
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from catalog import contracts
 from ingestion import decoders, split
-from ingestion.decoders import numbers
+from ingestion.decoders import json_rows, numbers
 from ingestion.typed import plain_numbers, typed_columns
 
 SHA = "0" * 64
@@ -99,6 +100,9 @@ def test_which_fields_may_be_numbers():
 @example(records=[[("n", "1"), ("unknown", "null"), ("x", "null")]], colon=": ")
 @example(records=[[("n", "1"), ("n", "2")]], colon=":")
 @example(records=[[("x", '"{"')], [("n", "1")]], colon=":")
+@example(records=[[("n", '"1_000"'), ("b", "true")]], colon=":")
+@example(records=[[("n", '"1_000"'), ("t", "[1]")]], colon=":")
+@example(records=[[("n", "true"), ("t", '"a:"'), ("b", "null")]], colon=":")
 def test_json_lines(con, records, colon):
     both(con, "ndjson", lines(records, colon))
 
@@ -131,14 +135,29 @@ def test_plain_json_does_come_as_numbers(con):
 def test_blocks_do_not_hide_what_stands_across_them(monkeypatch, block):
     record = b'{"n":1,"t":"two","b":false}\n'
     monkeypatch.setattr(numbers, "_BLOCK", block)
-    assert counted(record * 9) == numbers.Values(27, 18)
+    assert counted(record * 9) == numbers.Values(27, 9)
+    assert numbers.count_words(record * 9) == 9
     assert counted(record.replace(b":", b": ") * 9) == numbers.Values(27, 18)
-    assert counted(record.replace(b"two", "二：a:b".encode()) * 9) == numbers.Values(27, 18)
+    assert counted(record.replace(b"two", "二：a:b".encode()) * 9) == numbers.Values(27, 9)
     for odd in (b'{"n":1,}', b'{"n" :1}', b'{"n":  1}', b'{"n":{}}', b'{"n":[]}', b'{"n":Infinity}', b'{"n":1 }'):
         for filler in range(12):
             raw = record * 3 + b'{"t":"' + b"x" * filler + b'"}\n' + odd + b"\n" + record
-            assert counted(raw) is None, odd
-            assert counted(raw.replace(b"\n", b"\r\n")) is None, odd
+            for written in (raw, raw.replace(b"\n", b"\r\n")):
+                assert counted(written) is None or numbers.count_words(written) is None, odd
+
+
+@given(
+    parts=st.lists(st.sampled_from([b"1234567", b"8", b".", b"/", b":", b"-", b"e", b"\xff", b"12345678901"]), max_size=12),
+    ends=st.integers(0, 3),
+    block=st.sampled_from([8, 64, 256 * 1024]),
+)
+@example(parts=[b"12345678901", b"1234567"], ends=0, block=8)
+@example(parts=[b"8"] + [b"/", b"1234567"] * 3, ends=1, block=8)
+def test_long_numbers_are_seen_wherever_they_stand(parts, ends, block):
+    raw = b"".join(parts)[: len(b"".join(parts)) - ends]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "_BLOCK", block)
+        assert json_rows.long_number(np.frombuffer(raw, np.uint8)) == bool(re.search(rb"[0-9.]{18}", raw))
 
 
 def counted(raw: bytes) -> numbers.Values | None:

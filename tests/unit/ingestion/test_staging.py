@@ -22,7 +22,7 @@ from catalog.contracts.behaviour import Dedup
 from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
 from ingestion.dedup import deduplicate
-from ingestion.key_hashes import Seen, repeated_within
+from ingestion.key_hashes import Seen, positions, repeated_within
 from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
 from lake.data_files import DataFileWriter
@@ -157,7 +157,7 @@ def test_no_key_that_came_before_is_overlooked():
     chance = np.random.default_rng(3)
     seen, before = Seen(), set()
     for size in (10, 100_000, 200_000, 1):
-        keys = chance.integers(0, 1 << 18, size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        keys = np.sort(chance.integers(0, 1 << 18, size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         maybe = seen.maybe(keys)
         assert all(maybe[place] for place, key in enumerate(keys.tolist()) if key in before)
         once, counts = np.unique(keys, return_counts=True)
@@ -165,11 +165,20 @@ def test_no_key_that_came_before_is_overlooked():
         seen.add(keys)
         before.update(keys.tolist())
     assert seen.size <= 1 << 26
-    assert not seen.maybe(np.arange(1, 1000, dtype=np.uint64) * np.uint64(7)).all()
+    others = np.sort(np.arange(1 << 20, (1 << 20) + 1000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    assert not seen.maybe(others).all()
     seen.forget()
     assert seen.maybe(np.arange(3, dtype=np.uint64)).all(), "what is forgotten may have been there"
     seen.add(np.arange(3, dtype=np.uint64))
     assert seen.size == 0
+
+
+def test_hashes_are_found_among_many():
+    chance = np.random.default_rng(4)
+    keys = chance.integers(0, 5_000, 20_000, dtype=np.uint64) << np.uint64(40)  # last bits that are all alike
+    for wanted in (keys[:3], keys[::7], keys, np.array([1, 2], np.uint64), keys[:0]):
+        assert positions(keys, wanted).tolist() == np.flatnonzero(np.isin(keys, wanted)).tolist()
+    assert not len(positions(keys[:0], keys))
 
 
 def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
