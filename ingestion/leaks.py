@@ -142,12 +142,15 @@ def look_at(
     """`look` over rows in Arrow: a column whose longest text is too short to hold a stopping item is not scanned, and a
     sample of values each of which is known to hold nothing is not scanned again."""
     columns = [name for name in free_columns(obj) if name in rows.column_names]
-    origin = ["_source_object", "_record_no"]
-    con.register("_passed", rows.select([*columns, *origin]))
-    con.register("_first", rows.select([*columns, *origin]).slice(0, SAMPLE_ROWS))
     counted = {name: rows.num_rows - rows[name].null_count for name in columns}
-    long = [name for name in columns if _longest(rows[name]) >= content.shortest(content.STOPPING)]
+    shortest = content.shortest(content.STOPPING) if columns else 0
+    long = [name for name in columns if _longest(rows[name]) >= shortest]
     sampled = [name for name in columns if not _known_clean(con, rows[name].slice(0, SAMPLE_ROWS), as_of, memo)]
+    if not (long or sampled):
+        return _looked(con, "", "", obj, long, sampled, counted, as_of)
+    relation = rows.select([*columns, "_source_object", "_record_no"])
+    con.register("_passed", relation)
+    con.register("_first", relation.slice(0, SAMPLE_ROWS))
     found = _looked(con, "_passed", "_first", obj, long, sampled, counted, as_of)
     con.unregister("_passed")
     con.unregister("_first")

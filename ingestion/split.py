@@ -302,26 +302,29 @@ def _failing(
     ``folded`` are columns of few distinct values: a test of one of them is asked for each of the values once."""
     found: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64) for _ in tests]
     together: list[int] = []
+    of_value: dict[str, list[int]] = {}  # column → tests of its values alone
     for number, test in enumerate(tests):
         name = test.columns[0]
-        column = folded.get(name) if len(test.columns) == 1 else None
-        if column is None:
-            if test.interval is None or not _lie_within(rows[name], test.interval):
-                together.append(number)
-            continue
-        try:
-            (holds,) = memo.look_up(
-                f"rule {test.predicate}",
-                pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)]),
-                partial(_holding, con, test),
-            )
-        except duckdb.BinderException:  # it looks at other columns, too
+        if len(test.columns) == 1 and name in folded:
+            of_value.setdefault(name, []).append(number)
+        elif test.interval is None or not _lie_within(rows[name], test.interval):
             together.append(number)
+    for name, numbers in of_value.items():
+        column = folded[name]
+        predicates = [tests[number].predicate for number in numbers]
+        try:
+            each = memo.look_up(
+                f"rules of {name}: {predicates}",
+                pa.concat_arrays([column.dictionary, pa.nulls(1, column.dictionary.type)]),
+                partial(_holding, con, name, predicates),
+            )
+        except duckdb.BinderException:  # one of them looks at other columns, too
+            together += numbers
             continue
-        if pc.all(holds).as_py():
-            continue
-        of_row = holds.take(pc.fill_null(column.indices, len(holds) - 1))
-        found[number] = np.flatnonzero(~of_row.to_numpy(zero_copy_only=False))
+        for number, holds in zip(numbers, each, strict=True):
+            if not pc.all(holds).as_py():
+                of_row = holds.take(pc.fill_null(column.indices, len(holds) - 1))
+                found[number] = np.flatnonzero(~of_row.to_numpy(zero_copy_only=False))
     if together:
         try:
             named = rows.select(list(dict.fromkeys(name for number in together for name in tests[number].columns)))
@@ -360,12 +363,13 @@ def _protected_texts(prop: PropertySpec, values: pa.Array) -> list[pa.Array]:
     return [_protected(pl.Series(values), prop).to_arrow().cast(pa.string())]
 
 
-def _holding(con: duckdb.DuckDBPyConnection, test: _Test, values: pa.Array) -> list[pa.Array]:
-    """Whether a test of one column holds for each of its values."""
-    con.register("_values", pa.table({test.columns[0]: values}))
+def _holding(con: duckdb.DuckDBPyConnection, column: str, predicates: list[str], values: pa.Array) -> list[pa.Array]:
+    """For each predicate of one column whether it holds for each of its values."""
+    con.register("_values", pa.table({column: values}))
     try:
-        found = con.execute(f"select coalesce(({test.predicate}), false) as ok from _values").to_arrow_table()
-        return [found["ok"].combine_chunks()]
+        holds = ", ".join(f"coalesce(({test}), false) as h{place}" for place, test in enumerate(predicates))
+        found = con.execute(f"select {holds} from _values").to_arrow_table()
+        return [each.combine_chunks() for each in found.columns]
     finally:
         con.unregister("_values")
 
