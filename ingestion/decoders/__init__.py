@@ -38,6 +38,7 @@ from ingestion.decoders.base import (
 from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong, Piece
 from ingestion.decoders.numbers import Numbers
 from lake.errors import EXIT_USAGE, TiyuError
+from lake.memory import Blocks
 
 __all__ = ["DecodeIssue", "Decoded", "Pieces", "batch_bytes", "decode", "decode_many", "reads_pieces"]
 
@@ -133,8 +134,9 @@ def _decode_pieces(
     module = _ROW_DECODERS[kind]
     records = 0
     told: set[str] = set()
+    blocks = Blocks()
     try:
-        pieces = module.pieces(options, content.read(min(limit, _READ_BYTES)), limit)
+        pieces = module.pieces(options, content.read(min(limit, _READ_BYTES)), limit, blocks.joined)
         for piece, decoded in _side_by_side(pieces, lambda piece: run([(sha, name, piece.content)])):
             met = [column for columns in decoded.unknown.values() for column in columns]
             decoded.unknown = {name: new} if (new := sorted(set(met) - told)) else {}
@@ -149,6 +151,7 @@ def _decode_pieces(
                 if issue.byte_from is not None and issue.byte_to is not None:
                     issue.byte_from += piece.byte_shift
                     issue.byte_to += piece.byte_shift
+            blocks.give_back(piece.content)
             yield decoded
             if decoded.refusals:
                 return

@@ -42,6 +42,7 @@ from ingestion.decoders.base import (
 from ingestion.decoders.header import HEADER_OPTIONS, resolve_header
 from ingestion.decoders.lines import (
     Ints,
+    Joined,
     Lines,
     Piece,
     blank,
@@ -56,7 +57,6 @@ from ingestion.decoders.ndjson import with_origin
 from ingestion.decoders.numbers import ARROW, is_finite, together
 from ingestion.decoders.text import ENCODINGS, PlainText, plain_text
 from lake.errors import TiyuError
-from lake.memory import joined
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {
     "encoding": str,
@@ -140,7 +140,7 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return plain and not packed and not any(options.get(name) for name in _OF_THE_WHOLE)
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iterator[Piece]:
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined: Joined) -> Iterator[Piece]:
     """Pieces of about ``size`` bytes of a large object, each with the object's header before it."""
     head, position, line = b"", 0, 0
     begun = b""
@@ -170,7 +170,7 @@ def _head(part: bytes) -> bytes:
     while found := part.find(b"\n", end) + 1:
         end = found
         if part[:end].strip(b" \t\r\n\xef\xbb\xbf") and part.count(b'"', 0, end) % 2 == 0:
-            return part[:end]
+            return bytes(part[:end])
     return b""
 
 
@@ -587,5 +587,5 @@ def _issue(
     number = int(records.object_no[index])
     base = int(lines.base[number])
     start, end = text.place(int(lines.start[first]) - base), text.place(int(lines.end[last]) - base)
-    preview = records.text(index)[:PREVIEW_BYTES]
+    preview = bytes(records.text(index)[:PREVIEW_BYTES])
     return DecodeIssue(record_no, start, end, rule_id, f"第 {line} 行{reason}", preview, objects[number][0])

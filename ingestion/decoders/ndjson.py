@@ -28,9 +28,8 @@ from ingestion.decoders.json_rows import (
     extract_numbers,
     look,
 )
-from ingestion.decoders.lines import Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
+from ingestion.decoders.lines import Joined, Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
-from lake.memory import joined
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
 
@@ -52,7 +51,7 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return bool(options.get("container", "none") == "none")
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes], size: int) -> Iterator[Piece]:
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined: Joined) -> Iterator[Piece]:
     """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
     position = line = 0
     for parts in cut_at_lines(content, size=size):
@@ -90,7 +89,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
         )
         start, end = lines.byte_range(index)
         sha = objects[lines.object_no[index]][0]
-        preview = lines.text_range(index)[:PREVIEW_BYTES]
+        preview = bytes(lines.text_range(index)[:PREVIEW_BYTES])
         issues.append(DecodeIssue(int(lines.line_no[index]), start, end, rule_id, reason, preview, sha))
 
     keep = (found.state == OK) & ~refused[of]

@@ -147,7 +147,9 @@ def test_blocks_do_not_hide_what_stands_across_them(monkeypatch, block):
 
 
 @given(
-    parts=st.lists(st.sampled_from([b"1234567", b"8", b".", b"/", b":", b"-", b"e", b"\xff", b"12345678901"]), max_size=12),
+    parts=st.lists(
+        st.sampled_from([b"1234567", b"8", b".", b"/", b":", b"-", b"e", b"\xff", b"12345678901"]), max_size=12
+    ),
     ends=st.integers(0, 3),
     block=st.sampled_from([8, 64, 256 * 1024]),
 )
