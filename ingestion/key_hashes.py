@@ -23,11 +23,12 @@ from lake.sql import quote_literal
 KEY, SEQ = "_key", "_seq"
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Places: TypeAlias = npt.NDArray[np.int64]
-HELD_BYTES = 64 * 1024 * 1024
+HELD_BYTES = 16 * 1024 * 1024
 SEEN_BYTES = 64 * 1024 * 1024
 _PLACE = [KEY, SEQ, RECORD_NO]
 _ROW_BYTES = 8 + 4 + 8
 _TOGETHER_ROWS = 256 * 1024
+_RECENT = 8
 
 
 class KeyHashes:
@@ -43,6 +44,7 @@ class KeyHashes:
         self._held_bytes = 0
         self._stored: set[date | None] = set()
         self._seen: OrderedDict[date | None, Seen] = OrderedDict()
+        self._asked = 0
 
     def add(self, day: date | None, rows: pa.Table) -> Hashes:
         """Take the hashes of new rows (columns `KEY`, `SEQ`, `RECORD_NO`); returns those that are repeated among them or came
@@ -86,11 +88,9 @@ class KeyHashes:
         self._seen[day] = seen  # the last one
         maybe = np.unique(keys[seen.maybe(keys)])
         seen.add(keys)
-        while sum(item.size for item in self._seen.values()) > SEEN_BYTES and len(self._seen) > 1:
-            oldest = next(item for item in self._seen.values() if item.size or item is seen)
-            if oldest is seen:
-                break
-            oldest.forget()
+        self._asked += 1
+        seen.last_asked = self._asked
+        self._forget()
         if not len(maybe):
             return maybe
         found = [maybe[:0]]
@@ -100,6 +100,16 @@ class KeyHashes:
         if self._is_stored(day):
             found.append(self._among_stored(day, pa.array(maybe), KEY)[KEY].to_numpy())
         return np.unique(np.concatenate(found))
+
+    def _forget(self) -> None:
+        """Forget days that seem to be over, and the oldest ones where all together are too large; the last one never."""
+        sizes = [item.size for item in self._seen.values() if item.size]
+        size, recent = sum(sizes), self._asked - 2 * len(sizes) - _RECENT
+        for item in [*self._seen.values()][:-1]:
+            if size <= SEEN_BYTES and item.last_asked >= recent:
+                break
+            size -= item.size
+            item.forget()
 
     def _held_of(self, day: date | None) -> list[pa.Table]:
         return [rows for own, rows in self._held if day is None or own == day]
@@ -137,6 +147,7 @@ class Seen:
         self._bits = self._FIRST_BITS
         self._slots: npt.NDArray[np.bool_] | None = np.zeros(1 << self._bits, dtype=bool)
         self._count = 0
+        self.last_asked = 0
 
     @property
     def size(self) -> int:

@@ -134,7 +134,7 @@ def judge(
     (only for a contract that `may_be_staged`) the accepted rows go there, chunk by chunk, and `Judged.accepted` is empty.
     Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
-    memory.give_back_large_blocks()
+    memory.share_one_heap()
     poison = poison or {}
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}
@@ -160,6 +160,7 @@ def judge(
     last = (Decoded({}, [], 0, refusals=dict(damaged)) for _ in range(1))
     first = [Decoded({}, [], 0, refusals=dict(poison))] if poison else []
     for chunk in ahead(itertools.chain(first, chunks, last)):
+        memory.close_holes()
         decoded_counts.update(chunk.root_counts)
         for column in (name for names_of in chunk.unknown.values() for name in names_of):
             result.unknown_columns[column] = result.unknown_columns.get(column, 0) + 1

@@ -36,8 +36,8 @@ from lake.arrow import joined, plain
 from lake.settings import settings
 from lake.sql import quote_literal, quote_name
 
-HELD_BYTES = 96 * 1024 * 1024
-"""Rows held before some are written, in Arrow's bytes; about a million rows of ten columns."""
+HELD_BYTES = 64 * 1024 * 1024
+"""Rows held before some are written, in Arrow's bytes; some 700,000 rows of ten columns."""
 GROUP_BYTES = 16 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
 MOST_OPEN = 64
@@ -108,7 +108,7 @@ class Staging:
         self._writing: Future[Any] | None = None
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
-        self._con = query.connect(memory_limit="128MB", threads=1, delta=False)
+        self._con = query.connect(memory_limit="64MB", threads=1, delta=False)
         self._hashes = KeyHashes(self._con)
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
