@@ -155,7 +155,7 @@ def _decode_pieces(
             yield decoded
             if decoded.refusals:
                 return
-            records += piece.records if piece.records is not None else decoded.root_counts.get(sha, 0)
+            records += decoded.numbered if decoded.numbered is not None else decoded.root_counts.get(sha, 0)
     except LineTooLong:
         most = f"{MAX_LINE_BYTES >> 20} MiB"
         error = refusal(

@@ -65,6 +65,7 @@ class Decoded:
     root_counts: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, TiyuError] = field(default_factory=dict)
     unknown: dict[str, list[str]] = field(default_factory=dict)  # object name → columns the contract does not know
+    numbered: int | None = None  # record numbers that a single object uses up, where these are not its root records
 
 
 @dataclass(frozen=True)

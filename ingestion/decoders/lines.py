@@ -20,13 +20,11 @@ _BOMS = {"utf-8": b"\xef\xbb\xbf", "gb18030": b"\x84\x31\x95\x33"}
 @dataclass(frozen=True)
 class Piece:
     """A part of a large object, readable as if it were one. byte_shift, line_shift: what must be added to a byte position
-    or line number in it to get that in the object. records: how many record numbers it uses up, None where only the
-    decoder can tell."""
+    or line number in it to get that in the object (the latter where reasons name lines)."""
 
     content: bytes
     byte_shift: int
-    line_shift: int
-    records: int | None = None
+    line_shift: int = 0
 
 
 @dataclass
@@ -80,9 +78,12 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
     newline = _places(data, 10)
     start = np.concatenate([np.zeros(1, np.int64), newline[:-1] + 1]) if len(newline) else newline
     end = newline.copy()
-    if len(newline):
+    if len(newline) and b"\r" in buffer:
         carriage = (end > start) & (data[np.maximum(end - 1, 0)] == 13)
         end -= carriage
+    if len(contents) == 1:
+        numbers = np.arange(1, len(start) + 1, dtype=np.int64)
+        return Lines(buffer, data, start, end, np.zeros(len(start), np.int64), numbers, base, skipped)
     object_no = np.searchsorted(base, start, side="right").astype(np.int64) - 1
     # Empty objects share their base with the next one; searchsorted already names the last, which owns the bytes.
     first_line = np.searchsorted(start, base, side="left").astype(np.int64)
@@ -239,10 +240,10 @@ def neighbours(bounds: Ints, keep: Ints) -> tuple[int, int] | None:
 
 def gather_ranges(lines: Lines, bounds: Ints, keep: Ints) -> tuple[bytes, Ints]:
     """The kept ranges among those that ``bounds`` cuts the buffer into (n + 1 offsets, from 0 to the end)."""
+    if len(keep) == len(bounds) - 1:
+        return lines.buffer, bounds
     length = np.diff(bounds)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(length[keep])])
-    if len(keep) == len(length):
-        return lines.buffer, offsets
     if (together := neighbours(bounds, keep)) is not None:
         return lines.buffer[together[0] : together[1]], offsets
     kept = np.zeros(len(length), dtype=bool)

@@ -28,7 +28,7 @@ from ingestion.decoders.json_rows import (
     extract_numbers,
     look,
 )
-from ingestion.decoders.lines import Joined, Piece, blank, count_lines, cut_at_lines, gather, split_lines, undecodable
+from ingestion.decoders.lines import Joined, Piece, blank, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
@@ -53,13 +53,11 @@ def reads_pieces(options: dict[str, Any]) -> bool:
 
 def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined: Joined) -> Iterator[Piece]:
     """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
-    position = line = 0
+    position = 0
     for parts in cut_at_lines(content, size=size):
         part = joined(parts)
-        lines = count_lines(part)
-        yield Piece(part, position, line, lines)
+        yield Piece(part, position)
         position += len(part)
-        line += lines
 
 
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:
@@ -97,7 +95,7 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     rows = with_origin(rows, lines.line_no[readable][keep], of[keep], objects)
     root_counts = {sha: int(total[number]) for number, (sha, _, _) in enumerate(objects) if sha not in refusals}
     tables = {layout.table: rows} | list_rows(found, keep, lines.line_no[readable], of, objects)
-    return Decoded(tables, issues, sum(root_counts.values()), root_counts, refusals)
+    return Decoded(tables, issues, sum(root_counts.values()), root_counts, refusals, numbered=len(lines.start))
 
 
 def _with_numbers(texts: pa.Array, raw: bytes, layout: Layout) -> Extracted | None:

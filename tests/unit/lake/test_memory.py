@@ -72,3 +72,19 @@ def test_a_block_that_somebody_looks_at_is_left_to_them(look):
     other = blocks.joined(parts(2, 1_000))
     assert other is not block
     assert bytes(seen) == before
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_holes_in_the_heap_are_closed(closed):
+    code = (
+        "import resource, sys; from lake import memory\n"
+        "memory.share_one_heap()\n"
+        "def rss(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
+        "assert not memory.close_holes()\n"
+        "held = [b'x' * (1 << 20) for _ in range(400)]\n"
+        "held, before = held[::8], rss()\n"
+        f"assert not {closed} or memory.close_holes()\n"
+        "print(before - rss() > 250 << 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == [str(closed)]
