@@ -307,8 +307,16 @@ def _failing(
         name = test.columns[0]
         if len(test.columns) == 1 and name in folded:
             of_value.setdefault(name, []).append(number)
-        elif test.interval is None or not _lie_within(rows[name], test.interval):
+        elif test.interval is None:
             together.append(number)
+        elif not _lie_within(rows[name], test.interval):
+            outside = _outside(rows[name], test.interval)
+            try:
+                (holds,) = _holding(con, name, [test.predicate], rows[name].take(pa.array(outside)))
+            except duckdb.BinderException:  # it looks at other columns, too
+                together.append(number)
+                continue
+            found[number] = outside[~holds.to_numpy(zero_copy_only=False)]
     for name, numbers in of_value.items():
         column = folded[name]
         predicates = [tests[number].predicate for number in numbers]
@@ -348,6 +356,15 @@ def _lie_within(column: pa.ChunkedArray, interval: tuple[float, float]) -> bool:
     return not pa.types.is_floating(column.type) or not pc.any(pc.is_nan(column)).as_py()
 
 
+def _outside(column: pa.ChunkedArray, interval: tuple[float, float]) -> npt.NDArray[np.int64]:
+    """Positions of the values that may not lie between two bounds."""
+    kind = column.type
+    if not (pa.types.is_floating(kind) or (pa.types.is_integer(kind) and kind.bit_width <= 32)):
+        return np.arange(len(column))  # a double does not tell them all apart
+    inside = pc.and_(pc.greater_equal(column, interval[0]), pc.less_equal(column, interval[1]))
+    return np.flatnonzero(~pc.fill_null(inside, True).to_numpy())
+
+
 def _bad_rows(con: duckdb.DuckDBPyConnection, rows: pa.Table, predicates: list[str]) -> pa.Table:
     """Position ``_n`` of the rows that fail any of the predicates, with the outcome ``h0``, ``h1`` … of each."""
     con.register("_rows", rows.append_column("_n", pa.array(np.arange(rows.num_rows))))
@@ -363,7 +380,9 @@ def _protected_texts(prop: PropertySpec, values: pa.Array) -> list[pa.Array]:
     return [_protected(pl.Series(values), prop).to_arrow().cast(pa.string())]
 
 
-def _holding(con: duckdb.DuckDBPyConnection, column: str, predicates: list[str], values: pa.Array) -> list[pa.Array]:
+def _holding(
+    con: duckdb.DuckDBPyConnection, column: str, predicates: list[str], values: pa.Array | pa.ChunkedArray
+) -> list[pa.Array]:
     """For each predicate of one column whether it holds for each of its values."""
     con.register("_values", pa.table({column: values}))
     try:

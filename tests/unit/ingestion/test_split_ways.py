@@ -65,10 +65,15 @@ def delivered(obj: contracts.ObjectSpec, seed: str) -> pa.Table:
 
 
 def outcomes(
-    name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool, chunks: tuple[int, ...] = (ROWS,)
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    by_columns: bool,
+    chunks: tuple[int, ...] = (ROWS,),
+    shown_later: list[pl.DataFrame] | None = None,
 ) -> list[split.Split]:
     """A delivery judged in one of the two ways in chunks of so many rows, every table that rules look into holding nothing
-    but ``7``."""
+    but ``7``. With ``shown_later`` the refused rows of all chunks go there, together."""
     contract = contracts.load(name)
     with monkeypatch.context() as patch, query.connect(spill=False) as con:
         if not by_columns:
@@ -77,10 +82,15 @@ def outcomes(
             target = rule.params.get("target_column") or rule.columns[0]
             con.execute(f"create or replace temp table {rule.params['table']} as select '7' as {target}")
         rows, memo, starts = delivered(contract.root, name), Memo(), [0, *itertools.accumulate(chunks)]
-        return [
-            split.split_text(con, contract, rows.slice(start, size), AS_OF, memo)
+        later = None if shown_later is None else split.Refusals(con, contract.root)
+        found = [
+            split.split_text(con, contract, rows.slice(start, size), AS_OF, memo, later)
             for start, size in zip(starts, chunks, strict=False)
         ]
+        if shown_later is not None and later:
+            shown_later.append(later.shown())
+            assert later.shown().is_empty()
+        return found
 
 
 def outcome(name: str, monkeypatch: pytest.MonkeyPatch, *, by_columns: bool) -> split.Split:
@@ -130,6 +140,20 @@ def test_chunks_of_any_size_end_as_the_whole(home, monkeypatch, name):
         assert {rule: total[rule] for rule in everywhere} == {
             rule: getattr(whole, counts).get(rule, 0) for rule in everywhere
         }
+
+
+@pytest.mark.parametrize("most_rows", [0, 100, 20_000])
+@pytest.mark.parametrize("name", RESOURCES)
+def test_refused_rows_may_be_shown_together(home, monkeypatch, name, most_rows):
+    """Of each chunk by itself, of a few, or of all."""
+    monkeypatch.setattr(split.Refusals, "_MOST_ROWS", most_rows)
+    whole = outcome(name, monkeypatch, by_columns=True)
+    shown: list[pl.DataFrame] = []
+    parts = outcomes(name, monkeypatch, by_columns=True, chunks=(ROWS // 2, 3, 1, ROWS // 2 - 4), shown_later=shown)
+    assert same(pl.concat([shown[0], *(part.refused for part in parts)])) == same(whole.refused)
+    # rows with names are put together one by one, and shown so
+    assert shown[0].is_empty() != all(part.refused.is_empty() for part in parts)
+    assert whole.refused.height > 0
 
 
 def test_the_comparison_sees_a_rule_that_one_way_forgets(home, monkeypatch):
