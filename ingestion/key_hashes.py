@@ -23,7 +23,7 @@ from lake.sql import quote_literal
 KEY, SEQ = "_key", "_seq"
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Places: TypeAlias = npt.NDArray[np.int64]
-HELD_BYTES = 16 * 1024 * 1024
+HELD_BYTES = 64 * 1024 * 1024
 SEEN_BYTES = 64 * 1024 * 1024
 _PLACE = [KEY, SEQ, RECORD_NO]
 _ROW_BYTES = 8 + 4 + 8

@@ -134,7 +134,7 @@ def judge(
     (only for a contract that `may_be_staged`) the accepted rows go there, chunk by chunk, and `Judged.accepted` is empty.
     Raises BatchStopped TIYU-ING-0020 when an object holds what its contract says it does not (`ingestion.leaks`).
     """
-    memory.share_one_heap()
+    memory.give_back_large_blocks()
     poison = poison or {}
     damaged: dict[str, TiyuError] = {}
     names = {item["sha256"]: item["name"] for item in objects}

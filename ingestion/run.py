@@ -24,7 +24,7 @@ from ingestion.connectors.base import ObjectChanged
 from ingestion.leaks import BatchStopped
 from ingestion.locks import resource_lock
 from ingestion.pipeline import BatchResult, Progress
-from lake import clock, ledger, memory, steps, storage
+from lake import clock, ledger, steps, storage
 from lake.errors import EXIT_INTERNAL, TiyuError
 
 POISON_ATTEMPTS = 3
@@ -96,7 +96,6 @@ def ingest(
     books do not balance, TIYU-ING-0013 when the contract's columns changed and history was not read again. Refused objects and rows are no error: they are in the report, in quarantine and in the
     archive, and an alert is open.
     """
-    memory.share_one_heap()
     contract = sources.contract_of(resource)
     run_id = f"r_{uuid.uuid4().hex}"
     report = IngestReport(resource, run_id)

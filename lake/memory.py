@@ -9,9 +9,8 @@ from contextlib import suppress
 from typing import cast
 
 import numpy as np
-import pyarrow as pa
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 LARGE_BYTES = 8 * 1024 * 1024
 """Blocks from here on come from the system one by one and go back to it when they are freed."""
 KEPT_BYTES = 32 * 1024 * 1024
@@ -38,28 +37,21 @@ class _Mallinfo(ctypes.Structure):
     ]
 
 
-def share_one_heap() -> bool:
-    """Let all threads take their memory from one heap, and give it back to the system in large pieces only.
+def give_back_large_blocks() -> bool:
+    """Keep glibc from raising, as it does by itself, the size above which a freed block goes back to the system, and from
+    trimming the end of a heap after each small one.
 
-    Work in chunks goes from thread to thread, and frees blocks of many sizes. With a heap for each thread, and another one for
-    Arrow, what one thread frees the next one takes anew from the system (ten million rows: 953 MiB at peak, with one heap 869).
-    glibc is also kept from raising by itself the size above which a freed block goes back: the heap would grow with the rows
-    that have passed. Returns whether there was a glibc to ask.
+    Work in chunks frees blocks of many sizes; kept in the heap they fit the next chunk's so badly that the heap grows with the
+    rows that have passed (22 bytes a row, measured). Returns whether there was a glibc to ask.
     """
-    pa.set_memory_pool(pa.system_memory_pool())
     glibc = _glibc()
-    return glibc is not None and all(
-        glibc.mallopt(option, value)
-        for option, value in (
-            (_M_MMAP_THRESHOLD, LARGE_BYTES),
-            (_M_TRIM_THRESHOLD, KEPT_BYTES),
-            (_M_ARENA_MAX, 1),
-        )
+    return glibc is not None and bool(
+        glibc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES) and glibc.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
     )
 
 
 def close_holes() -> bool:
-    """Give free memory back from the middle of the heap where much has gathered (between chunks of work). Returns whether it
+    """Give free memory back from the middle of the heaps where much has gathered (between chunks of work). Returns whether it
     had."""
     glibc = _glibc()
     if glibc is None or glibc.mallinfo2().fordblks <= HOLES_BYTES:

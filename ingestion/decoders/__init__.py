@@ -35,7 +35,7 @@ from ingestion.decoders.base import (
     refusal,
     snake_case,
 )
-from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong, Piece, Size
+from ingestion.decoders.lines import MAX_LINE_BYTES, LineTooLong, Piece
 from ingestion.decoders.numbers import Numbers
 from lake.errors import EXIT_USAGE, TiyuError
 from lake.memory import Blocks
@@ -136,9 +136,7 @@ def _decode_pieces(
     told: set[str] = set()
     blocks = Blocks()
     try:
-        pieces = module.pieces(
-            options, content.read(min(limit, _READ_BYTES)), _sizes(limit, content.size), blocks.joined
-        )
+        pieces = module.pieces(options, content.read(min(limit, _READ_BYTES)), limit, blocks.joined)
         for piece, decoded in _side_by_side(pieces, lambda piece: run([(sha, name, piece.content)])):
             met = [column for columns in decoded.unknown.values() for column in columns]
             decoded.unknown = {name: new} if (new := sorted(set(met) - told)) else {}
@@ -169,16 +167,6 @@ def _decode_pieces(
         yield Decoded({}, [], 0, refusals={sha: error})
     except LostObject as lost:
         yield Decoded({}, [], 0, refusals={sha: lost.error})
-
-
-def _sizes(limit: int, total: int) -> Size:
-    """Pieces of a large object are small at its beginning and its end, so that what is done with them one after the other
-    (read, decode, judge, store) soon runs side by side, and ends together."""
-
-    def size(position: int) -> int:
-        return max(limit // 4, min(limit, position, (total - position) // 2))
-
-    return size
 
 
 def _side_by_side(pieces: Iterator[Piece], decode: Callable[[Piece], Decoded]) -> Iterator[tuple[Piece, Decoded]]:

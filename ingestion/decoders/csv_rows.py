@@ -45,7 +45,6 @@ from ingestion.decoders.lines import (
     Joined,
     Lines,
     Piece,
-    Size,
     blank,
     count_lines,
     cut_at_lines,
@@ -141,8 +140,8 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return plain and not packed and not any(options.get(name) for name in _OF_THE_WHOLE)
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes], size: Size, joined: Joined) -> Iterator[Piece]:
-    """Pieces of about the wanted ``size`` of a large object, each with the object's header before it."""
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined: Joined) -> Iterator[Piece]:
+    """Pieces of about ``size`` bytes of a large object, each with the object's header before it."""
     head, position, line = b"", 0, 0
     begun = b""
     for parts in cut_at_lines(content, b'"', size):

@@ -13,8 +13,6 @@ import pyarrow as pa
 Ints = npt.NDArray[np.int64]
 Joined: TypeAlias = Callable[[Sequence[bytes | memoryview]], bytes]
 """Puts parts together (`lake.memory.Blocks`)."""
-Size: TypeAlias = Callable[[int], int]
-"""How large a piece should be that begins at a byte."""
 
 _BOMS = {"utf-8": b"\xef\xbb\xbf", "gb18030": b"\x84\x31\x95\x33"}
 
@@ -104,10 +102,10 @@ class LineTooLong(Exception):
 
 
 def cut_at_lines(
-    pieces: Iterable[bytes], quote: bytes | None = None, size: Size = lambda _: 1
+    pieces: Iterable[bytes], quote: bytes | None = None, size: int = 1
 ) -> Iterator[list[bytes | memoryview]]:
-    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of about the ``size`` that is
-    wanted where they begin. A piece is given in parts, to be put together once, with what the caller has to add.
+    """The same bytes cut anew behind line ends, so that a record lies in one piece, in pieces of about ``size`` bytes. A piece
+    is given in parts, to be put together once, with what the caller has to add.
 
     With ``quote`` a cut is made only where the quotes before it are even, so that a quoted line break is no end of a
     record; where a long stretch has no such place (a stray quote) any line end will do. A line longer than a piece stays
@@ -115,7 +113,6 @@ def cut_at_lines(
     """
     parts: list[bytes | memoryview] = []
     held = cut = quotes = 0  # bytes held, how many of them are whole lines, and the quotes behind those
-    position = 0
     for piece in pieces:
         end = _last_end(piece, quote, quotes, held - cut + len(piece) > _WAITED_BYTES)
         if end:
@@ -124,9 +121,8 @@ def cut_at_lines(
         parts.append(piece)
         held += len(piece)
         too_long = held - cut > MAX_LINE_BYTES
-        if cut and (held >= size(position) or too_long):
+        if cut and (held >= size or too_long):
             whole, parts = _parted(parts, cut)
-            position += cut
             held, cut = held - cut, 0
             yield whole
         if too_long:

@@ -28,7 +28,7 @@ from ingestion.decoders.json_rows import (
     extract_numbers,
     look,
 )
-from ingestion.decoders.lines import Joined, Piece, Size, blank, cut_at_lines, gather, split_lines, undecodable
+from ingestion.decoders.lines import Joined, Piece, blank, cut_at_lines, gather, split_lines, undecodable
 from lake.errors import TiyuError
 
 OPTIONS: dict[str, type | tuple[type, ...]] = {}
@@ -51,8 +51,8 @@ def reads_pieces(options: dict[str, Any]) -> bool:
     return bool(options.get("container", "none") == "none")
 
 
-def pieces(options: dict[str, Any], content: Iterator[bytes], size: Size, joined: Joined) -> Iterator[Piece]:
-    """Pieces of about the wanted ``size`` of a large object, each of whole lines; a record is counted by its physical line."""
+def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined: Joined) -> Iterator[Piece]:
+    """Pieces of about ``size`` bytes of a large object, each of whole lines; a record is counted by its physical line."""
     position = 0
     for parts in cut_at_lines(content, size=size):
         part = joined(parts)

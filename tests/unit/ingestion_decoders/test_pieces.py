@@ -126,7 +126,7 @@ def test_pieces_are_about_as_large_as_wanted(size):
     content = b'a,"x\ny"\n' * 30 + b"tail"
     for step in (1, 3, 8, 11):
         pieces = (content[i : i + step] for i in range(0, len(content), step))
-        parts = [b"".join(part) for part in cut_at_lines(pieces, b'"', lambda _: size)]
+        parts = [b"".join(part) for part in cut_at_lines(pieces, b'"', size)]
         assert b"".join(parts) == content
         assert all(size - 8 - step < len(part) < size + 8 + step for part in parts[:-1])
         assert all(part.endswith(b'"\n') and part.count(b'"') % 2 == 0 for part in parts[:-1])

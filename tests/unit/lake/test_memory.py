@@ -17,7 +17,7 @@ from lake import memory
 def test_large_blocks_go_back_to_the_system(asked):
     code = (
         "import resource, numpy, sys; from lake import memory\n"
-        f"assert not {asked} or memory.share_one_heap()\n"
+        f"assert not {asked} or memory.give_back_large_blocks()\n"
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "numpy.ones(30 << 20, numpy.uint8)\n"  # by itself, glibc now keeps blocks up to this size
         "kept = [(numpy.ones(16 << 20, numpy.uint8), numpy.ones(1 << 17, numpy.uint8)) for _ in range(8)]\n"
@@ -78,7 +78,7 @@ def test_a_block_that_somebody_looks_at_is_left_to_them(look):
 def test_holes_in_the_heap_are_closed(closed):
     code = (
         "import resource, sys; from lake import memory\n"
-        "memory.share_one_heap()\n"
+        "memory.give_back_large_blocks()\n"
         "def rss(): return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "assert not memory.close_holes()\n"
         "held = [b'x' * (1 << 20) for _ in range(400)]\n"
