@@ -189,8 +189,9 @@ class Seen:
 
 
 def positions(keys: Hashes, wanted: Hashes) -> Places:
-    """Where any of a few hashes stands among many: a table of their last bits tells nearly all of the others apart."""
-    size = 1 << max(16, (16 * len(wanted)).bit_length())
+    """Where any of a few hashes stands among many: a table of their last bits, of at most 4 MiB, tells nearly all of the others
+    apart."""
+    size = 1 << min(22, max(16, (16 * len(wanted)).bit_length()))
     last_bits = np.uint64(size - 1)
     marked = np.zeros(size, dtype=bool)
     marked[(wanted & last_bits).view(np.int64)] = True

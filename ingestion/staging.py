@@ -108,7 +108,7 @@ class Staging:
         self._writing: Future[Any] | None = None
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
-        self._con = query.connect(memory_limit="64MB", threads=1, delta=False)
+        self._con = query.connect(memory_limit="128MB", threads=1, delta=False)
         self._hashes = KeyHashes(self._con)
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)

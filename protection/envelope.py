@@ -116,8 +116,8 @@ def seal(source: BinaryIO, target: BinaryIO, cipher: str | None = None) -> bytes
     beginning = MAGIC + struct.pack(">I", len(header)) + header
     target.write(beginning)
     sealer = _Sealer(cipher, data_key)
-    # level 2: on delivered texts smaller than levels 1 and 3, as fast as 1 (measured, benchmarks/ingest); beside the reading
-    # where there is enough of it
+    # level 2: the samples of benchmarks/ingest become smaller than at levels 1 and 3, as fast as at 1 (measured); beside the
+    # reading where there is enough of it
     begun = source.read(CHUNK_BYTES)
     threads = 2 if len(begun) == CHUNK_BYTES else 0
     reader = zstandard.ZstdCompressor(level=2, threads=threads).stream_reader(

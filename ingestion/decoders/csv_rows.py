@@ -145,20 +145,20 @@ def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined:
     head, position, line = b"", 0, 0
     begun = b""
     for parts in cut_at_lines(content, b'"', size):
-        size_of = sum(map(len, parts))
         if head:
             part = joined([head, *parts])
             line -= head.count(b"\n")
-            yield Piece(part, position - len(head), line)
+            piece = Piece(part, position - len(head), line)
+            position += len(part) - len(head)
         else:
             part = begun = joined([begun, *parts])
             head = _head(begun)
             if not head:
                 continue
-            yield Piece(begun, 0, 0)
-            size_of = len(begun)
-        position += size_of
+            piece = Piece(part, 0, 0)
+            position = len(part)
         line += count_lines(part)
+        yield piece  # from here on the block may be used for another piece
     if not head:
         yield Piece(begun, 0, 0)
 

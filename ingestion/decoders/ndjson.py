@@ -56,8 +56,8 @@ def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined:
     position = 0
     for parts in cut_at_lines(content, size=size):
         part = joined(parts)
-        yield Piece(part, position)
-        position += len(part)
+        begins, position = position, position + len(part)
+        yield Piece(part, begins)  # from here on the block may be used for another piece
 
 
 def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]], layout: Layout) -> Decoded:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import uuid
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -21,8 +22,9 @@ from catalog.contracts import ObjectSpec
 from catalog.contracts.behaviour import Dedup
 from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
+from ingestion.decoders.base import RECORD_NO
 from ingestion.dedup import deduplicate
-from ingestion.key_hashes import Seen, positions, repeated_within
+from ingestion.key_hashes import KEY, SEQ, KeyHashes, Seen, positions, repeated_within
 from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
 from lake.data_files import DataFileWriter
@@ -190,6 +192,25 @@ def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
         careful, kept = settled(chunks, 1)
         assert kept.height == len(rows)
         assert careful.duplicate == usual.duplicate == {"b" * 64: 50 + len(rows)}
+
+
+def test_a_day_that_seems_over_and_comes_back_keeps_its_keys(home):
+    number = iter(range(1, 10_000))
+
+    def rows(*keys: int) -> pa.Table:
+        columns = {KEY: pa.array(keys, pa.uint64()), SEQ: pa.array([1] * len(keys), pa.int32())}
+        return pa.table(columns | {RECORD_NO: pa.array([next(number) for _ in keys], pa.int64())})
+
+    with duckdb.connect() as con:
+        hashes = KeyHashes(con)
+        days = [dt.date(2026, 11, day) for day in (1, 2)]
+        assert not len(hashes.add(days[0], rows(1 << 60, 2 << 60)))
+        assert hashes._seen[days[0]].size
+        for key in range(20):
+            hashes.add(days[1], rows(key << 50))
+        assert not hashes._seen[days[0]].size, "it was not forgotten: nothing is tried here"
+        assert hashes._seen[days[1]].size
+        assert hashes.add(days[0], rows(3 << 60, 2 << 60)).tolist() == [2 << 60]
 
 
 def test_files_become_rows_of_the_table_once(home):
