@@ -1,16 +1,17 @@
 """Hashes of the keys of a batch's rows: which key came before, and where its first record stands.
 
-A hash is a number, nothing of the row. Those that came last are held in memory, the others in a DuckDB that may spill, so
-memory does not grow with the batch.
+A hash is a number, nothing of the row. Those that came last are held in memory, the others in files (`ingestion.key_files`),
+so memory does not grow with the batch.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import TypeAlias
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -18,14 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.decoders.base import RECORD_NO
-from lake.sql import quote_literal
+from ingestion.key_files import KEY, PLACE, SEQ, KeyFiles
 
-KEY, SEQ = "_key", "_seq"
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Places: TypeAlias = npt.NDArray[np.int64]
-HELD_BYTES = 64 * 1024 * 1024
+HELD_BYTES = 16 * 1024 * 1024
+"""Hashes held in memory with their places; what is above half of it then goes into a file."""
 SEEN_BYTES = 64 * 1024 * 1024
-_PLACE = [KEY, SEQ, RECORD_NO]
 _ROW_BYTES = 8 + 4 + 8
 _TOGETHER_ROWS = 256 * 1024
 _RECENT = 8
@@ -35,14 +35,13 @@ class KeyHashes:
     """Key hashes with the place of their record: that of its object in the batch (`SEQ`) and its number (`RECORD_NO`).
 
     A day is given where rows of the same key have the same date: then only those of the day are looked at. None: all.
+    ``folder`` is where files may be made; the caller removes it.
     """
 
-    def __init__(self, database: duckdb.DuckDBPyConnection):
-        self._con = database
-        self._con.execute(f"create temp table keys ({KEY} ubigint, {SEQ} integer, {RECORD_NO} bigint, part_date date)")
+    def __init__(self, folder: Path):
+        self._files = KeyFiles(folder)
         self._held: deque[tuple[date | None, pa.Table]] = deque()
         self._held_bytes = 0
-        self._stored: set[date | None] = set()
         self._seen: OrderedDict[date | None, Seen] = OrderedDict()
         self._asked = 0
 
@@ -51,9 +50,9 @@ class KeyHashes:
         before."""
         keys = np.sort(rows[KEY].to_numpy())
         repeated = np.concatenate([repeated_within(keys), self._came_before(day, keys)])
-        self._hold(day, rows.select(_PLACE))
-        while self._held_bytes > HELD_BYTES:
-            self._put_away(*self._held.popleft())
+        self._hold(day, rows.select(PLACE.names).cast(PLACE))
+        if self._held_bytes > HELD_BYTES:
+            self._put_away()
         return repeated
 
     def _hold(self, day: date | None, rows: pa.Table) -> None:
@@ -66,7 +65,7 @@ class KeyHashes:
 
     def forget_object(self, seq: int) -> None:
         """Take the hashes of an object's rows away."""
-        self._con.execute(f"delete from keys where {SEQ} = {seq}")
+        self._files.forget_object(seq)
         others = [(day, rows.filter(pc.not_equal(rows[SEQ], pa.scalar(seq, pa.int32())))) for day, rows in self._held]
         self._held = deque(others)
         self._held_bytes = sum(rows.num_rows * _ROW_BYTES for _, rows in self._held)
@@ -74,11 +73,8 @@ class KeyHashes:
     def first_places(self, day: date | None, keys: pa.Array) -> pl.DataFrame:
         """Where the first record of each of these hashes stands: `KEY`, `SEQ`, `RECORD_NO`."""
         wanted = keys.to_numpy()
-        found = [rows.take(pa.array(positions(rows[KEY].to_numpy(), wanted))) for rows in self._held_of(day)]
-        if self._is_stored(day):
-            found.append(self._among_stored(day, keys, ", ".join(_PLACE)))
-        if not found:
-            return pl.DataFrame(schema={KEY: pl.UInt64, SEQ: pl.Int32, RECORD_NO: pl.Int64})
+        found = [PLACE.empty_table()]
+        found += [rows.take(pa.array(positions(rows[KEY].to_numpy(), wanted))) for rows in self._all_of(day)]
         places: pl.DataFrame = pl.from_arrow(pa.concat_tables(found))  # type: ignore[assignment]
         return places.sort(SEQ, RECORD_NO).unique(KEY, keep="first", maintain_order=True)
 
@@ -94,11 +90,9 @@ class KeyHashes:
         if not len(maybe):
             return maybe
         found = [maybe[:0]]
-        for rows in self._held_of(day):
+        for rows in self._all_of(day, only_keys=True):
             held = rows[KEY].to_numpy()
             found.append(held[positions(held, maybe)])
-        if self._is_stored(day):
-            found.append(self._among_stored(day, pa.array(maybe), KEY)[KEY].to_numpy())
         return np.unique(np.concatenate(found))
 
     def _forget(self) -> None:
@@ -111,28 +105,18 @@ class KeyHashes:
             size -= item.size
             item.forget()
 
-    def _held_of(self, day: date | None) -> list[pa.Table]:
-        return [rows for own, rows in self._held if day is None or own == day]
+    def _all_of(self, day: date | None, *, only_keys: bool = False) -> Iterator[pa.Table]:
+        yield from (rows for own, rows in self._held if day is None or own == day)
+        yield from self._files.read(day, every_day=day is None, only_keys=only_keys)
 
-    def _is_stored(self, day: date | None) -> bool:
-        return day in self._stored or (day is None and bool(self._stored))
-
-    def _put_away(self, day: date | None, rows: pa.Table) -> None:
-        self._held_bytes -= rows.num_rows * _ROW_BYTES
-        self._stored.add(day)
-        self._con.register("_incoming", rows)
-        at = "null" if day is None else f"date {quote_literal(str(day))}"
-        self._con.execute(f"insert into keys select *, {at} from _incoming")
-        self._con.unregister("_incoming")
-
-    def _among_stored(self, day: date | None, keys: pa.Array, columns: str) -> pa.Table:
-        self._con.register("_asked", pa.table({KEY: keys}))
-        there = "keys" if day is None else f"(select * from keys where part_date = date {quote_literal(str(day))})"
-        try:
-            query = f"select {columns} from {there} as k semi join _asked using ({KEY})"
-            return self._con.execute(query).to_arrow_table()
-        finally:
-            self._con.unregister("_asked")
+    def _put_away(self) -> None:
+        """The oldest hashes into a file, until half of what may be held is left."""
+        parts: dict[date | None, list[pa.Table]] = {}
+        while self._held_bytes > HELD_BYTES // 2:
+            day, rows = self._held.popleft()
+            parts.setdefault(day, []).append(rows)
+            self._held_bytes -= rows.num_rows * _ROW_BYTES
+        self._files.put({day: pa.concat_tables(tables) for day, tables in parts.items()})
 
 
 class Seen:

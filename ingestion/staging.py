@@ -30,14 +30,15 @@ from catalog.contracts import ObjectSpec
 from catalog.schemas import ods_schema
 from ingestion import dedup
 from ingestion.decoders.base import RECORD_NO
-from ingestion.key_hashes import KEY, SEQ, Hashes, KeyHashes, positions
+from ingestion.key_files import KEY, SEQ
+from ingestion.key_hashes import Hashes, KeyHashes, positions
 from lake import data_files, query, tables
 from lake.arrow import joined, plain
 from lake.settings import settings
 from lake.sql import quote_literal, quote_name
 
-HELD_BYTES = 64 * 1024 * 1024
-"""Rows held before some are written, in Arrow's bytes; some 700,000 rows of ten columns."""
+HELD_BYTES = 32 * 1024 * 1024
+"""Rows held before some are written, in Arrow's bytes; some 350,000 rows of ten columns."""
 GROUP_BYTES = 16 * 1024 * 1024
 """Rows of one date that are worth a part of a file."""
 MOST_OPEN = 64
@@ -109,7 +110,7 @@ class Staging:
         self._verdicts = _Verdicts()
         self._writer = ThreadPoolExecutor(1)
         self._con = query.connect(memory_limit="128MB", threads=1, delta=False)
-        self._hashes = KeyHashes(self._con)
+        self._hashes = KeyHashes(self._folder)
         self._con.execute(f"create temp table stored_keys (part_date date, {KEY} ubigint)")
         self._head = tables.version(obj.table)
         self._looks = False

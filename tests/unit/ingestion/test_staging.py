@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import uuid
 
-import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -24,7 +23,8 @@ from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
 from ingestion.decoders.base import RECORD_NO
 from ingestion.dedup import deduplicate
-from ingestion.key_hashes import KEY, SEQ, KeyHashes, Seen, positions, repeated_within
+from ingestion.key_files import KEY, SEQ
+from ingestion.key_hashes import KeyHashes, Seen, positions, repeated_within
 from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
 from lake.data_files import DataFileWriter
@@ -194,23 +194,48 @@ def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
         assert careful.duplicate == usual.duplicate == {"b" * 64: 50 + len(rows)}
 
 
-def test_a_day_that_seems_over_and_comes_back_keeps_its_keys(home):
+def test_a_day_that_seems_over_and_comes_back_keeps_its_keys(tmp_path):
     number = iter(range(1, 10_000))
 
     def rows(*keys: int) -> pa.Table:
         columns = {KEY: pa.array(keys, pa.uint64()), SEQ: pa.array([1] * len(keys), pa.int32())}
         return pa.table(columns | {RECORD_NO: pa.array([next(number) for _ in keys], pa.int64())})
 
-    with duckdb.connect() as con:
-        hashes = KeyHashes(con)
-        days = [dt.date(2026, 11, day) for day in (1, 2)]
-        assert not len(hashes.add(days[0], rows(1 << 60, 2 << 60)))
-        assert hashes._seen[days[0]].size
-        for key in range(20):
-            hashes.add(days[1], rows(key << 50))
-        assert not hashes._seen[days[0]].size, "it was not forgotten: nothing is tried here"
-        assert hashes._seen[days[1]].size
-        assert hashes.add(days[0], rows(3 << 60, 2 << 60)).tolist() == [2 << 60]
+    hashes = KeyHashes(tmp_path)
+    days = [dt.date(2026, 11, day) for day in (1, 2)]
+    assert not len(hashes.add(days[0], rows(1 << 60, 2 << 60)))
+    assert hashes._seen[days[0]].size
+    for key in range(20):
+        hashes.add(days[1], rows(key << 50))
+    assert not hashes._seen[days[0]].size, "it was not forgotten: nothing is tried here"
+    assert hashes._seen[days[1]].size
+    assert hashes.add(days[0], rows(3 << 60, 2 << 60)).tolist() == [2 << 60]
+
+
+def test_keys_put_away_are_those_of_their_day_and_not_of_a_dropped_object(tmp_path, monkeypatch):
+    monkeypatch.setattr("ingestion.key_hashes.HELD_BYTES", 40)
+
+    def rows(seq: int, *keys: int) -> pa.Table:
+        columns = {KEY: pa.array(keys, pa.uint64()), SEQ: pa.array([seq] * len(keys), pa.int32())}
+        return pa.table(columns | {RECORD_NO: pa.array(range(1, len(keys) + 1), pa.int64())})
+
+    one, other = (dt.date(2026, 11, day) for day in (1, 2))
+    for days in ((one, other), (None, None)):
+        hashes = KeyHashes(tmp_path / str(days[0]))
+        hashes.add(days[0], rows(1, 1 << 60, 2 << 60))
+        hashes.add(days[0], rows(2, 3 << 60))
+        hashes.add(days[1], rows(2, 5 << 60))
+        assert sorted((tmp_path / str(days[0])).iterdir()), "nothing was put away: nothing is tried here"
+        apart = days[0] is not None
+        assert hashes.add(days[1], rows(3, 2 << 60, 7 << 60)).tolist() == ([] if apart else [2 << 60])
+        assert hashes.first_places(days[0], pa.array([2 << 60, 3 << 60], pa.uint64())).sort(KEY).rows() == [
+            (2 << 60, 1, 2),
+            (3 << 60, 2, 1),
+        ]
+        hashes.forget_object(1)
+        found = hashes.first_places(days[0], pa.array([1 << 60, 2 << 60, 3 << 60], pa.uint64()))
+        assert found.sort(KEY).rows() == ([(3 << 60, 2, 1)] if apart else [(2 << 60, 3, 1), (3 << 60, 2, 1)])
+        assert hashes.add(days[0], rows(4, 1 << 60, 3 << 60)).tolist() == [3 << 60]
 
 
 def test_files_become_rows_of_the_table_once(home):
