@@ -63,6 +63,8 @@ class DataFileWriter:
                 compression_level=COMPRESSION_LEVEL,
                 use_dictionary=[name for name in content.column_names if name not in self._rising],
                 column_encoding=dict.fromkeys(self._rising, "DELTA_BINARY_PACKED"),
+                # of folded texts they take longer than all else, and each part holds nearly all of them
+                write_statistics=[f.name for f in content.schema if not pa.types.is_dictionary(f.type)],
                 store_schema=False,
             )
         self._bounds.add(content)

@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 
 from ingestion.decoders.numbers import (
     Numbers,
+    close_well,
+    count_quotes,
     count_values,
     count_words,
     look_like_no_texts,
     look_like_numbers,
     may_be_flags,
+    may_hold_words,
     whole,
 )
 from lake.arrow import folded
@@ -106,12 +109,11 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
     """The same as `extract`, with numbers as numbers; None unless it is certain that nothing else than plain numbers stands
     where numbers should, no name that is not asked for, and nothing in ``raw``, the bytes of the texts, that `json_strict` would have to mend.
 
-    Every value that is a text, true or false must have gone into a column of text, and none in there may be a number. Where
-    every member became a value, those that are true or false need not be counted, unless a value may have been one.
+    Every value that is a text, true or false must have gone into a column of text, and none in there may be a number. Most
+    often the quotes tell that, and the names (`_quotes_tell_all`); else the values are counted.
     """
     ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[1 : len(texts) + 1]
-    counted = count_values(raw, ends)
-    if counted is None:
+    if not raw or b"\\" in raw or not close_well(raw, ends):
         return None
     kinds = {name: kind for name, kind in numbers.kinds.items() if kind in ("DOUBLE", "INTEGER") and name in fields}
     structure = {name: "DOUBLE" if name in kinds else "VARCHAR" for name in fields}
@@ -122,21 +124,23 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
         table = con.execute(f"SELECT unnest(json_transform(text, {shape})) FROM _texts").to_arrow_table()
         written = {name: table[name].combine_chunks() for name in fields if name not in kinds}
         in_text = sum(len(column) - column.null_count for column in written.values())
-        if counted.texts > in_text:
-            return None
+        found = sum(len(texts) - column.null_count for column in table.columns)
         written = {name: folded(texts_of) or texts_of for name, texts_of in written.items()}
         if any(look_like_numbers(texts_of) for texts_of in written.values()):
             return None
-        all_are_values = counted.members == sum(len(texts) - column.null_count for column in table.columns)
-        if (
-            counted.texts != in_text
-            or not all_are_values
-            or any(look_like_no_texts(texts_of) for texts_of in written.values())
-            or any(may_be_flags(table[name]) for name in kinds)
-        ):
-            words = count_words(raw)
-            if words is None or counted.texts + words != in_text:
+        no_words = not any(look_like_no_texts(texts_of) for texts_of in written.values())
+        no_words = no_words and not any(may_be_flags(table[name]) for name in kinds)
+        if _quotes_tell_all(raw, found, in_text) and (no_words or not may_hold_words(raw)):
+            members = found
+        else:
+            counted = count_values(raw)
+            if counted is None or counted.texts > in_text:
                 return None
+            members = counted.members
+            if counted.texts != in_text or members != found or not no_words:
+                words = count_words(raw)
+                if words is None or counted.texts + words != in_text:
+                    return None
         for name, texts_of in written.items():
             table = table.set_column(table.schema.get_field_index(name), name, texts_of)
         for name, kind in kinds.items():
@@ -146,7 +150,7 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
             table = table.set_column(table.schema.get_field_index(name), name, values)
         if "INTEGER" in kinds.values() and _may_be_rounded(raw, table, kinds):
             return None
-        if _all_are_known(table, counted.members):
+        if _all_are_known(table, members):
             return Extracted(table, np.full(len(texts), OK, dtype=np.int8), {})
         known = con.execute(_KINDS_AND_NAMES).to_arrow_table()
     except duckdb.Error:  # some text is no JSON
@@ -155,6 +159,16 @@ def extract_numbers(texts: pa.Array, raw: bytes, fields: tuple[str, ...], number
         con.unregister("_texts")
     state, unknown = _judged_names(con, texts, known, frozenset(fields))
     return Extracted(table, state, unknown) if (state == OK).all() else None
+
+
+def _quotes_tell_all(raw: bytes, found: int, in_text: int) -> bool:
+    """Whether flat objects without backslashes have no members but those ``found``, and all values that are texts, and no
+    others, are among the ``in_text`` of these that stand in columns of text, where each of these was a text.
+
+    A name has two quotes and a text has two, and there are no others. Of names there are at least ``found``, of texts at
+    least ``in_text``: where the quotes are no more than it takes for these, there are no more of either.
+    """
+    return count_quotes(raw) == 2 * (found + in_text)
 
 
 def _may_be_rounded(raw: bytes, table: pa.Table, kinds: dict[str, str]) -> bool:

@@ -103,6 +103,10 @@ def test_which_fields_may_be_numbers():
 @example(records=[[("n", '"1_000"'), ("b", "true")]], colon=":")
 @example(records=[[("n", '"1_000"'), ("t", "[1]")]], colon=":")
 @example(records=[[("n", "true"), ("t", '"a:"'), ("b", "null")]], colon=":")
+@example(records=[[("t", "5"), ("unknown", "1")]], colon=":")
+@example(records=[[("t", "true"), ("unknown", "1"), ("x", "0.5")]], colon=":")
+@example(records=[[("n", "7"), ("unknown", '"b"'), ("t", "null")]], colon=" :")
+@example(records=[[("x", "2.5"), ("x", "2.5"), ("t", '""')]], colon=":  ")
 def test_json_lines(con, records, colon):
     both(con, "ndjson", lines(records, colon))
 
@@ -124,6 +128,16 @@ def test_plain_json_does_come_as_numbers(con):
         both(con, "ndjson", lines([record] * 200)) == 2
     )  # whole numbers of 64 bits go by text: a double would round them
     assert both(con, "ndjson", lines([record] * 200, ": ")) == 2
+    with pytest.MonkeyPatch.context() as patch:  # without true, false and null the quotes are enough
+        patch.delattr("ingestion.decoders.json_rows.count_values")
+        untold = [item for item in record if item[0] != "b"]
+        assert both(con, "ndjson", lines([untold] * 200)) == 2
+        with pytest.raises(NameError):  # a one behind a blank may have been true
+            both(con, "ndjson", lines([untold] * 200, ": "))
+        with pytest.raises(NameError):
+            both(con, "ndjson", lines([untold, [*untold, ("b", "null")]]))
+        for colon in (":", ": ", " :\t"):
+            assert both(con, "ndjson", lines([[("n", "7"), *untold[1:]]] * 200, colon)) == 2
     assert (
         both(con, "ndjson", lines([record] * 50 + [[("n", "null"), ("x", "1")]] + [record] * 50)) == 2
     )  # names are listed
@@ -137,6 +151,12 @@ def test_blocks_do_not_hide_what_stands_across_them(monkeypatch, block):
     monkeypatch.setattr(numbers, "_BLOCK", block)
     assert counted(record * 9) == numbers.Values(27, 9)
     assert numbers.count_words(record * 9) == 9
+    assert numbers.count_quotes(record * 9) == 9 * 8
+    for filler in range(12):
+        raw = b'{"t":"' + b"x" * filler + b'","n":-1}\n'
+        assert not numbers.may_hold_words(raw * 3 + raw.replace(b"x", b"~"))
+        assert numbers.may_hold_words(raw * 3 + record)
+        assert numbers.may_hold_words(raw * 3 + raw.replace(b"-1", b" 1"))
     assert counted(record.replace(b":", b": ") * 9) == numbers.Values(27, 18)
     assert counted(record.replace(b"two", "二：a:b".encode()) * 9) == numbers.Values(27, 9)
     for odd in (b'{"n":1,}', b'{"n" :1}', b'{"n":  1}', b'{"n":{}}', b'{"n":[]}', b'{"n":Infinity}', b'{"n":1 }'):
@@ -163,7 +183,8 @@ def test_long_numbers_are_seen_wherever_they_stand(parts, ends, block):
 
 
 def counted(raw: bytes) -> numbers.Values | None:
-    return numbers.count_values(raw, np.flatnonzero(np.frombuffer(raw, np.uint8) == 10) + 1)
+    ends = np.flatnonzero(np.frombuffer(raw, np.uint8) == 10) + 1
+    return numbers.count_values(raw) if numbers.close_well(raw, ends) else None
 
 
 def test_a_source_whose_numbers_are_not_plain_is_not_tried_for_ever(con, monkeypatch):
