@@ -50,6 +50,7 @@ from ingestion.decoders.lines import (
     cut_at_lines,
     gather_ranges,
     neighbours,
+    places,
     split_lines,
     undecodable,
 )
@@ -219,18 +220,16 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
 
     issues: list[DecodeIssue] = []
     record_no = records.ordinal()
-    own_width, own_named = width[records.object_no], named[records.object_no]
-    data = records.is_data & (own_width >= 0)
-    count = records.field_count
-    fits = (count <= own_width) & (count >= own_named)
-    if dialect.pads:
-        fits |= count <= own_width * 2 + 16  # further fields must be empty; a row of thousands is no row of this table
-    fault = np.full(len(count), _GOOD, dtype=np.int8)
-    fault[~fits] = _FIELD_COUNT
-    fault[records.is_odd] = _BAD_QUOTE
-    fault[records.is_bad] = _BAD_ENCODING
+    data = records.is_data & (width[records.object_no] >= 0)
     tables: list[pa.Table] = []
-    for header in dict.fromkeys(item for item in headers if item):
+    alike = _parse_alike(records, np.flatnonzero(data), headers, encoding, dialect, layout)
+    if alike is not None:
+        fault = np.full(len(data), _GOOD, dtype=np.int8)
+        tables = [with_origin(alike, record_no[data], records.object_no[data], objects)]
+    else:
+        fault = _faults(records, width, named, dialect)
+    for header in dict.fromkeys(item for item in headers if item and alike is None):
+        count = records.field_count
         group = np.array([item == header for item in headers], dtype=bool)
         sound = data & (fault == _GOOD) & group[records.object_no]
         for fields in np.unique(count[sound]):
@@ -260,8 +259,22 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     return Decoded({layout.table: rows}, issues, sum(root_counts.values()), root_counts, refusals)
 
 
+def _faults(records: _Records, width: Ints, named: Ints, dialect: _Dialect) -> npt.NDArray[np.int8]:
+    """What is wrong with each record, as far as its bytes, quotes and number of fields tell."""
+    count = records.field_count
+    own_width, own_named = width[records.object_no], named[records.object_no]
+    fits = (count <= own_width) & (count >= own_named)
+    if dialect.pads:
+        fits |= count <= own_width * 2 + 16  # further fields must be empty; a row of thousands is no row of this table
+    fault = np.full(len(count), _GOOD, dtype=np.int8)
+    fault[~fits] = _FIELD_COUNT
+    fault[records.is_odd] = _BAD_QUOTE
+    fault[records.is_bad] = _BAD_ENCODING
+    return fault
+
+
 class _Records:
-    """Records of a chunk: ranges of lines, with the number of fields of each."""
+    """Records of a chunk: ranges of lines, with the number of fields of each (counted when it is asked for)."""
 
     def __init__(self, lines: Lines, dialect: _Dialect, bad_line: npt.NDArray[np.bool_], object_count: int):
         self.lines = lines
@@ -271,9 +284,8 @@ class _Records:
         self._blank = blank(lines, white) & ~bad_line
         self._bad_line = bad_line
         self._skipped_line = _matching(lines, dialect.skip) if dialect.skip else None
-        escaped = _escaped(lines, dialect.escape)
-        self._delimiters = _places(lines, ord(dialect.delimiter), escaped)
-        self._quotes = _places(lines, dialect.quote_byte, escaped)
+        self._escaped = _escaped(lines, dialect.escape)
+        self._quotes = _places(lines, dialect.quote_byte, self._escaped)
         starts_record = np.ones(len(lines.start), dtype=bool)
         if len(self._quotes) and len(lines.start):
             seen = np.searchsorted(self._quotes, lines.end)  # quotes before each line's end …
@@ -293,15 +305,29 @@ class _Records:
         of_line = np.cumsum(starts_record) - 1
         self.is_bad = np.bincount(of_line[self._bad_line], minlength=len(self.first)).astype(bool)
         single_blank = self._blank[self.first] & (self.first == self.last)
-        quotes_before = np.searchsorted(self._quotes, self.bounds)
-        self.is_odd = (np.diff(quotes_before) & 1).astype(bool)
-        self.field_count = np.diff(np.searchsorted(self._delimiters, self.bounds)) + 1
-        if len(self._quotes) and len(self._delimiters):
-            of_delimiter = np.repeat(np.arange(len(self.first)), self.field_count - 1)
-            quoted = (np.searchsorted(self._quotes, self._delimiters) - quotes_before[of_delimiter]) & 1
-            self.field_count = np.bincount(of_delimiter[quoted == 0], minlength=len(self.first)) + 1
+        self._quotes_before = np.searchsorted(self._quotes, self.bounds)
+        self.is_odd = (np.diff(self._quotes_before) & 1).astype(bool)
+        self._field_count: Ints | None = None
         self._starts_record = starts_record
         self._mark_data(np.flatnonzero(~single_blank))
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether every delimiter is one: there are no quotes, no escape characters and no undecodable bytes."""
+        return not len(self._quotes) and self._escaped is None and not self._bad_line.any()
+
+    @property
+    def field_count(self) -> Ints:
+        """Fields of each record."""
+        if self._field_count is None:
+            delimiters = _places(self.lines, ord(self._dialect.delimiter), self._escaped)
+            count = np.diff(np.searchsorted(delimiters, self.bounds)) + 1
+            if len(self._quotes) and len(delimiters):
+                of_delimiter = np.repeat(np.arange(len(self.first)), count - 1)
+                quoted = (np.searchsorted(self._quotes, delimiters) - self._quotes_before[of_delimiter]) & 1
+                count = np.bincount(of_delimiter[quoted == 0], minlength=len(self.first)) + 1
+            self._field_count = count
+        return self._field_count
 
     def _mark_data(self, visible: Ints) -> None:
         """Which of the records that are not blank are data: not the header, nor what stands right below it, nor the
@@ -384,10 +410,11 @@ def _escaped(lines: Lines, escape: str) -> npt.NDArray[np.bool_] | None:
 
 
 def _places(lines: Lines, byte: int, escaped: npt.NDArray[np.bool_] | None) -> Ints:
-    if byte < 0:
+    if byte < 0 or lines.buffer.find(byte) < 0:
         return np.zeros(0, dtype=np.int64)
-    found = lines.data == byte
-    return np.flatnonzero(found if escaped is None else found & ~escaped)
+    if escaped is None:
+        return places(lines.data, byte)
+    return np.flatnonzero((lines.data == byte) & ~escaped)
 
 
 def _header(
@@ -449,27 +476,8 @@ def _parse(
     none = np.zeros(0, dtype=np.int64)
     if not len(keep):
         return empty_table(layout.fields), none, none
-    together = neighbours(records.bounds, keep)
-    if encoding == "utf-8" and together is not None:  # a part of what is held already
-        text = records.lines.buffer
-        buffer = pa.py_buffer(text).slice(together[0], together[1] - together[0])
-    else:
-        raw, _ = gather_ranges(records.lines, records.bounds, keep)
-        text = raw if encoding == "utf-8" else raw.decode(encoding).encode()
-        buffer = pa.py_buffer(text)
     names = [f"c{number}" for number in range(field_count)]
-    newlines = bool((records.first[keep] != records.last[keep]).any())
-    newlines = newlines or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n"))
-    position = {name: number for number, name in reversed(list(enumerate(header[:field_count]))) if name}
-    kinds = {names[position[field]]: kind for field, kind in layout.numbers.kinds.items() if field in position}
-    table = None
-    if kinds and layout.numbers.worth_trying and not _unlike(text):
-        table, odd_rows = _read(buffer, names, newlines, dialect, kinds)
-        if table is None or not all(is_finite(table[name]) for name, kind in kinds.items() if kind == "DOUBLE"):
-            layout.numbers.in_vain += 1
-            table = None
-    if table is None:
-        table, odd_rows = _read(buffer, names, newlines, dialect, {})
+    table, odd_rows = _read_records(records, keep, names, header, encoding, dialect, layout)
     broken = none
     if table is None or odd_rows or table.num_rows != len(keep):
         table, broken = _parse_slowly(records, keep, names, encoding, dialect)
@@ -481,11 +489,78 @@ def _parse(
     if overfull.any():
         beyond = np.delete(np.arange(len(keep)), broken)[overfull]
         table = table.filter(pa.array(~overfull))
-    columns = {
-        field: table[names[position[field]]] if field in position else pa.nulls(table.num_rows, pa.string())
-        for field in layout.fields
-    }
-    return pa.table(columns), broken, beyond
+    return _named_as(table, header, layout), broken, beyond
+
+
+def _parse_alike(
+    records: _Records,
+    keep: Ints,
+    headers: list[tuple[str, ...] | None],
+    encoding: str,
+    dialect: _Dialect,
+    layout: Layout,
+) -> pa.Table | None:
+    """The rows where each of the records ``keep`` has just the fields of the one header, which the reader that cuts them tells
+    by itself; None where that is not so, or in doubt."""
+    (header, *others) = dict.fromkeys(item for item in headers if item) or [()]
+    if not len(keep) or others or not records.are_plain or _named(header) < len(header):
+        return None
+    names = [f"c{number}" for number in range(len(header))]
+    table, odd_rows = _read_records(records, keep, names, header, encoding, dialect, layout, alike=True)
+    if table is None or odd_rows or table.num_rows != len(keep):
+        return None
+    return _named_as(table, header, layout)
+
+
+def _named_as(table: pa.Table, header: tuple[str, ...], layout: Layout) -> pa.Table:
+    """The contract's fields of a table whose columns stand as in the header; what is missing is null."""
+    at = _positions(header[: table.num_columns])
+    return pa.table(
+        {
+            field: table.column(at[field]) if field in at else pa.nulls(table.num_rows, pa.string())
+            for field in layout.fields
+        }
+    )
+
+
+def _positions(header: tuple[str, ...]) -> dict[str, int]:
+    """Where each named column stands; the first of those of one name."""
+    return {name: number for number, name in reversed(list(enumerate(header))) if name}
+
+
+def _read_records(
+    records: _Records,
+    keep: Ints,
+    names: list[str],
+    header: tuple[str, ...],
+    encoding: str,
+    dialect: _Dialect,
+    layout: Layout,
+    *,
+    alike: bool = False,
+) -> tuple[pa.Table | None, int]:
+    """The fields of records, plain numbers as numbers where the layout allows it and the text does, and how many records
+    were left out (see `_read`)."""
+    together = neighbours(records.bounds, keep)
+    if encoding == "utf-8" and together is not None:  # a part of what is held already
+        text = records.lines.buffer
+        buffer = pa.py_buffer(text).slice(together[0], together[1] - together[0])
+    else:
+        raw, _ = gather_ranges(records.lines, records.bounds, keep)
+        text = raw if encoding == "utf-8" else raw.decode(encoding).encode()
+        buffer = pa.py_buffer(text)
+    newlines = bool((records.first[keep] != records.last[keep]).any())
+    newlines = newlines or (b"\r" in text and text.count(b"\r") != text.count(b"\r\n"))
+    at = _positions(header[: len(names)])
+    kinds = {names[at[field]]: kind for field, kind in layout.numbers.kinds.items() if field in at}
+    if kinds and layout.numbers.worth_trying and not _unlike(text):
+        table, odd_rows = _read(buffer, names, newlines, dialect, kinds, alike)
+        if alike and odd_rows:
+            return None, odd_rows
+        if table is not None and all(is_finite(table[name]) for name, kind in kinds.items() if kind == "DOUBLE"):
+            return table, odd_rows
+        layout.numbers.in_vain += 1
+    return _read(buffer, names, newlines, dialect, {}, alike)
 
 
 def _unlike(text: bytes) -> bool:
@@ -495,16 +570,16 @@ def _unlike(text: bytes) -> bool:
 
 
 def _read(
-    text: pa.Buffer, names: list[str], newlines: bool, dialect: _Dialect, kinds: dict[str, str]
+    text: pa.Buffer, names: list[str], newlines: bool, dialect: _Dialect, kinds: dict[str, str], alike: bool
 ) -> tuple[pa.Table | None, int]:
     """The fields as text, those of ``kinds`` as numbers, and how many rows were left out for their number of fields; None
-    for what cannot be read so."""
+    for what cannot be read so, with ``alike`` as soon as a row has another number of fields."""
     odd_rows = 0
 
     def on_invalid(_row: Any) -> str:
         nonlocal odd_rows
         odd_rows += 1
-        return "skip"
+        return "error" if alike else "skip"
 
     try:
         table = pacsv.read_csv(

@@ -75,7 +75,7 @@ def split_lines(contents: list[bytes], encoding: str, *, with_marks: bool = True
             position += 1
     buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     data = np.frombuffer(buffer, dtype=np.uint8)
-    newline = _places(data, 10)
+    newline = places(data, 10)
     start = np.concatenate([np.zeros(1, np.int64), newline[:-1] + 1]) if len(newline) else newline
     end = newline.copy()
     if len(newline) and b"\r" in buffer:
@@ -153,7 +153,7 @@ def _count(piece: bytes, byte: bytes, start: int = 0, end: int | None = None) ->
     return int(np.count_nonzero(np.frombuffer(piece, dtype=np.uint8)[start:end] == byte[0]))
 
 
-def _places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
+def places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
     """Where a byte stands, found in blocks that fit into the processor's cache."""
     found = [np.flatnonzero(data[start : start + _BLOCK] == byte) + start for start in range(0, len(data), _BLOCK)]
     return np.concatenate(found) if found else np.zeros(0, np.int64)
