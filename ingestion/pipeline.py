@@ -852,10 +852,11 @@ def write_rows(
 def _stamped_children(
     parts: list[pa.Table], parents: pl.DataFrame, link: list[str], obj: ObjectSpec, batch: dict[str, Any]
 ) -> Iterator[pa.RecordBatch]:
-    """Child rows as they are stored, part after part: together they would be several times as large as what is held."""
-    for part in parts:
-        rows = child_rows(part).join(parents, on=link, how="inner", maintain_order="left")
-        yield from _stamp(rows, obj, batch).to_batches()
+    """Child rows as they are stored, part after part: together they would be several times as large as what is held. A part is
+    made while the one before is written."""
+    joined = (child_rows(part).join(parents, on=link, how="inner", maintain_order="left") for part in parts)
+    for rows in ahead(_stamp(rows, obj, batch) for rows in joined):
+        yield from rows.to_batches()
 
 
 def _plain_strings(table: pa.Table) -> pa.Table:

@@ -116,14 +116,15 @@ def seal(source: BinaryIO, target: BinaryIO, cipher: str | None = None) -> bytes
     beginning = MAGIC + struct.pack(">I", len(header)) + header
     target.write(beginning)
     sealer = _Sealer(cipher, data_key)
-    # level 2: the samples of benchmarks/ingest become smaller than at levels 1 and 3, as fast as at 1 (measured); beside the
-    # reading where there is enough of it
-    begun = source.read(CHUNK_BYTES)
-    threads = 2 if len(begun) == CHUNK_BYTES else 0
-    reader = zstandard.ZstdCompressor(level=2, threads=threads).stream_reader(
-        _Begun(begun, source),  # type: ignore[arg-type]
-        read_size=CHUNK_BYTES,
-    )
+    # level 2: the samples of benchmarks/ingest become smaller than at levels 1 and 3, as fast as at 1 (measured)
+    begun = b""
+    while len(begun) < CHUNK_BYTES and (part := source.read(CHUNK_BYTES - len(begun))):
+        begun += part
+    if len(begun) < CHUNK_BYTES:  # all of it: tables of its size are soon made ready
+        compressor, of_size = zstandard.ZstdCompressor(level=2), {"size": len(begun)}
+    else:  # beside the reading, where there is enough of it
+        compressor, of_size = zstandard.ZstdCompressor(level=2, threads=2), {}
+    reader = compressor.stream_reader(_Begun(begun, source), read_size=CHUNK_BYTES, **of_size)  # type: ignore[arg-type]
     counter = 0
     chunk = reader.read(CHUNK_BYTES)
     while True:
