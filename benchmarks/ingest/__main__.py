@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--memory-rows", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000, 50_000_000])
     parser.add_argument("--day-rows", type=int, default=100_000)
     parser.add_argument(
-        "--rounds", type=int, default=7, help="rounds of the samples (default 7); the folder of activities has two"
+        "--rounds", type=int, default=7, help="rounds of the samples (default 7); the folder of activities has five"
     )
     parser.add_argument("--work", type=Path, default=None, help="folder for the data (needs 12 GB for 50 million rows)")
     parser.add_argument("--no-write", action="store_true")

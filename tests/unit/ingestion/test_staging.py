@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -23,13 +24,14 @@ from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
 from ingestion.decoders.base import RECORD_NO
 from ingestion.dedup import deduplicate
-from ingestion.key_files import KEY, SEQ
+from ingestion.key_files import KEY, PLACE, SEQ, KeyFiles
 from ingestion.key_hashes import KeyHashes, Seen, positions, repeated_within
 from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
 from lake.data_files import DataFileWriter
 from lake.errors import TiyuError
 from lake.settings import settings as lake_settings
+from lake.storage import fault
 
 RESOURCE = "venue.entry"
 AS_OF = dt.datetime(2026, 11, 20, 4, tzinfo=dt.UTC)
@@ -236,6 +238,15 @@ def test_keys_put_away_are_those_of_their_day_and_not_of_a_dropped_object(tmp_pa
         found = hashes.first_places(days[0], pa.array([1 << 60, 2 << 60, 3 << 60], pa.uint64()))
         assert found.sort(KEY).rows() == ([(3 << 60, 2, 1)] if apart else [(2 << 60, 3, 1), (3 << 60, 2, 1)])
         assert hashes.add(days[0], rows(4, 1 << 60, 3 << 60)).tolist() == [3 << 60]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_a_full_disk_under_the_key_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(KeyFiles, "_path", lambda self, number: Path("/dev/full"))
+    rows = pa.table([range(9_999), [1] * 9_999, range(9_999)], schema=PLACE)
+    with pytest.raises(OSError, match="No space") as raised:
+        KeyFiles(tmp_path).put({None: rows})
+    assert str(fault(raised.value)).startswith("TIYU-DISK-0001")
 
 
 def test_files_become_rows_of_the_table_once(home):
