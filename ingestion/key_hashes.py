@@ -10,7 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.decoders.base import RECORD_NO
-from ingestion.key_files import KEY, PLACE, SEQ, KeyFiles
+from ingestion.key_files import KEY, PLACE, SEQ, Hashes, KeyFiles, Places
 
-Hashes: TypeAlias = npt.NDArray[np.uint64]
-Places: TypeAlias = npt.NDArray[np.int64]
 HELD_BYTES = 16 * 1024 * 1024
 """Hashes held in memory with their places; what is above half of it then goes into a file."""
 SEEN_BYTES = 64 * 1024 * 1024
@@ -72,9 +69,7 @@ class KeyHashes:
 
     def first_places(self, day: date | None, keys: pa.Array) -> pl.DataFrame:
         """Where the first record of each of these hashes stands: `KEY`, `SEQ`, `RECORD_NO`."""
-        wanted = keys.to_numpy()
-        found = [PLACE.empty_table()]
-        found += [rows.take(pa.array(positions(rows[KEY].to_numpy(), wanted))) for rows in self._all_of(day)]
+        found = [PLACE.empty_table(), *self._found(day, np.sort(keys.to_numpy()))]
         places: pl.DataFrame = pl.from_arrow(pa.concat_tables(found))  # type: ignore[assignment]
         return places.sort(SEQ, RECORD_NO).unique(KEY, keep="first", maintain_order=True)
 
@@ -89,11 +84,8 @@ class KeyHashes:
         self._forget()
         if not len(maybe):
             return maybe
-        found = [maybe[:0]]
-        for rows in self._all_of(day, only_keys=True):
-            held = rows[KEY].to_numpy()
-            found.append(held[positions(held, maybe)])
-        return np.unique(np.concatenate(found))
+        found = [rows[KEY].to_numpy() for rows in self._found(day, maybe, only_keys=True)]
+        return np.unique(np.concatenate([maybe[:0], *found]))
 
     def _forget(self) -> None:
         """Forget days that seem to be over, and the oldest ones where all together are too large; the last one never."""
@@ -105,9 +97,12 @@ class KeyHashes:
             size -= item.size
             item.forget()
 
-    def _all_of(self, day: date | None, *, only_keys: bool = False) -> Iterator[pa.Table]:
-        yield from (rows for own, rows in self._held if day is None or own == day)
-        yield from self._files.read(day, every_day=day is None, only_keys=only_keys)
+    def _found(self, day: date | None, wanted: Hashes, *, only_keys: bool = False) -> Iterator[pa.Table]:
+        """Rows of a day with any of these hashes, which are in ascending order, each once."""
+        for own, rows in self._held:
+            if day is None or own == day:
+                yield rows.take(pa.array(positions(rows[KEY].to_numpy(), wanted)))
+        yield from self._files.find(day, wanted, every_day=day is None, only_keys=only_keys)
 
     def _put_away(self) -> None:
         """The oldest hashes into a file, until half of what may be held is left."""

@@ -24,7 +24,7 @@ from catalog.schemas import ods_schema
 from ingestion import staging as staging_module
 from ingestion.decoders.base import RECORD_NO
 from ingestion.dedup import deduplicate
-from ingestion.key_files import KEY, PLACE, SEQ, KeyFiles
+from ingestion.key_files import KEY, PLACE, SEQ, KeyFiles, positions_in_order
 from ingestion.key_hashes import KeyHashes, Seen, positions, repeated_within
 from ingestion.staging import Settled, Staging, clean
 from lake import data_files, query, tables
@@ -185,6 +185,14 @@ def test_hashes_are_found_among_many():
     assert not len(positions(keys[:0], keys))
 
 
+def test_hashes_in_order_are_found_among_many():
+    chance = np.random.default_rng(5)
+    keys = np.sort(chance.integers(0, 3_000, 5_000, dtype=np.uint64))
+    for wanted in (np.unique(keys[:9]), np.unique(keys), np.array([1, 2, 9_999], np.uint64), keys[:0]):
+        assert positions_in_order(keys, wanted).tolist() == np.flatnonzero(np.isin(keys, wanted)).tolist()
+    assert not len(positions_in_order(keys[:0], keys[:3]))
+
+
 def test_dates_that_are_forgotten_keep_their_keys(home, monkeypatch):
     rows = [(number, "V1", day) for day in (1, 2, 3) for number in range(1, 40)]
     chunks = [entries(rows, "a" * 64), entries(rows[:50], "b" * 64), entries(rows, "b" * 64, 51)]
@@ -224,14 +232,14 @@ def test_keys_put_away_are_those_of_their_day_and_not_of_a_dropped_object(tmp_pa
     one, other = (dt.date(2026, 11, day) for day in (1, 2))
     for days in ((one, other), (None, None)):
         hashes = KeyHashes(tmp_path / str(days[0]))
-        hashes.add(days[0], rows(1, 1 << 60, 2 << 60))
+        hashes.add(days[0], rows(1, 2 << 60, 1 << 60))
         hashes.add(days[0], rows(2, 3 << 60))
         hashes.add(days[1], rows(2, 5 << 60))
         assert sorted((tmp_path / str(days[0])).iterdir()), "nothing was put away: nothing is tried here"
         apart = days[0] is not None
         assert hashes.add(days[1], rows(3, 2 << 60, 7 << 60)).tolist() == ([] if apart else [2 << 60])
         assert hashes.first_places(days[0], pa.array([2 << 60, 3 << 60], pa.uint64())).sort(KEY).rows() == [
-            (2 << 60, 1, 2),
+            (2 << 60, 1, 1),
             (3 << 60, 2, 1),
         ]
         hashes.forget_object(1)
