@@ -63,7 +63,7 @@ class DataFileWriter:
                 compression_level=COMPRESSION_LEVEL,
                 use_dictionary=[name for name in content.column_names if name not in self._rising],
                 column_encoding=dict.fromkeys(self._rising, "DELTA_BINARY_PACKED"),
-                # of folded texts they take longer than all else, and each part holds nearly all of them
+                # of a folded text they take longer than to write it, and each part holds nearly all its values
                 write_statistics=[f.name for f in content.schema if not pa.types.is_dictionary(f.type)],
                 store_schema=False,
             )

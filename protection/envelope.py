@@ -117,7 +117,7 @@ def seal(source: BinaryIO, target: BinaryIO, cipher: str | None = None) -> bytes
     target.write(beginning)
     sealer = _Sealer(cipher, data_key)
     # level 2: the samples of benchmarks/ingest become smaller than at levels 1 and 3, as fast as at 1 (measured)
-    begun = b""
+    begun = b""  # a source may give less than it is asked for
     while len(begun) < CHUNK_BYTES and (part := source.read(CHUNK_BYTES - len(begun))):
         begun += part
     if len(begun) < CHUNK_BYTES:  # all of it: tables of its size are soon made ready

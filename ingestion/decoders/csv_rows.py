@@ -46,7 +46,7 @@ from ingestion.decoders.lines import (
     Lines,
     Piece,
     blank,
-    count_lines,
+    count_byte,
     cut_at_lines,
     gather_ranges,
     neighbours,
@@ -158,7 +158,7 @@ def pieces(options: dict[str, Any], content: Iterator[bytes], size: int, joined:
                 continue
             piece = Piece(part, 0, 0)
             position = len(part)
-        line += count_lines(part)
+        line += count_byte(part, 10)
         yield piece  # from here on the block may be used for another piece
     if not head:
         yield Piece(begun, 0, 0)
@@ -225,19 +225,10 @@ def decode_chunk(options: dict[str, Any], objects: list[tuple[str, str, bytes]],
     alike = _parse_alike(records, np.flatnonzero(data), headers, encoding, dialect, layout)
     if alike is not None:
         fault = np.full(len(data), _GOOD, dtype=np.int8)
-        tables = [with_origin(alike, record_no[data], records.object_no[data], objects)]
+        tables.append(with_origin(alike, record_no[data], records.object_no[data], objects))
     else:
         fault = _faults(records, width, named, dialect)
-    for header in dict.fromkeys(item for item in headers if item and alike is None):
-        count = records.field_count
-        group = np.array([item == header for item in headers], dtype=bool)
-        sound = data & (fault == _GOOD) & group[records.object_no]
-        for fields in np.unique(count[sound]):
-            keep = np.flatnonzero(sound & (count == fields))
-            table, broken, overfull = _parse(records, keep, header, int(fields), encoding, dialect, layout)
-            fault[keep[broken]] = _QUOTE_USE
-            fault[keep[overfull]] = _FIELD_COUNT
-            keep = np.delete(keep, np.concatenate([broken, overfull]))
+        for table, keep in _parse_groups(records, data, fault, headers, encoding, dialect, layout):
             tables.append(with_origin(table, record_no[keep], records.object_no[keep], objects))
     for index in np.flatnonzero(data & (fault != _GOOD)):
         number = int(records.object_no[index])
@@ -490,6 +481,29 @@ def _parse(
         beyond = np.delete(np.arange(len(keep)), broken)[overfull]
         table = table.filter(pa.array(~overfull))
     return _named_as(table, header, layout), broken, beyond
+
+
+def _parse_groups(
+    records: _Records,
+    data: npt.NDArray[np.bool_],
+    fault: npt.NDArray[np.int8],
+    headers: list[tuple[str, ...] | None],
+    encoding: str,
+    dialect: _Dialect,
+    layout: Layout,
+) -> Iterator[tuple[pa.Table, Ints]]:
+    """The rows of the sound data records, by header and number of fields, each with its records. What turns out not to be
+    sound is entered into ``fault``."""
+    count = records.field_count
+    for header in dict.fromkeys(item for item in headers if item):
+        group = np.array([item == header for item in headers], dtype=bool)
+        sound = data & (fault == _GOOD) & group[records.object_no]
+        for fields in np.unique(count[sound]):
+            keep = np.flatnonzero(sound & (count == fields))
+            table, broken, overfull = _parse(records, keep, header, int(fields), encoding, dialect, layout)
+            fault[keep[broken]] = _QUOTE_USE
+            fault[keep[overfull]] = _FIELD_COUNT
+            yield table, np.delete(keep, np.concatenate([broken, overfull]))
 
 
 def _parse_alike(

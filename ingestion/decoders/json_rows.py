@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingestion.decoders.lines import count_byte
 from ingestion.decoders.numbers import (
     Numbers,
     close_well,
-    count_quotes,
     count_values,
     count_words,
     look_like_no_texts,
@@ -168,7 +168,7 @@ def _quotes_tell_all(raw: bytes, found: int, in_text: int) -> bool:
     A name has two quotes and a text has two, and there are no others. Of names there are at least ``found``, of texts at
     least ``in_text``: where the quotes are no more than it takes for these, there are no more of either.
     """
-    return count_quotes(raw) == 2 * (found + in_text)
+    return count_byte(raw, ord('"')) == 2 * (found + in_text)
 
 
 def _may_be_rounded(raw: bytes, table: pa.Table, kinds: dict[str, str]) -> bool:

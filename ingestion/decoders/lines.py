@@ -159,11 +159,11 @@ def places(data: npt.NDArray[np.uint8], byte: int) -> Ints:
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def count_lines(content: bytes) -> int:
-    """Line ends; where they are many, faster than to look for each."""
+def count_byte(content: bytes, byte: int) -> int:
+    """How often a byte occurs; where it is often, faster than to look for each (`bytes.count`)."""
     data = np.frombuffer(content, dtype=np.uint8)
     blocks = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
-    return sum(int(np.count_nonzero(block == 10)) for block in blocks)
+    return sum(int(np.count_nonzero(block == byte)) for block in blocks)
 
 
 def _last_end(piece: bytes, quote: bytes | None, before: int, anywhere: bool) -> int:

@@ -111,13 +111,6 @@ def _blocks(data: npt.NDArray[np.uint8]) -> Iterator[tuple[int, npt.NDArray[np.u
         yield start, data[start : start + min(_BLOCK, len(data) - start) + 1]
 
 
-def count_quotes(raw: bytes) -> int:
-    """How many quotes there are; where they are many, faster than to look for each."""
-    data = np.frombuffer(raw, dtype=np.uint8)
-    blocks = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
-    return sum(int(np.count_nonzero(block == _QUOTE)) for block in blocks)
-
-
 def close_well(raw: bytes, ends: npt.NDArray[np.int64]) -> bool:
     """Whether each line, ending before one of ``ends``, ends with a closing bracket, and no comma or blank before it."""
     data = np.frombuffer(raw, dtype=np.uint8)

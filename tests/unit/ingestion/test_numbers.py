@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from catalog import contracts
 from ingestion import decoders, split
 from ingestion.decoders import json_rows, numbers
+from ingestion.decoders import lines as decoder_lines
 from ingestion.typed import plain_numbers, typed_columns
 
 SHA = "0" * 64
@@ -128,21 +129,30 @@ def test_plain_json_does_come_as_numbers(con):
         both(con, "ndjson", lines([record] * 200)) == 2
     )  # whole numbers of 64 bits go by text: a double would round them
     assert both(con, "ndjson", lines([record] * 200, ": ")) == 2
-    with pytest.MonkeyPatch.context() as patch:  # without true, false and null the quotes are enough
-        patch.delattr("ingestion.decoders.json_rows.count_values")
-        untold = [item for item in record if item[0] != "b"]
-        assert both(con, "ndjson", lines([untold] * 200)) == 2
-        with pytest.raises(NameError):  # a one behind a blank may have been true
-            both(con, "ndjson", lines([untold] * 200, ": "))
-        with pytest.raises(NameError):
-            both(con, "ndjson", lines([untold, [*untold, ("b", "null")]]))
-        for colon in (":", ": ", " :\t"):
-            assert both(con, "ndjson", lines([[("n", "7"), *untold[1:]]] * 200, colon)) == 2
     assert (
         both(con, "ndjson", lines([record] * 50 + [[("n", "null"), ("x", "1")]] + [record] * 50)) == 2
     )  # names are listed
     assert both(con, "ndjson", lines([record] * 200 + [[("n", "1.5")]])) == 0
     assert both(con, "ndjson", lines([record] * 200)[:-1] + b" }\n") == 0
+
+
+def test_the_quotes_are_enough_without_true_false_and_null(con, monkeypatch):
+    counts: list[int] = []
+
+    def noted(raw: bytes) -> object:
+        counts.append(len(raw))
+        return numbers.count_values(raw)
+
+    monkeypatch.setattr("ingestion.decoders.json_rows.count_values", noted)
+    record = [("n", "1"), ("x", "-2.5e3"), ("t", '"2026-11-01T00:00:00+08:00"')]
+    assert both(con, "ndjson", lines([record] * 200)) == 2
+    for colon in (":", ": ", " :\t"):
+        assert both(con, "ndjson", lines([[("n", "7"), *record[1:]]] * 200, colon)) == 2
+    assert not counts
+    assert both(con, "ndjson", lines([record] * 200, ": ")) == 2  # a one behind a blank may have been true
+    assert len(counts) == 1
+    both(con, "ndjson", lines([record, [*record, ("b", "null")]]))
+    assert len(counts) == 2
 
 
 @pytest.mark.parametrize("block", [7, 16, 64])
@@ -151,7 +161,9 @@ def test_blocks_do_not_hide_what_stands_across_them(monkeypatch, block):
     monkeypatch.setattr(numbers, "_BLOCK", block)
     assert counted(record * 9) == numbers.Values(27, 9)
     assert numbers.count_words(record * 9) == 9
-    assert numbers.count_quotes(record * 9) == 9 * 8
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_lines, "_BLOCK", block)
+        assert decoder_lines.count_byte(record * 9, ord('"')) == 9 * 8
     for filler in range(12):
         raw = b'{"t":"' + b"x" * filler + b'","n":-1}\n'
         assert not numbers.may_hold_words(raw * 3 + raw.replace(b"x", b"~"))
